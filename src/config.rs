@@ -1,0 +1,427 @@
+//! The cluster's configuration: one TOML file in `conf/` that every process reads.
+//!
+//! Unknown keys are refused with their line. Sizes end in `_bytes`, times in `_ms` or `_s`.
+//! Secrets are not in this file but beside the data (see [`Secrets`]), made by `penncloud format`
+//! with mode 0600.
+
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What all processes share.
+    pub cluster: Cluster,
+    /// Size and time limits of the store.
+    #[serde(default)]
+    pub store: Store,
+    /// The master.
+    pub master: Master,
+    /// Replica groups of backends.
+    #[serde(rename = "group")]
+    pub groups: Vec<Group>,
+    /// Limits of every HTTP listener.
+    #[serde(default)]
+    pub http: Http,
+    /// HTTP frontends.
+    #[serde(rename = "frontend", default)]
+    pub frontends: Vec<Frontend>,
+    /// SMTP servers.
+    #[serde(rename = "smtp", default)]
+    pub smtps: Vec<Smtp>,
+    /// Balancers.
+    #[serde(rename = "balancer", default)]
+    pub balancers: Vec<Balancer>,
+    /// Admin consoles.
+    #[serde(rename = "console", default)]
+    pub consoles: Vec<Console>,
+}
+
+/// What all processes share.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Directory of all data, one sub-directory a process; relative to the working directory.
+    pub data_dir: PathBuf,
+    /// Domain of the users' mail addresses.
+    pub mail_domain: String,
+    /// Who must authenticate to the store: `remote` or `always`.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Lowest level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
+    #[serde(default = "default_log")]
+    pub log: String,
+}
+
+/// Who must open a store connection with `AUTH`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Connections from loopback may do without: netcat works.
+    #[default]
+    Remote,
+    /// Every connection must.
+    Always,
+}
+
+/// Size and time limits of the store.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Largest value kept in one cell; larger ones are cut into chunks of this size.
+    pub cell_bytes: u64,
+    /// Largest single value.
+    pub value_bytes_max: u64,
+    /// Small-value tablets of each group. Fixed once data exists.
+    pub small_tablets: u32,
+    /// Large-value tablets of each group. Fixed once data exists.
+    pub large_tablets: u32,
+    /// Size of a preallocated log segment.
+    pub segment_bytes: u64,
+    /// A checkpoint starts when the log has grown by this much (or by the tablet's size, if that is more).
+    pub checkpoint_bytes: u64,
+    /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`.
+    pub tablet_bytes_max: u64,
+    /// Free disk space below which writes are refused with `NOSPACE`.
+    pub disk_reserve_bytes: u64,
+    /// How long a staged value may wait for its COMMIT.
+    pub stage_ms: u64,
+    /// How long the chunks of an overwritten or deleted value stay for readers that began before.
+    pub retire_ms: u64,
+    /// How long a request that names no deadline is tried.
+    pub request_ms: u64,
+    /// Client connections of one backend or master.
+    pub connections_max: usize,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store {
+            cell_bytes: 1 << 20,
+            value_bytes_max: 1 << 40,
+            small_tablets: 6,
+            large_tablets: 3,
+            segment_bytes: 16 << 20,
+            checkpoint_bytes: 64 << 20,
+            tablet_bytes_max: 4 << 30,
+            disk_reserve_bytes: 256 << 20,
+            stage_ms: 60 * 60 * 1000,
+            retire_ms: 60 * 60 * 1000,
+            request_ms: 10_000,
+            connections_max: 4096,
+        }
+    }
+}
+
+/// The master.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Master {
+    /// Name of the process.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// Time between two heartbeats to a backend.
+    #[serde(default = "default_heartbeat_interval")]
+    pub heartbeat_interval_ms: u64,
+    /// Silence after which a backend is taken for dead.
+    #[serde(default = "default_heartbeat_timeout")]
+    pub heartbeat_timeout_ms: u64,
+}
+
+/// A replica group.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Name of the group: letters and digits.
+    pub name: String,
+    /// Its backends.
+    #[serde(rename = "backend")]
+    pub backends: Vec<Backend>,
+}
+
+/// One storage node.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// Name of the process, unique in the cluster.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+}
+
+/// Limits of every HTTP listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Open connections; one more is answered 503.
+    pub connections_max: usize,
+    /// Open connections from one address; loopback is exempt.
+    pub connections_per_address_max: usize,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Bytes of a form's body.
+    pub form_bytes_max: u64,
+    /// Bytes of an uploaded body.
+    pub upload_bytes_max: u64,
+    /// Total time for a request's head, from its first byte.
+    pub head_ms: u64,
+    /// Total time for a form's body.
+    pub form_ms: u64,
+    /// Silence on a kept connection after which it is closed.
+    pub idle_ms: u64,
+    /// Time without progress after which an upload or a download is given up.
+    pub stall_ms: u64,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            connections_max: 4096,
+            connections_per_address_max: 256,
+            head_bytes_max: 16 << 10,
+            form_bytes_max: 1 << 20,
+            upload_bytes_max: 1 << 40,
+            head_ms: 10_000,
+            form_ms: 30_000,
+            idle_ms: 15_000,
+            stall_ms: 30_000,
+        }
+    }
+}
+
+/// An HTTP frontend.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frontend {
+    /// Name of the process.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// `host:port` by which browsers reach it; the address itself unless told.
+    pub advertise: Option<String>,
+    /// Whether strangers may sign up.
+    #[serde(default = "default_true")]
+    pub signup: bool,
+}
+
+impl Frontend {
+    /// `host:port` by which browsers reach this frontend.
+    pub fn advertised(&self) -> &str {
+        self.advertise.as_deref().unwrap_or(&self.address)
+    }
+}
+
+/// An SMTP server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Smtp {
+    /// Name of the process.
+    pub name: String,
+    /// Where it takes mail for our users from anyone (port 25 by custom).
+    pub exchange: String,
+    /// Largest message.
+    #[serde(default = "default_message_bytes")]
+    pub message_bytes_max: u64,
+    /// Recipients of one message; more are told 452.
+    #[serde(default = "default_recipients")]
+    pub recipients_max: usize,
+    /// Open sessions; one more is told 421.
+    #[serde(default = "default_sessions")]
+    pub sessions_max: usize,
+    /// Silence after which a session is told 421 and closed.
+    #[serde(default = "default_smtp_idle")]
+    pub idle_ms: u64,
+}
+
+/// A balancer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Balancer {
+    /// Name of the process.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+    /// Time between two pings to each frontend.
+    #[serde(default = "default_ping")]
+    pub ping_interval_ms: u64,
+}
+
+/// An admin console.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// Name of the process.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+}
+
+fn default_log() -> String {
+    "info".into()
+}
+fn default_true() -> bool {
+    true
+}
+fn default_heartbeat_interval() -> u64 {
+    500
+}
+fn default_heartbeat_timeout() -> u64 {
+    1500
+}
+fn default_message_bytes() -> u64 {
+    50 << 20
+}
+fn default_recipients() -> usize {
+    100
+}
+fn default_sessions() -> usize {
+    256
+}
+fn default_smtp_idle() -> u64 {
+    300_000
+}
+fn default_ping() -> u64 {
+    2000
+}
+
+impl Config {
+    /// Reads and checks a configuration file. The error names the file, and the line where there is one.
+    pub fn load(path: &Path) -> Result<Config> {
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Error::config(format!("cannot read the configuration {}: {e}", path.display()))
+        })?;
+        Config::parse(&text).map_err(|e| Error::config(format!("{}: {e}", path.display())))
+    }
+
+    /// Parses and checks the text of a configuration file.
+    pub fn parse(text: &str) -> Result<Config> {
+        let config: Config =
+            toml::from_str(text).map_err(|e| Error::config(e.to_string().trim_end()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let mut seen = std::collections::BTreeSet::new();
+        for (name, _, address) in self.processes() {
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                return Err(Error::config(format!(
+                    "the process name {name:?} may hold letters, digits and - only"
+                )));
+            }
+            if !seen.insert(name.to_string()) {
+                return Err(Error::config(format!("two processes are named {name:?}")));
+            }
+            if !seen.insert(address.to_string()) {
+                return Err(Error::config(format!("two processes have the address {address}")));
+            }
+            resolve(address)?;
+        }
+        let store = &self.store;
+        if self.groups.is_empty() || self.groups.iter().any(|g| g.backends.is_empty()) {
+            return Err(Error::config("every group needs a backend, and the cluster a group"));
+        }
+        if store.small_tablets == 0 || store.large_tablets == 0 {
+            return Err(Error::config(
+                "store.small_tablets and store.large_tablets must be at least 1",
+            ));
+        }
+        if !(1024..=(4 << 20)).contains(&store.cell_bytes) {
+            return Err(Error::config("store.cell_bytes must lie between 1 KiB and 4 MiB"));
+        }
+        if store.segment_bytes < 1 << 20 {
+            return Err(Error::config("store.segment_bytes must be at least 1 MiB"));
+        }
+        if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
+            return Err(Error::config(
+                "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Every process: name, role and main address, in the order in which they start.
+    pub fn processes(&self) -> Vec<(&str, &'static str, &str)> {
+        let mut all = vec![(self.master.name.as_str(), "master", self.master.address.as_str())];
+        all.extend(self.backends().map(|b| (b.name.as_str(), "backend", b.address.as_str())));
+        all.extend(
+            self.frontends.iter().map(|p| (p.name.as_str(), "frontend", p.address.as_str())),
+        );
+        all.extend(self.smtps.iter().map(|p| (p.name.as_str(), "smtp", p.exchange.as_str())));
+        all.extend(
+            self.balancers.iter().map(|p| (p.name.as_str(), "balancer", p.address.as_str())),
+        );
+        all.extend(self.consoles.iter().map(|p| (p.name.as_str(), "console", p.address.as_str())));
+        all
+    }
+
+    /// All backends of all groups.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        self.groups.iter().flat_map(|g| &g.backends)
+    }
+
+    /// The directory of one process's data.
+    pub fn data_dir(&self, name: &str) -> PathBuf {
+        self.cluster.data_dir.join(name)
+    }
+
+    /// The cluster's secrets, as made by `penncloud format`.
+    pub fn secrets(&self) -> Result<Secrets> {
+        Secrets::load(&self.cluster.data_dir)
+    }
+
+    /// How long a store request that names no deadline is tried.
+    pub fn request_time(&self) -> Duration {
+        Duration::from_millis(self.store.request_ms)
+    }
+}
+
+/// Turns `host:port` into an address, or says what is wrong with it.
+fn resolve(address: &str) -> Result<SocketAddr> {
+    address
+        .to_socket_addrs()
+        .map_err(|e| Error::config(format!("the address {address:?} is not host:port: {e}")))?
+        .next()
+        .ok_or_else(|| Error::config(format!("the address {address:?} has no IP address")))
+}
+
+/// Secrets of the cluster: `secrets.json` in the data directory, mode 0600.
+#[derive(Clone, Deserialize, serde::Serialize)]
+pub struct Secrets {
+    /// Shared by all processes; proves membership in `AUTH`. 64 hexadecimal digits.
+    pub cluster: String,
+    /// Password of the console's first account, `admin`.
+    pub admin_password: String,
+}
+
+impl Secrets {
+    /// The secrets file of a data directory.
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("secrets.json")
+    }
+
+    /// Reads the secrets of a data directory.
+    pub fn load(data_dir: &Path) -> Result<Secrets> {
+        let path = Secrets::path(data_dir);
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Error::config(format!(
+                "cannot read the secrets {}: {e} (./run.sh makes them at the first start)",
+                path.display()
+            ))
+        })?;
+        let secrets: Secrets = serde_json::from_str(&text)
+            .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
+        if secrets.cluster.len() < 64 || !secrets.cluster.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::config(format!(
+                "{}: `cluster` must be 64 hexadecimal digits",
+                path.display()
+            )));
+        }
+        Ok(secrets)
+    }
+}

@@ -1,0 +1,167 @@
+//! The accept loop: one OS thread a connection.
+//!
+//! A finished connection's thread waits up to [`IDLE_THREAD`] for the next connection before it ends, so
+//! that a client that opens one connection a request does not pay for a new thread each time. The
+//! acceptor hands a connection over without waiting, and makes a thread only when nobody waits.
+
+use super::Stream;
+use crate::error::{Error, Result};
+use crossbeam::channel::{Receiver, bounded};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// How long a finished thread waits for another connection.
+const IDLE_THREAD: Duration = Duration::from_secs(5);
+/// Pause of the acceptor when the system has no descriptor or thread to give.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
+/// Stack of a connection's thread.
+const STACK_BYTES: usize = 512 << 10;
+/// Connections that the kernel keeps for the acceptor.
+const BACKLOG: i32 = 1024;
+
+/// Caps of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// Open connections from one address; loopback is exempt.
+    pub per_address: usize,
+}
+
+/// Binds a listener; the error is a sentence for the operator.
+pub fn bind(address: &str) -> Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let bound = || -> std::io::Result<TcpListener> {
+        let target =
+            address.to_socket_addrs()?.next().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&target.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    bound().map_err(|e| Error::config(format!("cannot listen on {address}: {e}")))
+}
+
+/// Accepts for ever. `handle` runs on the connection's own thread; `refuse` is called on the acceptor's
+/// thread for a connection over the caps, and must not block for long.
+pub fn serve<H, R>(listener: TcpListener, limits: Limits, handle: H, refuse: R)
+where
+    H: Fn(Stream, SocketAddr) + Send + Sync + 'static,
+    R: Fn(Stream),
+{
+    let handle = Arc::new(handle);
+    let open = Arc::new(Open::default());
+    let (hand_over, waiting) = bounded::<Connection>(0);
+    loop {
+        let (stream, peer) = match accept(&listener) {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                log::warn!("accept: {e}");
+                std::thread::sleep(EXHAUSTED_PAUSE);
+                continue;
+            }
+        };
+        let Some(slot) = open.take(peer.ip(), limits) else {
+            refuse(stream);
+            continue;
+        };
+        let connection = Connection { stream, peer, _slot: slot };
+        let Err(back) = hand_over.try_send(connection) else { continue };
+        let (waiting, handle) = (waiting.clone(), handle.clone());
+        let spawned = std::thread::Builder::new()
+            .name("connection".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || work(back.into_inner(), &waiting, &*handle));
+        if let Err(e) = spawned {
+            log::warn!("no thread for a connection: {e}");
+            std::thread::sleep(EXHAUSTED_PAUSE);
+        }
+    }
+}
+
+/// [`serve`] on a thread of its own.
+pub fn spawn<H, R>(listener: TcpListener, limits: Limits, handle: H, refuse: R)
+where
+    H: Fn(Stream, SocketAddr) + Send + Sync + 'static,
+    R: Fn(Stream) + Send + 'static,
+{
+    std::thread::Builder::new()
+        .name("accept".into())
+        .spawn(move || serve(listener, limits, handle, refuse))
+        .expect("a process can start its acceptor");
+}
+
+struct Connection {
+    stream: Stream,
+    peer: SocketAddr,
+    _slot: Slot,
+}
+
+fn accept(listener: &TcpListener) -> Result<(Stream, SocketAddr)> {
+    let (socket, peer) = listener.accept()?;
+    Ok((Stream::new(socket)?, peer))
+}
+
+fn work(
+    first: Connection,
+    waiting: &Receiver<Connection>,
+    handle: &(impl Fn(Stream, SocketAddr) + ?Sized),
+) {
+    let mut next = Some(first);
+    while let Some(Connection { stream, peer, _slot }) = next.take() {
+        let ended =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| handle(stream.clone(), peer)));
+        if ended.is_err() {
+            log::error!("a connection's thread panicked; its connection is closed");
+        }
+        stream.close();
+        drop(_slot);
+        next = waiting.recv_timeout(IDLE_THREAD).ok();
+    }
+}
+
+/// Open connections, in all and by address.
+#[derive(Default)]
+struct Open {
+    all: AtomicUsize,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// One open connection; its place is free again when this is dropped.
+struct Slot {
+    open: Arc<Open>,
+    address: IpAddr,
+}
+
+impl Open {
+    fn take(self: &Arc<Self>, address: IpAddr, limits: Limits) -> Option<Slot> {
+        if self.all.load(Ordering::Relaxed) >= limits.connections {
+            return None;
+        }
+        let mut by_address = self.by_address.lock().expect("no thread panics while it counts");
+        let n = by_address.entry(address).or_default();
+        if !address.is_loopback() && *n >= limits.per_address {
+            return None;
+        }
+        *n += 1;
+        self.all.fetch_add(1, Ordering::Relaxed);
+        Some(Slot { open: self.clone(), address })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.open.all.fetch_sub(1, Ordering::Relaxed);
+        let mut by_address = self.open.by_address.lock().expect("no thread panics while it counts");
+        if let Some(n) = by_address.get_mut(&self.address) {
+            *n -= 1;
+            if *n == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Sockets and threads: the only place that accepts or connects.
+//!
+//! * [`listen`]: the accept loop, one OS thread a connection, with a cap, a cap per address, and idle
+//!   threads that wait a moment for the next connection.
+//! * [`stream`]: a TCP stream with one *total* deadline instead of a time-out per read: a peer that sends
+//!   a byte a second cannot hold a thread for ever.
+//! * [`auth`]: the challenge and response with which a connection between processes begins.
+
+pub mod auth;
+pub mod listen;
+pub mod stream;
+
+pub use listen::{Limits, bind, serve};
+pub use stream::Stream;

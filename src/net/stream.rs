@@ -1,0 +1,128 @@
+//! A TCP stream with total deadlines.
+
+use crate::error::{Error, Result};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A connected TCP stream. Clones share the socket and the deadlines.
+///
+/// Two clocks may run against it: a *deadline*, an instant after which every read and write fails with
+/// `TimedOut`; and a *stall* time, the longest that one read or write may take. Both are off at first.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    socket: Arc<TcpStream>,
+    limits: Arc<Clocks>,
+}
+
+#[derive(Debug)]
+struct Clocks {
+    began: Instant,
+    /// Milliseconds after `began`; 0 is none.
+    deadline: AtomicU64,
+    /// Milliseconds; 0 is none.
+    stall: AtomicU64,
+}
+
+impl Stream {
+    /// Wraps an accepted or connected socket; small writes leave at once.
+    pub fn new(socket: TcpStream) -> Result<Stream> {
+        socket.set_nodelay(true)?;
+        let limits =
+            Clocks { began: Instant::now(), deadline: AtomicU64::new(0), stall: AtomicU64::new(0) };
+        Ok(Stream { socket: Arc::new(socket), limits: Arc::new(limits) })
+    }
+
+    /// Connects to `host:port` within a time.
+    pub fn connect(address: &str, within: Duration) -> Result<Stream> {
+        let target = address
+            .to_socket_addrs()
+            .map_err(|e| Error::from(e).during(format!("look up {address}")))?
+            .next()
+            .ok_or_else(|| Error::bad(format!("{address} has no IP address")))?;
+        let socket = TcpStream::connect_timeout(&target, within)
+            .map_err(|e| Error::from(e).during(format!("connect to {address}")))?;
+        Stream::new(socket)
+    }
+
+    /// From now on everything must be over at this instant; `None` takes the limit away.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        let at = deadline.map_or(0, |d| {
+            d.saturating_duration_since(self.limits.began).as_millis().max(1) as u64
+        });
+        self.limits.deadline.store(at, Ordering::Relaxed);
+    }
+
+    /// The instant at which everything must be over.
+    pub fn deadline(&self) -> Option<Instant> {
+        let at = self.limits.deadline.load(Ordering::Relaxed);
+        (at > 0).then(|| self.limits.began + Duration::from_millis(at))
+    }
+
+    /// From now on one read or write may take this long; `None` takes the limit away.
+    pub fn set_stall(&self, stall: Option<Duration>) {
+        let ms = stall.map_or(0, |s| s.as_millis().max(1) as u64);
+        self.limits.stall.store(ms, Ordering::Relaxed);
+    }
+
+    /// The other side's address.
+    pub fn peer(&self) -> Result<SocketAddr> {
+        Ok(self.socket.peer_addr()?)
+    }
+
+    /// Ends both directions: a thread that blocks in a read or write on any clone returns.
+    pub fn close(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Says that nothing more will be written.
+    pub fn close_write(&self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// The socket itself, for options that only one layer needs.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// The longest that the next read or write may block; an error when the time is over.
+    fn patience(&self) -> io::Result<Option<Duration>> {
+        let stall = self.limits.stall.load(Ordering::Relaxed);
+        let stall = (stall > 0).then(|| Duration::from_millis(stall));
+        let Some(deadline) = self.deadline() else { return Ok(stall) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(timed_out());
+        }
+        Ok(Some(stall.map_or(left, |s| s.min(left)).max(Duration::from_millis(1))))
+    }
+}
+
+fn timed_out() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the time for this is over")
+}
+
+/// A socket's time-out comes back as `WouldBlock` on Unix.
+fn name_timeout(e: io::Error) -> io::Error {
+    if e.kind() == io::ErrorKind::WouldBlock { timed_out() } else { e }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(self.patience()?)?;
+        (&*self.socket).read(buffer).map_err(name_timeout)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(self.patience()?)?;
+        (&*self.socket).write(bytes).map_err(name_timeout)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

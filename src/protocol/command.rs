@@ -1,0 +1,813 @@
+//! Requests: what a client, a node or a person may ask, and how each is written on the wire.
+
+use super::cell::{Head, NAME_BYTES_MAX, ValueId, owner, parse_hex128};
+use super::word::{Line, LineBuilder};
+use crate::error::{Error, Result};
+
+/// Items of one BATCH.
+pub const BATCH_ITEMS_MAX: usize = 256;
+/// Bytes of one BATCH: names and values together.
+pub const BATCH_BYTES_MAX: u64 = 4 << 20;
+/// Answers of one SCAN or ROWS unless told.
+pub const LIMIT_DEFAULT: usize = 100;
+/// Answers of one SCAN or ROWS at most.
+pub const LIMIT_MAX: usize = 1000;
+/// Bytes of one page of a SCAN.
+pub const PAGE_BYTES_MAX: u64 = 4 << 20;
+
+/// A request: a command and the options that any command may carry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// What is asked.
+    pub command: Command,
+    /// Who asks, and until when.
+    pub options: Options,
+}
+
+/// Options of any request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The client's session and the request's place in it; without one a retry is a new request.
+    pub session: Option<RequestId>,
+    /// Whether this request may have been sent before.
+    pub retry: bool,
+    /// Milliseconds left to answer.
+    pub deadline_ms: Option<u64>,
+}
+
+/// Names a request for ever, so that it executes once however often it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// The client session.
+    pub client: u128,
+    /// Number of the request in its session.
+    pub request: u64,
+    /// Lowest number that the client still waits for: answers below it are forgotten.
+    pub low: u64,
+}
+
+/// One change to cells, or an item of a BATCH.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Write a cell.
+    Put {
+        /// Row.
+        row: Vec<u8>,
+        /// Column.
+        column: Vec<u8>,
+        /// The value.
+        value: Vec<u8>,
+        /// Only over this version; 0 is "no such cell".
+        if_version: Option<u64>,
+        /// Seconds to live.
+        ttl: Option<u64>,
+    },
+    /// Write `new` if the value is `old` now.
+    Cput {
+        /// Row.
+        row: Vec<u8>,
+        /// Column.
+        column: Vec<u8>,
+        /// The value expected.
+        old: Vec<u8>,
+        /// The value to write.
+        new: Vec<u8>,
+        /// Seconds to live.
+        ttl: Option<u64>,
+    },
+    /// Remove a cell.
+    Delete {
+        /// Row.
+        row: Vec<u8>,
+        /// Column.
+        column: Vec<u8>,
+        /// Only at this version.
+        if_version: Option<u64>,
+    },
+    /// Remove all cells of a row.
+    DeleteRow {
+        /// Row.
+        row: Vec<u8>,
+    },
+    /// Add to an integer cell; a missing one counts as 0.
+    Add {
+        /// Row.
+        row: Vec<u8>,
+        /// Column.
+        column: Vec<u8>,
+        /// What to add.
+        delta: i64,
+    },
+    /// Write under the next number of a prefix.
+    Append {
+        /// Row.
+        row: Vec<u8>,
+        /// Start of the column's name; 12 digits follow.
+        prefix: Vec<u8>,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// Make a staged value visible.
+    Commit {
+        /// Row.
+        row: Vec<u8>,
+        /// Column.
+        column: Vec<u8>,
+        /// The staged value.
+        id: ValueId,
+        /// Its whole length.
+        length: u64,
+        /// Only over this version; 0 is "no such cell".
+        if_version: Option<u64>,
+        /// Seconds to live.
+        ttl: Option<u64>,
+        /// The chunks, filled in by the node that was asked after it has seen them all.
+        head: Option<Head>,
+    },
+    /// Log a value id with a deadline, or renew it.
+    Stage {
+        /// Row whose tablet keeps the id.
+        row: Vec<u8>,
+        /// The id.
+        id: ValueId,
+        /// When it is abandoned, in milliseconds since 1970; 0: filled in by the primary.
+        deadline: u64,
+    },
+    /// Give a staged value up.
+    Abandon {
+        /// Row whose tablet keeps the id.
+        row: Vec<u8>,
+        /// The id.
+        id: ValueId,
+    },
+    /// Store a chunk in its large-value tablet (between nodes).
+    Chunk {
+        /// Slot of the row for which the value was staged.
+        slot: u16,
+        /// The value.
+        id: ValueId,
+        /// Where the chunk begins in the value.
+        offset: u64,
+        /// Its bytes.
+        value: Vec<u8>,
+    },
+    /// Remove the chunks of a value from a large-value tablet (between nodes).
+    DropChunks {
+        /// Slot of the row for which the value was staged.
+        slot: u16,
+        /// The value.
+        id: ValueId,
+    },
+    /// Take a value off the retire list: its chunks are gone (between nodes).
+    Forget {
+        /// The value.
+        id: ValueId,
+    },
+    /// Remove what has outlived its time: cells, and staged ids past their deadline (the primary's own).
+    Expire,
+}
+
+impl Op {
+    /// The row that is changed; none for what nodes do among themselves.
+    pub fn row(&self) -> Option<&[u8]> {
+        match self {
+            Op::Put { row, .. }
+            | Op::Cput { row, .. }
+            | Op::Delete { row, .. }
+            | Op::DeleteRow { row }
+            | Op::Add { row, .. }
+            | Op::Append { row, .. }
+            | Op::Commit { row, .. }
+            | Op::Stage { row, .. }
+            | Op::Abandon { row, .. } => Some(row),
+            Op::Chunk { .. } | Op::DropChunks { .. } | Op::Forget { .. } | Op::Expire => None,
+        }
+    }
+
+    /// Bytes of the values that follow the op's line.
+    pub fn payload_bytes(&self) -> u64 {
+        match self {
+            Op::Put { value, .. } | Op::Append { value, .. } | Op::Chunk { value, .. } => {
+                value.len() as u64
+            }
+            Op::Cput { old, new, .. } => (old.len() + new.len()) as u64,
+            _ => 0,
+        }
+    }
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Read a cell, or a byte range of it.
+    Get {
+        /// Row.
+        row: Vec<u8>,
+        /// Column.
+        column: Vec<u8>,
+        /// First byte wanted.
+        offset: u64,
+        /// Bytes wanted; all unless told.
+        length: Option<u64>,
+        /// Only at this version.
+        if_version: Option<u64>,
+        /// From the asked node's own copy.
+        local: bool,
+    },
+    /// One change.
+    Write(Op),
+    /// Several changes to rows of one owner: all or none.
+    Batch {
+        /// The owner of all rows.
+        owner: Vec<u8>,
+        /// The changes, in order.
+        items: Vec<Op>,
+    },
+    /// Begin a big value; the id is new unless given.
+    Stage {
+        /// The row that it is for.
+        row: Vec<u8>,
+        /// An id to renew.
+        id: Option<ValueId>,
+    },
+    /// One chunk of a staged value.
+    Chunk {
+        /// The row that it is for.
+        row: Vec<u8>,
+        /// The value.
+        id: ValueId,
+        /// Where the chunk begins.
+        offset: u64,
+        /// Its bytes.
+        value: Vec<u8>,
+    },
+    /// How much of a staged value is there.
+    Staged {
+        /// The row that it is for.
+        row: Vec<u8>,
+        /// The value.
+        id: ValueId,
+    },
+    /// Columns of a row, in order.
+    Scan(Scan),
+    /// Rows that the asked node holds.
+    Rows {
+        /// Only rows that begin so.
+        prefix: Vec<u8>,
+        /// Only rows after this one.
+        after: Option<Vec<u8>>,
+        /// How many.
+        limit: usize,
+    },
+    /// Master: the group of an owner.
+    Where {
+        /// The owner.
+        owner: Vec<u8>,
+    },
+    /// Master: all nodes.
+    Nodes,
+    /// Master: check this node now.
+    Suspect {
+        /// Name of the node.
+        node: String,
+    },
+    /// Master: take a node out of service in order.
+    Shutdown {
+        /// Name of the node.
+        node: String,
+    },
+    /// Master: put a node back into service.
+    Wakeup {
+        /// Name of the node.
+        node: String,
+    },
+    /// First or second step of the handshake.
+    Auth(Vec<Vec<u8>>),
+    /// The state of the asked process, for people.
+    Status,
+    /// Answered by PONG.
+    Ping,
+    /// What can be asked, for people.
+    Help,
+    /// Close the connection.
+    Quit,
+    /// A message between PennCloud's own processes: its verb (with the `@`), its words, and its bytes.
+    Peer(Peer),
+}
+
+/// A message between PennCloud's own processes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// The verb, which begins with `@`.
+    pub verb: String,
+    /// The words between the verb and the length.
+    pub words: Vec<Vec<u8>>,
+    /// The bytes.
+    pub payload: Vec<u8>,
+}
+
+/// Columns of a row, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Row.
+    pub row: Vec<u8>,
+    /// Only columns that begin so.
+    pub prefix: Vec<u8>,
+    /// Only columns after this one, in the direction asked.
+    pub after: Option<Vec<u8>>,
+    /// How many.
+    pub limit: usize,
+    /// From the last column to the first.
+    pub reverse: bool,
+    /// With the values of inline cells.
+    pub values: bool,
+    /// From the asked node's own copy.
+    pub local: bool,
+}
+
+/// Bytes that follow a command's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing.
+    None,
+    /// One value of so many bytes.
+    One(u64),
+    /// Two values with nothing between.
+    Two(u64, u64),
+    /// So many items, each a line with its own payload.
+    Items(usize),
+}
+
+impl Payload {
+    /// Bytes to read, where the line says so.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Payload::None | Payload::Items(_) => 0,
+            Payload::One(n) => n,
+            Payload::Two(a, b) => a.saturating_add(b),
+        }
+    }
+}
+
+/// Parses a command's line (without its end). Values are empty until [`Command::fill`].
+pub fn parse(line: &[u8]) -> Result<(Request, Payload)> {
+    let mut line = Line::parse(line)?;
+    let verb = line.text("verb")?;
+    let (command, payload) = parse_command(&verb, &mut line)?;
+    let options = parse_options(&mut line)?;
+    line.end()?;
+    Ok((Request { command, options }, payload))
+}
+
+/// Parses the line of a BATCH item.
+pub fn parse_item(line: &[u8]) -> Result<(Op, Payload)> {
+    let mut line = Line::parse(line)?;
+    let verb = line.text("verb")?;
+    let (op, payload) = parse_op(&verb, &mut line)?
+        .ok_or_else(|| Error::bad(format!("{verb:?} cannot be an item of a BATCH")))?;
+    line.end()?;
+    Ok((op, payload))
+}
+
+fn parse_command(verb: &str, line: &mut Line) -> Result<(Command, Payload)> {
+    if let Some((op, payload)) = parse_op(verb, line)? {
+        return Ok((Command::Write(op), payload));
+    }
+    if verb.starts_with('@') {
+        return parse_peer(verb, line);
+    }
+    let command = match verb {
+        "GET" => Command::Get {
+            row: parse_name(line, "row")?,
+            column: parse_name(line, "column")?,
+            offset: line.option_number("offset")?.unwrap_or(0),
+            length: line.option_number("length")?,
+            if_version: line.option_number("if")?,
+            local: line.flag("local")?,
+        },
+        "BATCH" => {
+            let owner = parse_name(line, "owner")?;
+            let n: usize = line.number("n")?;
+            return Ok((Command::Batch { owner, items: Vec::new() }, Payload::Items(n)));
+        }
+        "STAGE" => Command::Stage {
+            row: parse_name(line, "row")?,
+            id: line.option("id").map(|id| ValueId::parse(&id)).transpose()?,
+        },
+        "CHUNK" => {
+            let (row, id) = (parse_name(line, "row")?, ValueId::parse(&line.word("id")?)?);
+            let offset = line.number("offset")?;
+            let payload = Payload::One(line.number("len")?);
+            return Ok((Command::Chunk { row, id, offset, value: Vec::new() }, payload));
+        }
+        "STAGED" => Command::Staged {
+            row: parse_name(line, "row")?,
+            id: ValueId::parse(&line.word("id")?)?,
+        },
+        "ABANDON" => Command::Write(Op::Abandon {
+            row: parse_name(line, "row")?,
+            id: ValueId::parse(&line.word("id")?)?,
+        }),
+        "SCAN" => Command::Scan(Scan {
+            row: parse_name(line, "row")?,
+            prefix: line.option("prefix").unwrap_or_default(),
+            after: line.option("after"),
+            limit: parse_limit(line)?,
+            reverse: line.flag("reverse")?,
+            values: line.flag("values")?,
+            local: line.flag("local")?,
+        }),
+        "ROWS" => Command::Rows {
+            prefix: line.option("prefix").unwrap_or_default(),
+            after: line.option("after"),
+            limit: parse_limit(line)?,
+        },
+        "WHERE" => Command::Where { owner: parse_name(line, "owner")? },
+        "NODES" => Command::Nodes,
+        "SUSPECT" => Command::Suspect { node: line.text("node")? },
+        "SHUTDOWN" => Command::Shutdown { node: line.text("node")? },
+        "WAKEUP" => Command::Wakeup { node: line.text("node")? },
+        "AUTH" => {
+            let words = (0..line.words_left()).map(|_| line.word("word")).collect::<Result<_>>()?;
+            Command::Auth(words)
+        }
+        "STATUS" => Command::Status,
+        "PING" => Command::Ping,
+        "HELP" => Command::Help,
+        "QUIT" => Command::Quit,
+        _ => {
+            return Err(Error::bad(format!(
+                "unknown verb {}; HELP lists them",
+                super::word::display(verb.as_bytes())
+            )));
+        }
+    };
+    Ok((command, Payload::None))
+}
+
+fn parse_peer(verb: &str, line: &mut Line) -> Result<(Command, Payload)> {
+    let n = line.words_left();
+    if n == 0 {
+        return Err(Error::bad("<len> is missing"));
+    }
+    let words = (1..n).map(|_| line.word("word")).collect::<Result<_>>()?;
+    let payload = Payload::One(line.number("len")?);
+    Ok((Command::Peer(Peer { verb: verb.into(), words, payload: Vec::new() }), payload))
+}
+
+fn parse_op(verb: &str, line: &mut Line) -> Result<Option<(Op, Payload)>> {
+    Ok(Some(match verb {
+        "PUT" => {
+            let (row, column) = (parse_name(line, "row")?, parse_name(line, "column")?);
+            let payload = Payload::One(line.number("len")?);
+            let (if_version, ttl) = (line.option_number("if")?, line.option_number("ttl")?);
+            (Op::Put { row, column, value: Vec::new(), if_version, ttl }, payload)
+        }
+        "CPUT" => {
+            let (row, column) = (parse_name(line, "row")?, parse_name(line, "column")?);
+            let payload = Payload::Two(line.number("len1")?, line.number("len2")?);
+            let ttl = line.option_number("ttl")?;
+            (Op::Cput { row, column, old: Vec::new(), new: Vec::new(), ttl }, payload)
+        }
+        "DELETE" => {
+            let (row, column) = (parse_name(line, "row")?, parse_name(line, "column")?);
+            (Op::Delete { row, column, if_version: line.option_number("if")? }, Payload::None)
+        }
+        "DELETEROW" => (Op::DeleteRow { row: parse_name(line, "row")? }, Payload::None),
+        "ADD" => {
+            let (row, column) = (parse_name(line, "row")?, parse_name(line, "column")?);
+            (Op::Add { row, column, delta: line.number("delta")? }, Payload::None)
+        }
+        "APPEND" => {
+            let (row, prefix) = (parse_name(line, "row")?, line.name("prefix")?);
+            if prefix.len() > NAME_BYTES_MAX - 12 {
+                return Err(Error::bad("<prefix> is too long"));
+            }
+            let payload = Payload::One(line.number("len")?);
+            (Op::Append { row, prefix, value: Vec::new() }, payload)
+        }
+        "COMMIT" => {
+            let (row, column) = (parse_name(line, "row")?, parse_name(line, "column")?);
+            let (id, length) = (ValueId::parse(&line.word("id")?)?, line.number("length")?);
+            let (if_version, ttl) = (line.option_number("if")?, line.option_number("ttl")?);
+            (Op::Commit { row, column, id, length, if_version, ttl, head: None }, Payload::None)
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn parse_name(line: &mut Line, name: &str) -> Result<Vec<u8>> {
+    let word = line.name(name)?;
+    if word.len() > NAME_BYTES_MAX {
+        return Err(Error::bad(format!("<{name}> is longer than {NAME_BYTES_MAX} bytes")));
+    }
+    Ok(word)
+}
+
+fn parse_limit(line: &mut Line) -> Result<usize> {
+    let limit = line.option_number("limit")?.unwrap_or(LIMIT_DEFAULT);
+    if (1..=LIMIT_MAX).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(Error::bad(format!("limit lies between 1 and {LIMIT_MAX}")))
+    }
+}
+
+fn parse_options(line: &mut Line) -> Result<Options> {
+    let client = line.option("client").map(|word| {
+        parse_hex128(&word).ok_or_else(|| Error::bad("client must be 32 hexadecimal digits"))
+    });
+    let (request, low) = (line.option_number("req")?, line.option_number("low")?);
+    let session = match (client.transpose()?, request) {
+        (Some(client), Some(request)) => {
+            Some(RequestId { client, request, low: low.unwrap_or(0).min(request) })
+        }
+        (None, None) => None,
+        _ => return Err(Error::bad("client and req come together")),
+    };
+    Ok(Options {
+        session,
+        retry: line.flag("retry")?,
+        deadline_ms: line.option_number("deadline")?,
+    })
+}
+
+impl Op {
+    /// Gives the op the bytes that followed its line.
+    pub fn fill(&mut self, bytes: Vec<u8>, payload: Payload) {
+        match self {
+            Op::Put { value, .. } | Op::Append { value, .. } => *value = bytes,
+            Op::Cput { old, new, .. } => {
+                let Payload::Two(n, _) = payload else { return };
+                *new = bytes[n as usize..].to_vec();
+                *old = bytes;
+                old.truncate(n as usize);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes the op as a line with its bytes; `options` are appended to the line. Only for the ops that
+    /// have a line of their own; the others travel between nodes as [`super::entry`] encodes them.
+    fn write(&self, out: &mut Vec<u8>, options: &Options) {
+        let (line, first, second): (LineBuilder, &[u8], &[u8]) = match self {
+            Op::Put { row, column, value, if_version, ttl } => {
+                let line = LineBuilder::new("PUT").word(row).word(column).plain(value.len());
+                (line.option_if("if", *if_version).option_if("ttl", *ttl), value, &[])
+            }
+            Op::Cput { row, column, old, new, ttl } => {
+                let line = LineBuilder::new("CPUT")
+                    .word(row)
+                    .word(column)
+                    .plain(old.len())
+                    .plain(new.len());
+                (line.option_if("ttl", *ttl), old, new)
+            }
+            Op::Delete { row, column, if_version } => (
+                LineBuilder::new("DELETE").word(row).word(column).option_if("if", *if_version),
+                &[],
+                &[],
+            ),
+            Op::DeleteRow { row } => (LineBuilder::new("DELETEROW").word(row), &[], &[]),
+            Op::Add { row, column, delta } => {
+                (LineBuilder::new("ADD").word(row).word(column).plain(delta), &[], &[])
+            }
+            Op::Append { row, prefix, value } => {
+                (LineBuilder::new("APPEND").word(row).word(prefix).plain(value.len()), value, &[])
+            }
+            Op::Commit { row, column, id, length, if_version, ttl, .. } => {
+                let line =
+                    LineBuilder::new("COMMIT").word(row).word(column).plain(id).plain(length);
+                (line.option_if("if", *if_version).option_if("ttl", *ttl), &[], &[])
+            }
+            Op::Abandon { row, id } => (LineBuilder::new("ABANDON").word(row).plain(id), &[], &[]),
+            Op::Stage { .. }
+            | Op::Chunk { .. }
+            | Op::DropChunks { .. }
+            | Op::Forget { .. }
+            | Op::Expire => {
+                unreachable!("travels between nodes as an encoded op")
+            }
+        };
+        out.extend(with_options(line, options).build());
+        out.extend_from_slice(first);
+        out.extend_from_slice(second);
+        if !first.is_empty() || !second.is_empty() {
+            out.push(b'\n');
+        }
+    }
+}
+
+impl Request {
+    /// A request without options.
+    pub fn new(command: Command) -> Request {
+        Request { command, options: Options::default() }
+    }
+
+    /// Gives the command the bytes that followed its line.
+    pub fn fill(&mut self, bytes: Vec<u8>, payload: Payload) {
+        match &mut self.command {
+            Command::Write(op) => op.fill(bytes, payload),
+            Command::Chunk { value, .. } => *value = bytes,
+            Command::Peer(peer) => peer.payload = bytes,
+            _ => {}
+        }
+    }
+
+    /// The request as it goes over the wire.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut payload: &[u8] = &[];
+        let line = match &self.command {
+            Command::Write(op) => {
+                op.write(&mut out, &self.options);
+                return out;
+            }
+            Command::Batch { owner, items } => {
+                let line = LineBuilder::new("BATCH").word(owner).plain(items.len());
+                out.extend(with_options(line, &self.options).build());
+                items.iter().for_each(|item| item.write(&mut out, &Options::default()));
+                return out;
+            }
+            Command::Get { row, column, offset, length, if_version, local } => {
+                LineBuilder::new("GET")
+                    .word(row)
+                    .word(column)
+                    .option_if("offset", (*offset > 0).then_some(offset))
+                    .option_if("length", *length)
+                    .option_if("if", *if_version)
+                    .option_if("local", local.then_some(1))
+            }
+            Command::Stage { row, id } => LineBuilder::new("STAGE").word(row).option_if("id", *id),
+            Command::Chunk { row, id, offset, value } => {
+                payload = value;
+                LineBuilder::new("CHUNK").word(row).plain(id).plain(offset).plain(value.len())
+            }
+            Command::Staged { row, id } => LineBuilder::new("STAGED").word(row).plain(id),
+            Command::Scan(scan) => scan.line(),
+            Command::Rows { prefix, after, limit } => {
+                page(LineBuilder::new("ROWS"), prefix, after, *limit)
+            }
+            Command::Where { owner } => LineBuilder::new("WHERE").word(owner),
+            Command::Nodes => LineBuilder::new("NODES"),
+            Command::Suspect { node } => LineBuilder::new("SUSPECT").word(node),
+            Command::Shutdown { node } => LineBuilder::new("SHUTDOWN").word(node),
+            Command::Wakeup { node } => LineBuilder::new("WAKEUP").word(node),
+            Command::Auth(words) => {
+                words.iter().fold(LineBuilder::new("AUTH"), |line, w| line.word(w))
+            }
+            Command::Status => LineBuilder::new("STATUS"),
+            Command::Ping => LineBuilder::new("PING"),
+            Command::Help => LineBuilder::new("HELP"),
+            Command::Quit => LineBuilder::new("QUIT"),
+            Command::Peer(peer) => {
+                payload = &peer.payload;
+                let line =
+                    peer.words.iter().fold(LineBuilder::new(&peer.verb), |line, w| line.word(w));
+                line.plain(payload.len())
+            }
+        };
+        out.extend(with_options(line, &self.options).build());
+        out.extend_from_slice(payload);
+        if !payload.is_empty() {
+            out.push(b'\n');
+        }
+        out
+    }
+}
+
+impl Scan {
+    fn line(&self) -> LineBuilder {
+        page(LineBuilder::new("SCAN").word(&self.row), &self.prefix, &self.after, self.limit)
+            .option_if("reverse", self.reverse.then_some(1))
+            .option_if("values", self.values.then_some(1))
+            .option_if("local", self.local.then_some(1))
+    }
+}
+
+fn page(line: LineBuilder, prefix: &[u8], after: &Option<Vec<u8>>, limit: usize) -> LineBuilder {
+    let line = if prefix.is_empty() { line } else { line.option("prefix", prefix) };
+    let line = match after {
+        Some(after) => line.option("after", after),
+        None => line,
+    };
+    line.option("limit", limit.to_string())
+}
+
+fn with_options(line: LineBuilder, options: &Options) -> LineBuilder {
+    let line = match &options.session {
+        Some(id) => line
+            .option("client", format!("{:032x}", id.client))
+            .option("req", id.request.to_string())
+            .option("low", id.low.to_string()),
+        None => line,
+    };
+    line.option_if("retry", options.retry.then_some(1)).option_if("deadline", options.deadline_ms)
+}
+
+/// Checks a BATCH: its size, and that all rows have its owner.
+pub fn check_batch(batch_owner: &[u8], items: &[Op]) -> Result<()> {
+    if items.is_empty() || items.len() > BATCH_ITEMS_MAX {
+        return Err(Error::bad(format!("a BATCH has 1 to {BATCH_ITEMS_MAX} items")));
+    }
+    for item in items {
+        let row = item.row().ok_or_else(|| Error::bad("an item without a row"))?;
+        if owner(row) != batch_owner {
+            return Err(Error::bad(format!(
+                "row {} is not of the batch's owner",
+                super::word::display(row)
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Ops as callers build them.
+impl Op {
+    /// Write a cell, whatever was there.
+    pub fn put(
+        row: impl Into<Vec<u8>>,
+        column: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> Op {
+        Op::Put {
+            row: row.into(),
+            column: column.into(),
+            value: value.into(),
+            if_version: None,
+            ttl: None,
+        }
+    }
+
+    /// Write a cell over a version that was read; 0: only where there is none.
+    pub fn put_if(
+        row: impl Into<Vec<u8>>,
+        column: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+        version: u64,
+    ) -> Op {
+        Op::Put {
+            row: row.into(),
+            column: column.into(),
+            value: value.into(),
+            if_version: Some(version),
+            ttl: None,
+        }
+    }
+
+    /// Gives a PUT, CPUT or COMMIT a time to live.
+    pub fn with_ttl(mut self, seconds: u64) -> Op {
+        if let Op::Put { ttl, .. } | Op::Cput { ttl, .. } | Op::Commit { ttl, .. } = &mut self {
+            *ttl = Some(seconds);
+        }
+        self
+    }
+
+    /// Remove a cell.
+    pub fn delete(row: impl Into<Vec<u8>>, column: impl Into<Vec<u8>>) -> Op {
+        Op::Delete { row: row.into(), column: column.into(), if_version: None }
+    }
+
+    /// Remove a cell at a version that was read. In a BATCH a missing cell is then a mismatch.
+    pub fn delete_if(row: impl Into<Vec<u8>>, column: impl Into<Vec<u8>>, version: u64) -> Op {
+        Op::Delete { row: row.into(), column: column.into(), if_version: Some(version) }
+    }
+
+    /// Remove a row.
+    pub fn delete_row(row: impl Into<Vec<u8>>) -> Op {
+        Op::DeleteRow { row: row.into() }
+    }
+
+    /// Add to an integer cell.
+    pub fn add(row: impl Into<Vec<u8>>, column: impl Into<Vec<u8>>, delta: i64) -> Op {
+        Op::Add { row: row.into(), column: column.into(), delta }
+    }
+
+    /// Write under the next number of a prefix.
+    pub fn append(
+        row: impl Into<Vec<u8>>,
+        prefix: impl Into<Vec<u8>>,
+        value: impl Into<Vec<u8>>,
+    ) -> Op {
+        Op::Append { row: row.into(), prefix: prefix.into(), value: value.into() }
+    }
+
+    /// Make a staged value visible.
+    pub fn commit(
+        row: impl Into<Vec<u8>>,
+        column: impl Into<Vec<u8>>,
+        id: ValueId,
+        length: u64,
+        if_version: Option<u64>,
+    ) -> Op {
+        Op::Commit {
+            row: row.into(),
+            column: column.into(),
+            id,
+            length,
+            if_version,
+            ttl: None,
+            head: None,
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The text protocol of the store.
+
+pub mod cell;
+pub mod command;
+pub mod entry;
+pub mod reply;
+pub mod wire;
+pub mod word;
