@@ -130,8 +130,8 @@ pub enum Op {
         row: Vec<u8>,
         /// The id.
         id: ValueId,
-        /// When it is abandoned, in milliseconds since 1970; 0: filled in by the primary.
-        deadline: u64,
+        /// Whether the id must be known already.
+        renew: bool,
     },
     /// Give a staged value up.
     Abandon {

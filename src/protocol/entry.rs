@@ -21,8 +21,9 @@ pub struct Entry {
     pub version: u64,
     /// Epoch of the entry before: together with the version it names the history.
     pub prev_epoch: u64,
-    /// The primary's clock when it was made, in milliseconds since 1970.
-    pub time: u64,
+    /// When the chunks of big values that this entry overwrites, deletes or abandons may be removed, in
+    /// milliseconds since 1970: decided by the primary, so that every replica retires them alike.
+    pub retire: u64,
     /// The request that it answers, where the client gave it a name.
     pub request: Option<RequestId>,
     /// What the request was told; kept to answer a retry.
@@ -54,6 +55,13 @@ pub enum Effect {
     },
     /// Remove a cell.
     Delete(Key),
+    /// Remove all cells of a row.
+    DeleteRow {
+        /// Slot of the row's owner.
+        slot: u16,
+        /// The row.
+        row: Bytes,
+    },
     /// Set the last number that APPEND gave out for a row and prefix.
     Sequence(Key, u64),
     /// Log a value id, or renew it.
@@ -331,16 +339,17 @@ encode_struct!(RequestId { client, request, low });
 encode_struct!(Answer { version, words });
 encode_struct!(Staged { row, deadline });
 encode_struct!(Retired { slot, due });
-encode_struct!(Entry { epoch, version, prev_epoch, time, request, answer, effects });
+encode_struct!(Entry { epoch, version, prev_epoch, retire, request, answer, effects });
 
 encode_enum!(Value { 0 = Inline(bytes), 1 = Big(head) });
 encode_enum!(Effect {
     0 = Put { key, value, expires },
     1 = Delete(key),
-    2 = Sequence(key, last),
-    3 = Stage(id, staged),
-    4 = Abandon(id),
-    5 = Forget(id),
+    2 = DeleteRow { slot, row },
+    3 = Sequence(key, last),
+    4 = Stage(id, staged),
+    5 = Abandon(id),
+    6 = Forget(id),
 });
 encode_enum!(Item {
     0 = Cell(key, cell),
@@ -358,10 +367,23 @@ encode_enum!(Op {
     4 = Add { row, column, delta },
     5 = Append { row, prefix, value },
     6 = Commit { row, column, id, length, if_version, ttl, head },
-    7 = Stage { row, id, deadline },
+    7 = Stage { row, id, renew },
     8 = Abandon { row, id },
     9 = Chunk { slot, id, offset, value },
     10 = DropChunks { slot, id },
     11 = Forget { id },
     12 = Expire,
 });
+
+impl Encode for bool {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(*self));
+    }
+    fn decode(from: &mut Decoder) -> Result<bool> {
+        match from.tag()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            tag => Err(Error::corrupt(format!("unknown tag {tag} of a bool"))),
+        }
+    }
+}
