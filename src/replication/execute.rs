@@ -1,0 +1,272 @@
+//! Judging requests: what a write does to a table, or why it does nothing. Only the primary judges;
+//! replicas apply the effects.
+
+use super::table::{Table, Timer};
+use crate::error::{Error, Result};
+use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId, slot};
+use crate::protocol::command::Op;
+use crate::protocol::entry::{Effect, Staged};
+
+/// Timers that one Expire handles.
+const EXPIRE_MAX: usize = 256;
+/// Chunks that one DropChunks removes.
+const DROP_MAX: usize = 1024;
+/// Largest number that APPEND gives out: 12 digits.
+const SEQUENCE_MAX: u64 = 999_999_999_999;
+
+/// What the primary's surroundings say when it judges.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The primary's clock, in milliseconds since 1970.
+    pub now: u64,
+    /// How long a staged value may wait for its COMMIT.
+    pub stage_ms: u64,
+    /// How long the chunks of an overwritten or deleted value stay.
+    pub retire_ms: u64,
+    /// Bytes that the tablet may hold.
+    pub tablet_bytes_max: u64,
+    /// Whether a disk is below its low-water mark.
+    pub disk_is_low: bool,
+}
+
+/// What became of a request. All but `Done` have no effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// To be written; these words go into the answer.
+    Done(Vec<Effect>, Vec<Bytes>),
+    /// A condition does not hold.
+    Mismatch {
+        /// Version of the cell; 0: no such cell.
+        version: u64,
+        /// Which op.
+        at: usize,
+    },
+    /// A DELETE of what is not there.
+    NotFound,
+    /// Refused.
+    Refused(Error),
+}
+
+/// Judges ops in order, each on what those before it leave. Returns the table after them, with the
+/// effects applied but not yet finished by an entry.
+pub fn execute(table: &Table, ops: &[Op], setting: &Setting) -> (Table, Verdict) {
+    let mut judge = Judge { after: table.clone(), setting, effects: Vec::new(), words: Vec::new() };
+    for (at, op) in ops.iter().enumerate() {
+        match judge.op(op, ops.len() == 1) {
+            Ok(Step::Go) => {}
+            Ok(Step::NotFound) => return (table.clone(), Verdict::NotFound),
+            Ok(Step::Mismatch(version)) => {
+                return (table.clone(), Verdict::Mismatch { version, at });
+            }
+            Err(error) => return (table.clone(), Verdict::Refused(error)),
+        }
+    }
+    let grown = judge.after.bytes() > table.bytes();
+    if grown && setting.disk_is_low {
+        return (table.clone(), Verdict::Refused(Error::NoSpace));
+    }
+    if grown && judge.after.bytes() > setting.tablet_bytes_max {
+        return (table.clone(), Verdict::Refused(Error::TabletFull));
+    }
+    (judge.after, Verdict::Done(judge.effects, judge.words))
+}
+
+enum Step {
+    Go,
+    NotFound,
+    Mismatch(u64),
+}
+
+struct Judge<'a> {
+    after: Table,
+    setting: &'a Setting,
+    effects: Vec<Effect>,
+    words: Vec<Bytes>,
+}
+
+impl Judge<'_> {
+    fn op(&mut self, op: &Op, alone: bool) -> Result<Step> {
+        match op {
+            Op::Put { row, column, value, if_version, ttl } => {
+                let key = Key::new(row, column);
+                if let Some(version) = self.mismatch(&key, *if_version) {
+                    return Ok(Step::Mismatch(version));
+                }
+                self.put(key, Value::Inline(value.as_slice().into()), self.expires(*ttl));
+            }
+            Op::Cput { row, column, old, new, ttl } => {
+                let key = Key::new(row, column);
+                match self.after.get(&key) {
+                    Some(Cell { value: Value::Inline(value), .. }) if value[..] == old[..] => {}
+                    other => return Ok(Step::Mismatch(other.map_or(0, |cell| cell.version))),
+                }
+                self.put(key, Value::Inline(new.as_slice().into()), self.expires(*ttl));
+            }
+            Op::Delete { row, column, if_version } => {
+                return Ok(self.delete(row, column, *if_version, alone));
+            }
+            Op::DeleteRow { row } => return Ok(self.delete_row(row, alone)),
+            Op::Add { row, column, delta } => self.add(Key::new(row, column), *delta)?,
+            Op::Append { row, prefix, value } => self.append(row, prefix, value)?,
+            Op::Commit { row, column, id, length, if_version, ttl, head } => {
+                let key = Key::new(row, column);
+                if let Some(version) = self.mismatch(&key, *if_version) {
+                    return Ok(Step::Mismatch(version));
+                }
+                self.check_staged(*id, row)?;
+                let head = head.as_ref().filter(|head| head.id == *id && head.length == *length);
+                let head =
+                    head.ok_or_else(|| Error::bad("COMMIT without the chunks of its value"))?;
+                self.put(key, Value::Big(head.clone().into()), self.expires(*ttl));
+            }
+            Op::Stage { row, id, renew } => self.stage(row, *id, *renew)?,
+            Op::Abandon { row, id } => {
+                self.check_staged(*id, row)?;
+                self.effect(Effect::Abandon(*id));
+            }
+            Op::Chunk { slot, id, offset, value } => {
+                self.chunk(Key::chunk(*slot, *id, *offset), value)?
+            }
+            Op::DropChunks { slot, id } => self.drop_chunks(*slot, *id),
+            Op::Forget { id } => {
+                if self.after.retired(*id).is_some() {
+                    self.effect(Effect::Forget(*id));
+                }
+            }
+            Op::Expire => self.expire(),
+        }
+        Ok(Step::Go)
+    }
+
+    /// The version that an entry made of this would have.
+    fn version(&self) -> u64 {
+        self.after.version + 1
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        let retire = self.setting.now + self.setting.retire_ms;
+        self.after.apply_effect(self.version(), retire, &effect);
+        self.effects.push(effect);
+    }
+
+    fn put(&mut self, key: Key, value: Value, expires: u64) {
+        self.effect(Effect::Put { key, value, expires });
+    }
+
+    fn expires(&self, ttl: Option<u64>) -> u64 {
+        ttl.map_or(0, |seconds| self.setting.now.saturating_add(seconds.saturating_mul(1000)))
+    }
+
+    /// The version that stands in the way of a condition, if one does.
+    fn mismatch(&self, key: &Key, if_version: Option<u64>) -> Option<u64> {
+        let version = self.after.get(key).map_or(0, |cell| cell.version);
+        if_version.filter(|wanted| *wanted != version).map(|_| version)
+    }
+
+    fn delete(&mut self, row: &[u8], column: &[u8], if_version: Option<u64>, alone: bool) -> Step {
+        let key = Key::new(row, column);
+        if let Some(version) = self.mismatch(&key, if_version) {
+            return Step::Mismatch(version);
+        }
+        if self.after.get(&key).is_some() {
+            self.effect(Effect::Delete(key));
+            return Step::Go;
+        }
+        if alone { Step::NotFound } else { Step::Go }
+    }
+
+    fn delete_row(&mut self, row: &[u8], alone: bool) -> Step {
+        let (slot, row): (u16, Bytes) = (slot(row), row.into());
+        if self.after.row(slot, &row, std::ops::Bound::Unbounded).next().is_some() {
+            self.effect(Effect::DeleteRow { slot, row });
+            return Step::Go;
+        }
+        if alone { Step::NotFound } else { Step::Go }
+    }
+
+    fn add(&mut self, key: Key, delta: i64) -> Result<()> {
+        let (sum, expires) = match self.after.get(&key) {
+            None => (0, 0),
+            Some(Cell { value: Value::Inline(value), expires, .. }) => {
+                let sum = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                (sum.ok_or_else(|| Error::bad("ADD to a cell that is not an integer"))?, *expires)
+            }
+            Some(_) => return Err(Error::bad("ADD to a cell that is not an integer")),
+        };
+        let sum: i64 = i64::checked_add(sum, delta)
+            .ok_or_else(|| Error::bad("ADD leaves the range of 64 bits"))?;
+        let digits: Bytes = sum.to_string().as_bytes().into();
+        self.words.push(digits.clone());
+        self.put(key, Value::Inline(digits), expires);
+        Ok(())
+    }
+
+    fn append(&mut self, row: &[u8], prefix: &[u8], value: &[u8]) -> Result<()> {
+        let sequence = Key::new(row, prefix);
+        let column = |n: u64| [prefix, format!("{n:012}").as_bytes()].concat();
+        let mut n = self.after.sequence(&sequence) + 1;
+        while n <= SEQUENCE_MAX && self.after.get(&Key::new(row, &column(n))).is_some() {
+            n += 1;
+        }
+        if n > SEQUENCE_MAX {
+            return Err(Error::bad("APPEND has given out all numbers of this prefix"));
+        }
+        let key = Key::new(row, &column(n));
+        self.words.push(key.column.clone());
+        self.effect(Effect::Sequence(sequence, n));
+        self.put(key, Value::Inline(value.into()), 0);
+        Ok(())
+    }
+
+    fn check_staged(&self, id: ValueId, row: &[u8]) -> Result<()> {
+        match self.after.staged(id) {
+            Some(staged) if staged.row[..] == *row => Ok(()),
+            _ => {
+                Err(Error::bad(format!("value {id} is not staged for this row, or was abandoned")))
+            }
+        }
+    }
+
+    fn stage(&mut self, row: &[u8], id: ValueId, renew: bool) -> Result<()> {
+        if renew {
+            self.check_staged(id, row)?;
+        } else if self.after.staged(id).is_some() || self.after.retired(id).is_some() {
+            return Err(Error::bad(format!("value {id} was staged before")));
+        }
+        let deadline = self.setting.now + self.setting.stage_ms;
+        self.effect(Effect::Stage(id, Staged { row: row.into(), deadline }));
+        Ok(())
+    }
+
+    /// Chunks are immutable: a repeat is harmless, anything else under the same offset is refused.
+    fn chunk(&mut self, key: Key, value: &[u8]) -> Result<()> {
+        match self.after.get(&key) {
+            Some(Cell { value: Value::Inline(there), .. }) if there[..] == *value => Ok(()),
+            Some(_) => Err(Error::bad("another chunk is there already")),
+            None => {
+                self.put(key, Value::Inline(value.into()), 0);
+                Ok(())
+            }
+        }
+    }
+
+    /// Removes chunks; the answer's word says how many were removed, [`DROP_MAX`] at a time.
+    fn drop_chunks(&mut self, slot: u16, id: ValueId) {
+        let row = Key::chunk(slot, id, 0).row;
+        let cells = self.after.row(slot, &row, std::ops::Bound::Unbounded);
+        let keys: Vec<Key> = cells.take(DROP_MAX).map(|(key, _)| key.clone()).collect();
+        self.words.push(keys.len().to_string().as_bytes().into());
+        keys.into_iter().for_each(|key| self.effect(Effect::Delete(key)));
+    }
+
+    fn expire(&mut self) {
+        let due = self.after.due(self.setting.now).filter(|timer| !matches!(timer, Timer::Drop(_)));
+        for timer in due.take(EXPIRE_MAX).cloned().collect::<Vec<_>>() {
+            match timer {
+                Timer::Expire(key) => self.effect(Effect::Delete(key)),
+                Timer::Abandon(id) => self.effect(Effect::Abandon(id)),
+                Timer::Drop(_) => {}
+            }
+        }
+    }
+}

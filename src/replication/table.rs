@@ -1,0 +1,345 @@
+//! A tablet's table: everything that its log adds up to. Pure, and cheap to copy.
+//!
+//! The maps are persistent: a clone shares all its nodes, so that a snapshot for a checkpoint, for a
+//! reader, or of the state after each prepared entry costs nothing until something changes.
+
+use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId};
+use crate::protocol::command::{RequestId, Scan};
+use crate::protocol::entry::{Answer, Effect, Entry, Item, Retired, Session, Staged};
+use imbl::{OrdMap, OrdSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Client sessions that a tablet remembers; one more evicts the one idle for longest.
+pub const SESSIONS_MAX: usize = 4096;
+/// Bytes that a cell takes beyond its names and value, for the tablet's accounting.
+const CELL_OVERHEAD_BYTES: u64 = 64;
+
+/// Everything that a tablet's log adds up to.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Version of the last entry applied.
+    pub version: u64,
+    /// Epoch of the last entry applied.
+    pub epoch: u64,
+    cells: OrdMap<Key, Cell>,
+    sequences: OrdMap<Key, u64>,
+    staged: OrdMap<ValueId, Staged>,
+    retired: OrdMap<ValueId, Retired>,
+    timers: OrdSet<(u64, Timer)>,
+    sessions: OrdMap<u128, Arc<Session>>,
+    idle: OrdSet<(u64, u128)>,
+    evicted: u128,
+    bytes: u64,
+}
+
+/// What happens at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// A cell has outlived its time.
+    Expire(Key),
+    /// A staged value has not been committed in time.
+    Abandon(ValueId),
+    /// Nobody reads the chunks of a retired value any more.
+    Drop(ValueId),
+}
+
+/// Whether a request is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It was executed; this is its answer.
+    Answered(Answer),
+    /// It was not executed.
+    New,
+    /// The client said that it no longer waits for it.
+    BelowLow,
+    /// Its session may have been evicted: nobody knows.
+    Evicted,
+    /// The session has too many answers open.
+    TooManyOpen,
+}
+
+/// Answers that one session may leave open.
+const ANSWERS_MAX: usize = 256;
+
+impl Table {
+    /// Bytes of names and values, for the tablet's size limit.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Number of cells.
+    pub fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Whether there are no cells.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// A cell.
+    pub fn get(&self, key: &Key) -> Option<&Cell> {
+        self.cells.get(key)
+    }
+
+    /// The last number that APPEND gave out for a row and prefix.
+    pub fn sequence(&self, key: &Key) -> u64 {
+        self.sequences.get(key).copied().unwrap_or(0)
+    }
+
+    /// A value that is being written.
+    pub fn staged(&self, id: ValueId) -> Option<&Staged> {
+        self.staged.get(&id)
+    }
+
+    /// A value whose chunks are to be removed.
+    pub fn retired(&self, id: ValueId) -> Option<&Retired> {
+        self.retired.get(&id)
+    }
+
+    /// What is due at a time, oldest first.
+    pub fn due(&self, now: u64) -> impl Iterator<Item = &Timer> {
+        self.timers.iter().take_while(move |(at, _)| *at <= now).map(|(_, timer)| timer)
+    }
+
+    /// Cells of a row from a column on, in order.
+    pub fn row(
+        &self,
+        slot: u16,
+        row: &Bytes,
+        from: Bound<Bytes>,
+    ) -> impl Iterator<Item = (&Key, &Cell)> {
+        let key = |column: Bytes| Key { slot, row: row.clone(), column };
+        let start = match from {
+            Bound::Included(column) => Bound::Included(key(column)),
+            Bound::Excluded(column) => Bound::Excluded(key(column)),
+            Bound::Unbounded => Bound::Included(key(Bytes::from(&[][..]))),
+        };
+        let row = row.clone();
+        self.cells
+            .range((start, Bound::Unbounded))
+            .take_while(move |(k, _)| k.slot == slot && k.row == row)
+    }
+
+    /// The cells that a SCAN asks for, in its order, without its limits.
+    pub fn scan(&self, slot: u16, scan: &Scan) -> Box<dyn Iterator<Item = (&Key, &Cell)> + '_> {
+        let key =
+            |column: &[u8]| Key { slot, row: scan.row.as_slice().into(), column: column.into() };
+        let first = Bound::Included(key(&scan.prefix));
+        let last = prefix_end(&scan.prefix)
+            .map_or_else(|| row_end(slot, &scan.row), |end| Bound::Excluded(key(&end)));
+        let after = scan.after.as_deref().filter(|a| !a.is_empty());
+        let (low, high) = match (after, scan.reverse) {
+            (None, _) => (first, last),
+            (Some(after), false) if after < scan.prefix.as_slice() => (first, last),
+            (Some(after), false) => (Bound::Excluded(key(after)), last),
+            (Some(after), true) if beyond_prefix(after, &scan.prefix) => (first, last),
+            (Some(after), true) => (first, Bound::Excluded(key(after))),
+        };
+        if is_empty_range(&low, &high) {
+            return Box::new(std::iter::empty());
+        }
+        let range = self.cells.range((low, high));
+        if scan.reverse { Box::new(range.rev()) } else { Box::new(range) }
+    }
+
+    /// All cells from a key on, in order.
+    pub fn cells_from(&self, from: Bound<Key>) -> impl Iterator<Item = (&Key, &Cell)> {
+        self.cells.range((from, Bound::Unbounded))
+    }
+
+    /// Whether a request is known.
+    pub fn lookup(&self, request: &RequestId, retry: bool) -> Known {
+        let Some(session) = self.sessions.get(&request.client) else {
+            let maybe_evicted = request.client <= self.evicted;
+            return if maybe_evicted && retry { Known::Evicted } else { Known::New };
+        };
+        match session.answers.get(&request.request) {
+            Some(answer) => Known::Answered(answer.clone()),
+            None if request.request < session.low => Known::BelowLow,
+            None if session.answers.range(request.low..).count() >= ANSWERS_MAX => {
+                Known::TooManyOpen
+            }
+            None => Known::New,
+        }
+    }
+
+    /// Applies one entry, the next by version.
+    pub fn apply(&mut self, entry: &Entry) {
+        assert_eq!(entry.version, self.version + 1, "entries are applied in order");
+        for effect in &entry.effects {
+            self.apply_effect(entry.version, entry.retire, effect);
+        }
+        self.finish(entry);
+    }
+
+    /// Takes the entry's version and remembers its answer, once its effects are applied.
+    pub(super) fn finish(&mut self, entry: &Entry) {
+        self.version = entry.version;
+        self.epoch = entry.epoch;
+        if let Some(request) = &entry.request {
+            self.remember(request, &entry.answer);
+        }
+    }
+
+    /// Applies one effect of the entry with this version.
+    pub(super) fn apply_effect(&mut self, version: u64, retire: u64, effect: &Effect) {
+        match effect {
+            Effect::Put { key, value, expires } => {
+                if let Value::Big(head) = value {
+                    self.unstage(head.id);
+                }
+                self.insert(
+                    key.clone(),
+                    Cell { version, expires: *expires, value: value.clone() },
+                    retire,
+                );
+            }
+            Effect::Delete(key) => self.remove(key, retire),
+            Effect::DeleteRow { slot, row } => {
+                let keys: Vec<Key> =
+                    self.row(*slot, row, Bound::Unbounded).map(|(k, _)| k.clone()).collect();
+                keys.iter().for_each(|key| self.remove(key, retire));
+            }
+            Effect::Sequence(key, last) => {
+                self.sequences.insert(key.clone(), *last);
+            }
+            Effect::Stage(id, staged) => {
+                self.unstage(*id);
+                self.timers.insert((staged.deadline, Timer::Abandon(*id)));
+                self.staged.insert(*id, staged.clone());
+            }
+            Effect::Abandon(id) => {
+                if let Some(staged) = self.unstage(*id) {
+                    self.retire(
+                        *id,
+                        Retired { slot: crate::protocol::cell::slot(&staged.row), due: retire },
+                    );
+                }
+            }
+            Effect::Forget(id) => {
+                if let Some(retired) = self.retired.remove(id) {
+                    self.timers.remove(&(retired.due, Timer::Drop(*id)));
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, key: Key, cell: Cell, retire: u64) {
+        self.remove(&key, retire);
+        if cell.expires > 0 {
+            self.timers.insert((cell.expires, Timer::Expire(key.clone())));
+        }
+        self.bytes += weight(&key, &cell);
+        self.cells.insert(key, cell);
+    }
+
+    fn remove(&mut self, key: &Key, retire: u64) {
+        let Some(cell) = self.cells.remove(key) else { return };
+        self.bytes -= weight(key, &cell);
+        if cell.expires > 0 {
+            self.timers.remove(&(cell.expires, Timer::Expire(key.clone())));
+        }
+        if let Value::Big(head) = &cell.value {
+            self.retire(head.id, Retired { slot: key.slot, due: retire });
+        }
+    }
+
+    fn unstage(&mut self, id: ValueId) -> Option<Staged> {
+        let staged = self.staged.remove(&id)?;
+        self.timers.remove(&(staged.deadline, Timer::Abandon(id)));
+        Some(staged)
+    }
+
+    fn retire(&mut self, id: ValueId, retired: Retired) {
+        self.timers.insert((retired.due, Timer::Drop(id)));
+        self.retired.insert(id, retired);
+    }
+
+    fn remember(&mut self, request: &RequestId, answer: &Answer) {
+        let mut session =
+            self.sessions.get(&request.client).map(|s| Session::clone(s)).unwrap_or_default();
+        self.idle.remove(&(session.last, request.client));
+        session.low = session.low.max(request.low);
+        session.answers = session.answers.split_off(&session.low);
+        session.answers.insert(request.request, answer.clone());
+        session.last = answer.version;
+        self.idle.insert((session.last, request.client));
+        self.sessions.insert(request.client, Arc::new(session));
+        if self.sessions.len() > SESSIONS_MAX {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        let Some((last, client)) = self.idle.get_min().copied() else { return };
+        self.idle.remove(&(last, client));
+        self.sessions.remove(&client);
+        self.evicted = self.evicted.max(client);
+    }
+
+    /// Everything, as the items of a checkpoint: cells first, in order.
+    pub fn items(&self) -> impl Iterator<Item = Item> + '_ {
+        let cells = self.cells.iter().map(|(k, c)| Item::Cell(k.clone(), c.clone()));
+        let sequences = self.sequences.iter().map(|(k, n)| Item::Sequence(k.clone(), *n));
+        let staged = self.staged.iter().map(|(id, s)| Item::Staged(*id, s.clone()));
+        let retired = self.retired.iter().map(|(id, r)| Item::Retired(*id, r.clone()));
+        let sessions =
+            self.sessions.iter().map(|(client, s)| Item::Session(*client, Session::clone(s)));
+        let evicted = std::iter::once(Item::Evicted(self.evicted));
+        cells.chain(sequences).chain(staged).chain(retired).chain(sessions).chain(evicted)
+    }
+
+    /// Takes one item of a checkpoint.
+    pub fn load(&mut self, item: Item) {
+        match item {
+            Item::Cell(key, cell) => self.insert(key, cell, 0),
+            Item::Sequence(key, last) => {
+                self.sequences.insert(key, last);
+            }
+            Item::Staged(id, staged) => {
+                self.timers.insert((staged.deadline, Timer::Abandon(id)));
+                self.staged.insert(id, staged);
+            }
+            Item::Retired(id, retired) => self.retire(id, retired),
+            Item::Session(client, session) => {
+                self.idle.insert((session.last, client));
+                self.sessions.insert(client, Arc::new(session));
+            }
+            Item::Evicted(client) => self.evicted = client,
+        }
+    }
+}
+
+fn weight(key: &Key, cell: &Cell) -> u64 {
+    (key.row.len() + key.column.len()) as u64 + cell.value.weight() + CELL_OVERHEAD_BYTES
+}
+
+/// The first name after all that begin with a prefix; none if the prefix is empty or all 0xff.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let keep = prefix.iter().rposition(|&b| b != 0xff)?;
+    let mut end = prefix[..=keep].to_vec();
+    end[keep] += 1;
+    Some(end)
+}
+
+/// Whether a name lies after all that begin with a prefix.
+fn beyond_prefix(name: &[u8], prefix: &[u8]) -> bool {
+    prefix_end(prefix).is_some_and(|end| name >= end.as_slice())
+}
+
+/// The end of a row: the first key of the row that would follow it.
+fn row_end(slot: u16, row: &[u8]) -> Bound<Key> {
+    let next = [row, &[0]].concat();
+    Bound::Excluded(Key { slot, row: next.as_slice().into(), column: Bytes::from(&[][..]) })
+}
+
+fn is_empty_range(low: &Bound<Key>, high: &Bound<Key>) -> bool {
+    match (low, high) {
+        (Bound::Included(a), Bound::Excluded(b)) | (Bound::Excluded(a), Bound::Excluded(b)) => {
+            a >= b
+        }
+        _ => false,
+    }
+}
