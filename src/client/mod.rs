@@ -42,13 +42,44 @@ pub enum Written {
     NotFound,
 }
 
-/// A value that was staged whole and waits for [`Op::commit`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StagedValue {
-    /// Its id.
-    pub id: ValueId,
-    /// Its length in bytes.
-    pub length: u64,
+/// A value that was taken whole and waits for the write that makes it visible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Uploaded {
+    /// It fits into a cell: nothing was sent yet.
+    Inline(Vec<u8>),
+    /// It was staged in chunks.
+    Staged {
+        /// Its id.
+        id: ValueId,
+        /// Its length in bytes.
+        length: u64,
+    },
+}
+
+impl Uploaded {
+    /// Length in bytes.
+    pub fn length(&self) -> u64 {
+        match self {
+            Uploaded::Inline(bytes) => bytes.len() as u64,
+            Uploaded::Staged { length, .. } => *length,
+        }
+    }
+
+    /// The op that makes the value visible in a cell of the row for which it was uploaded: a PUT or a
+    /// COMMIT; also as an item of a BATCH.
+    pub fn into_op(
+        self,
+        row: impl Into<Vec<u8>>,
+        column: impl Into<Vec<u8>>,
+        if_version: Option<u64>,
+    ) -> Op {
+        match self {
+            Uploaded::Inline(value) => {
+                Op::Put { row: row.into(), column: column.into(), value, if_version, ttl: None }
+            }
+            Uploaded::Staged { id, length } => Op::commit(row, column, id, length, if_version),
+        }
+    }
 }
 
 /// A value that is read as a stream. Reads fail with an error rather than end early.
