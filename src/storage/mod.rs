@@ -1,1 +1,161 @@
-//! storage
+//! Tablets on disk: the log, the checkpoint and the small files around them. No sockets, no clocks.
+//!
+//! A write is an [`Entry`](crate::protocol::entry::Entry) of its tablet's *log*, synced before it is
+//! acknowledged. Now and then all committed cells are written out, sorted, as a *checkpoint*, and the
+//! log before it is let go. After a crash a tablet is its newest checkpoint and the log after it.
+//!
+//! # Terms
+//!
+//! * *Version*: the tablet's version number, one more for every entry. *Epoch*: the reign of a primary.
+//!   Both together are a [`Position`]; it names one entry and everything before it.
+//! * *Segment*: one preallocated file of the log. The last one is *active*: records are written there.
+//! * *Spare*: a segment file made ahead, or one that a checkpoint has set free, waiting to be used.
+//! * *Incarnation*: a random number that a segment file gets each time it is put to use. It is part of
+//!   every checksum, so what an earlier use left in the file is never taken for a record.
+//! * *Durable*: covered by a sync that returned. The *durable mark* says up to which version that is.
+//!
+//! # Files
+//!
+//! ```text
+//! data/<node>/LOCK                          held while a process uses the directory
+//!             format                        version of all formats here, store_uuid
+//!             tablets/<tablet>/epoch        durable configuration (TabletConfig)
+//!                              durable      the durable mark
+//!                              log-<sequence>           segments, 16 hexadecimal digits
+//!                              spare-<sequence>         segments waiting to be used
+//!                              checkpoint-<version>     checkpoints, 16 hexadecimal digits
+//!                              *.tmp                    unfinished; removed at open
+//! ```
+//!
+//! All integers are little-endian; every CRC is CRC-32C. `format` and `epoch` are text that a person can
+//! read: one JSON object, and below it a line `crc32c=<8 hexadecimal digits>` over the bytes above.
+//!
+//! ## Segment
+//!
+//! A segment begins with a header that fills a page of its own; records follow from byte 4,096 on.
+//!
+//! ```text
+//! header   magic "PENNLOG1" | sequence u64 | incarnation u64 | after_version u64 | after_epoch u64 | crc u32
+//! record   len u32 | entry_crc u32 | durable u64 | version u64 | header_crc u32 | 0 u32 | entry (len bytes)
+//! ```
+//!
+//! `entry` is the entry's binary form, which begins with its epoch, version and the epoch before. A record
+//! begins at a multiple of 8 and never crosses into another segment; one that is larger than a segment gets
+//! a segment of its own. `durable` is the version up to which the log was synced when the record was
+//! written. `header_crc` covers the incarnation and the 24 bytes before it.
+//!
+//! `after` is the position that the segment goes on from. Usually that is where the segment before ended, but
+//! it may lie earlier: that is how the log is **cut**. What the older segments hold after that position is
+//! void for ever, and no byte of them needs to be changed to make it so.
+//!
+//! ## Durable mark
+//!
+//! The file `durable` has two slots of 512 bytes, written in turn; the valid one with the higher serial counts.
+//!
+//! ```text
+//! slot     magic "PENNDUR1" | serial u64 | version u64 | sequence u64 | crc u32
+//! ```
+//!
+//! It is written after every sync but not synced itself: it is exact after the death of a process, and at most
+//! some seconds old after a power cut. `sequence` is that of the active segment.
+//!
+//! ## Checkpoint
+//!
+//! ```text
+//! file     magic "PENNCKP1" | block … | index | footer
+//! block    items, about 64 KiB: cells only, or other items only
+//! index    per block: offset u64 | len u32 | crc u32 | items u32 | its first key, if it is of cells
+//! footer   version u64 | epoch u64 | items u64 | index_offset u64 | index_len u64 | index_crc u32 | footer_crc u32
+//! ```
+//!
+//! Cells come first, in the order of their keys, so one cell is found by the index and one block. The index and
+//! the footer are what the original design calls a checkpoint's *meta*.
+//!
+//! # Recovery
+//!
+//! 1. Unfinished files are removed. The newest checkpoint whose index and footer are whole is taken.
+//! 2. The segments are read in order. Each must go on from a position that the ones before it reach.
+//! 3. The log ends at the first record that is not valid. Is it *torn* or is it *damage*? It is damage when
+//!    anything says that this version had been synced: the `after` of a later segment, a record further on
+//!    that carries a `durable` mark as high (every multiple of 8 is tried), or the file `durable`. Then
+//!    [`open`] fails with [`Error::Corrupt`](crate::error::Error::Corrupt), file and byte, and changes nothing.
+//! 4. Otherwise it is the torn tail of a write that nobody was told of. If any record further on is valid (pages
+//!    reach the disk in any order), a new segment cuts it off; else the log goes on in place.
+//!
+//! # Invariants
+//!
+//! 1. Versions in the log rise by one; epochs never fall; each entry names the epoch of the one before.
+//! 2. What [`Log::sync`] has covered comes back, or `open` fails. It never comes back changed.
+//! 3. A segment is named `log-…` only when its zeroes, its header and its name are on disk: an append and its
+//!    sync change no metadata, and cannot run out of space.
+//! 4. A segment is left for the next only after it was synced whole.
+//! 5. A checkpoint has its name only when it is whole and synced; older ones go only after that; segments only
+//!    after that.
+//! 6. After the first error of a write or a sync the log refuses everything. The disk that failed is not asked
+//!    again: a second fsync may say yes to pages that the kernel has dropped.
+//!
+//! # Threads
+//!
+//! A [`Log`] belongs to one thread. [`write_checkpoint`] runs on another at the same time: the two touch
+//! different files. A third, short-lived thread makes the next spare once the active segment is half full, so
+//! an append seldom waits for one.
+//!
+//! # Bytes written per byte stored
+//!
+//! The log takes each entry once, plus 32 bytes. The node starts a checkpoint when the log has grown by
+//! `checkpoint_bytes` or by the tablet's size, whichever is more, so a checkpoint writes at most as much as the
+//! log has taken since the one before: at most 2 bytes reach the disk for each byte stored, however large the
+//! tablet is.
+//!
+//! # Caveats
+//!
+//! * A checkpoint is whole, never incremental: a large-value tablet rewrites its chunks once per doubling.
+//! * Damage is found when it is read; nothing reads in the background to find it early. `penncloud fsck` does.
+//! * If power fails in the moment of a sync *and* the disk later damages a record of that same last group, the
+//!   two cannot be told apart: what nothing marks as durable counts as torn.
+//! * Each tablet has its own log, so each active tablet costs a sync of its own.
+
+mod checkpoint;
+mod datadir;
+mod epoch;
+mod log;
+
+pub use checkpoint::{CheckpointReader, CheckpointSummary, Items, write_checkpoint};
+pub use datadir::DataDir;
+pub use epoch::TabletConfig;
+pub use log::{Entries, Log};
+
+use crate::error::Result;
+use std::path::Path;
+
+/// Names one entry of a tablet, and with it everything before. The default is "before the first".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Epoch of the entry.
+    pub epoch: u64,
+    /// Version of the entry.
+    pub version: u64,
+}
+
+/// How a tablet's files are kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Size of a full-grown segment; the first ones of a tablet are smaller.
+    pub segment_bytes: u64,
+}
+
+/// What [`open`] found.
+pub struct Recovered {
+    /// The newest checkpoint.
+    pub checkpoint: Option<CheckpointReader>,
+    /// The entries after it, in order.
+    pub entries: Entries,
+    /// The log, ready to go on.
+    pub log: Log,
+}
+
+/// Opens a tablet's directory, made if it is not there. See *Recovery* above.
+pub fn open(dir: &Path, options: &Options) -> Result<Recovered> {
+    let _ = (dir, options);
+    Err(crate::error::Error::retry("storage is being built"))
+}
