@@ -48,8 +48,11 @@ fn main() {
     }
 }
 
+/// Runs one process for as long as it lives.
+type Start = fn(&Config, &str) -> Result<()>;
+
 fn run(role: Role) -> Result<()> {
-    let (process, start): (Process, fn(&Config, &str) -> Result<()>) = match role {
+    let (process, start): (Process, Start) = match role {
         Role::Master(p) => (p, penncloud::master::run),
         Role::Backend(p) => (p, penncloud::backend::run),
         Role::Frontend(p) => (p, penncloud::frontend::run),
