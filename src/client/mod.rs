@@ -185,7 +185,12 @@ impl Client {
 
     /// Takes everything that a reader gives, for a row; at most `max` bytes, else `TooBig`. Streams: memory
     /// is a few chunks. On an error what was staged is abandoned.
-    pub fn upload(&self, _row: impl AsRef<[u8]>, _from: &mut dyn Read, _max: u64) -> Result<Uploaded> {
+    pub fn upload(
+        &self,
+        _row: impl AsRef<[u8]>,
+        _from: &mut dyn Read,
+        _max: u64,
+    ) -> Result<Uploaded> {
         Err(Error::retry("not connected"))
     }
 

@@ -1,0 +1,252 @@
+//! Sessions: who is logged in, kept in the store so that every frontend serves every user.
+//!
+//! The cookie is `<user>.<token>`, the token 256 random bits in base64url. The store keeps only the token's
+//! SHA-256, in the column `session/<hash>` of the user's row, so that nobody who can read the store can take
+//! a session over. A session ends after [`IDLE_S`] without a request and after [`AGE_S`] in any case; the
+//! cell's time to live does both. It is marked as seen by CPUT: a session that was ended meanwhile stays so.
+
+use super::{json, name, now_s};
+use crate::client::{Client, Op, Scan};
+use crate::error::{Error, Result};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A session ends after so many seconds without a request: 7 days.
+pub const IDLE_S: u64 = 7 * 24 * 3600;
+/// A session ends after so many seconds in any case: 30 days.
+pub const AGE_S: u64 = 30 * 24 * 3600;
+/// A session is marked as seen at most this often, in seconds.
+const SEEN_EVERY_S: u64 = 300;
+/// Sessions of one user; the one seen longest ago makes room for a new one.
+const SESSIONS_MAX: usize = 100;
+/// Longest browser name that is kept, in characters.
+const AGENT_CHARS_MAX: usize = 200;
+/// Largest session cell that is read.
+const CELL_BYTES_MAX: u64 = 4096;
+/// Longest cookie that is looked at.
+const COOKIE_BYTES_MAX: usize = 128;
+/// What the columns of sessions begin with.
+const PREFIX: &str = "session/";
+
+/// A session, as the store keeps it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Session {
+    /// Whose it is. In the store the row says so.
+    #[serde(skip)]
+    pub user: String,
+    /// Hash of its token: its name.
+    #[serde(skip)]
+    pub id: String,
+    /// When it began, in seconds since 1970.
+    pub created: u64,
+    /// When it was last marked as seen.
+    pub last_seen: u64,
+    /// When it ends in any case.
+    pub expires: u64,
+    /// What every form of this session must carry.
+    pub csrf: String,
+    /// What the browser calls itself.
+    pub agent: String,
+}
+
+impl Session {
+    /// The change that ends it.
+    pub fn delete(&self) -> Op {
+        Op::delete(self.user.as_str(), column(&self.id))
+    }
+
+    /// Whether a token from a form is this session's, compared in constant time.
+    pub fn accepts(&self, token: &str) -> bool {
+        use subtle::ConstantTimeEq;
+        self.csrf.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    fn is_alive(&self, now: u64) -> bool {
+        now < self.expires && now < self.last_seen.saturating_add(IDLE_S)
+    }
+
+    /// Seconds that its cell has to live when it is written now.
+    fn ttl(&self, now: u64) -> u64 {
+        self.expires.saturating_sub(now).clamp(1, IDLE_S)
+    }
+
+    fn parse(user: &str, id: &str, value: &[u8]) -> Result<Session> {
+        let session: Session = serde_json::from_slice(value).map_err(Error::corrupt)?;
+        Ok(Session { user: user.into(), id: id.into(), ..session })
+    }
+}
+
+/// A session that begins, with its cookie, which exists nowhere else.
+#[derive(Clone, Debug)]
+pub struct New {
+    /// The session.
+    pub session: Session,
+    /// `<user>.<token>`.
+    pub cookie: String,
+}
+
+impl New {
+    pub(super) fn make(user: &str, agent: &str) -> New {
+        let (token, now) = (random_token(), now_s());
+        let session = Session {
+            user: user.into(),
+            id: hash(&token),
+            created: now,
+            last_seen: now,
+            expires: now + AGE_S,
+            csrf: random_token(),
+            agent: agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect(),
+        };
+        New { cookie: format!("{user}.{token}"), session }
+    }
+
+    pub(super) fn put(&self) -> Op {
+        let session = &self.session;
+        Op::put(session.user.as_str(), column(&session.id), json(session))
+            .with_ttl(session.ttl(session.created))
+    }
+}
+
+/// The session of a cookie, if it is alive; marks it as seen now and then.
+pub(super) fn find(client: &Client, cookie: &str) -> Result<Option<Session>> {
+    let Some((user, token)) = split_cookie(cookie) else { return Ok(None) };
+    let id = hash(token);
+    let Some(found) = client.get(user, column(&id), CELL_BYTES_MAX)? else { return Ok(None) };
+    let session = Session::parse(user, &id, &found.value)?;
+    let now = now_s();
+    if !session.is_alive(now) {
+        return Ok(None);
+    }
+    if now >= session.last_seen + SEEN_EVERY_S {
+        mark_seen(client, &session, found.value, now);
+    }
+    Ok(Some(session))
+}
+
+fn split_cookie(cookie: &str) -> Option<(&str, &str)> {
+    let (user, token) = cookie.rsplit_once('.')?;
+    let fits = cookie.len() <= COOKIE_BYTES_MAX && !token.is_empty() && name::check(user).is_ok();
+    fits.then_some((user, token))
+}
+
+/// A lost race or a failure only means that it is marked by a later request.
+fn mark_seen(client: &Client, session: &Session, old: Vec<u8>, now: u64) {
+    let seen = Session { last_seen: now, ..session.clone() };
+    let write = client.write(Op::Cput {
+        row: session.user.clone().into(),
+        column: column(&session.id).into(),
+        old,
+        new: json(&seen),
+        ttl: Some(seen.ttl(now)),
+    });
+    if let Err(error) = write {
+        log::debug!("{}: a session was not marked as seen: {error}", session.user);
+    }
+}
+
+/// All live sessions of a user, the one seen last first.
+pub(super) fn all(client: &Client, user: &str) -> Result<Vec<Session>> {
+    let scan = Scan {
+        row: user.into(),
+        prefix: PREFIX.into(),
+        limit: crate::protocol::command::LIMIT_MAX,
+        values: true,
+        ..Scan::default()
+    };
+    let (columns, _) = client.scan(scan)?;
+    let now = now_s();
+    let mut sessions = Vec::new();
+    for column in &columns {
+        let id = String::from_utf8_lossy(&column.name[PREFIX.len()..]).into_owned();
+        let value = column.value.as_deref().unwrap_or_default();
+        sessions.extend(Session::parse(user, &id, value).ok().filter(|s| s.is_alive(now)));
+    }
+    sessions.sort_by_key(|s| std::cmp::Reverse(s.last_seen));
+    Ok(sessions)
+}
+
+/// The changes that end all sessions of the user but this one.
+pub(super) fn others(client: &Client, session: &Session) -> Result<Vec<Op>> {
+    let sessions = all(client, &session.user)?;
+    Ok(sessions.iter().filter(|s| s.id != session.id).map(Session::delete).collect())
+}
+
+/// The changes that make room for one session more.
+pub(super) fn surplus(client: &Client, user: &str) -> Result<Vec<Op>> {
+    Ok(all(client, user)?.iter().skip(SESSIONS_MAX - 1).map(Session::delete).collect())
+}
+
+fn column(id: &str) -> String {
+    format!("{PREFIX}{id}")
+}
+
+fn hash(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
+}
+
+/// 256 bits from the operating system, as base64url.
+fn random_token() -> String {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_never_sees_the_token() {
+        let new = New::make("alice", "Browser/1.0");
+        let token = new.cookie.strip_prefix("alice.").unwrap();
+        assert_eq!(URL_SAFE_NO_PAD.decode(token).unwrap().len(), 32);
+        let Op::Put { column, value, ttl, .. } = new.put() else { panic!("not a PUT") };
+        assert_eq!(ttl, Some(IDLE_S));
+        for cell in [column, value] {
+            assert!(!String::from_utf8(cell).unwrap().contains(token));
+        }
+    }
+
+    #[test]
+    fn tokens_differ() {
+        assert_ne!(New::make("alice", "").cookie, New::make("alice", "").cookie);
+    }
+
+    #[test]
+    fn a_cookie_splits_at_its_last_dot() {
+        assert_eq!(split_cookie("anna.maria.tok"), Some(("anna.maria", "tok")));
+        for bad in ["", "alice", "alice.", ".tok", "al/ice.tok", "~address.tok", &"a.".repeat(200)]
+        {
+            assert_eq!(split_cookie(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn sessions_end_when_idle_and_when_old() {
+        let session = New::make("alice", "").session;
+        let (began, month) = (session.created, session.expires);
+        assert!(session.is_alive(began + IDLE_S - 1));
+        assert!(!session.is_alive(began + IDLE_S));
+        let busy = Session { last_seen: month - 10, ..session };
+        assert!(busy.is_alive(month - 1));
+        assert!(!busy.is_alive(month));
+        assert_eq!(busy.ttl(month - 10), 10, "marking as seen does not make it older than a month");
+    }
+
+    #[test]
+    fn the_form_token_is_compared_whole() {
+        let session = New::make("alice", "").session;
+        assert!(session.accepts(&session.csrf));
+        assert!(!session.accepts(""));
+        assert!(!session.accepts(&session.csrf[..20]));
+    }
+
+    #[test]
+    fn a_stored_session_comes_back() {
+        let session = New::make("alice", "A\u{7}gent").session;
+        assert_eq!(session.agent, "Agent");
+        assert_eq!(Session::parse("alice", &session.id, &json(&session)).unwrap(), session);
+    }
+}
