@@ -1,1 +1,55 @@
-//! mail
+//! Mail: addresses, messages, and the mailboxes in which they lie.
+//!
+//! # Where mail lies
+//!
+//! A mailbox is the row `<user>/mail`:
+//!
+//! | column | value |
+//! |---|---|
+//! | `folder/<id>` | JSON: name, special use, uidvalidity |
+//! | `m/<folder>/<12 digits>` | an [`Entry`]: JSON of a few hundred bytes, written by APPEND, which numbers it |
+//! | `count/<folder>/total`, `…/unread`, `…/bytes` | counters, changed by ADD in the BATCH that changes entries |
+//! | `body/<guid>` | the message as it was received, byte for byte, below our trace lines |
+//! | `bcc/<guid>` | blind recipients of a draft or of a sent message: they are never in the message |
+//! | `done/<delivery>` | this delivery was made; for 7 days |
+//!
+//! and `~address/<address in lower case>`, column `user`, says whose an address is.
+//!
+//! # Invariants
+//!
+//! 1. An entry has its body: both appear in one BATCH, and both go in one BATCH.
+//! 2. A body has one entry: a move deletes the old entry and appends the new one in one BATCH.
+//! 3. Counters equal a recount: whatever changes entries changes them in the same BATCH.
+//! 4. A delivery happens once: `done/<delivery>` is written in its BATCH on the condition that it is not
+//!    there, so a second try, by whomever, finds it ([`DeliveryId`]).
+//! 5. Flags are merged, never overwritten: an entry is written over the version that was read, else it is
+//!    read again.
+//! 6. A body never changes. Saving a draft again writes a new body and removes the old one.
+//!
+//! # The parts
+//!
+//! * [`address`]: addresses of RFC 5321 and lists as people type them.
+//! * [`message`]: reading messages. [`compose`]: writing them, attachments streamed.
+//! * [`entry`]: what a list shows of a message. [`mailbox`]: folders, pages, flags, moves.
+//! * [`staging`]: a message on its way in, written once and staged in each mailbox, in constant memory.
+//! * [`delivery`]: exactly once into each mailbox. [`send`]: drafts, and mail between our users.
+//!
+//! # Caveats
+//!
+//! * No mail goes to other hosts yet: a recipient outside our domain is refused before anything is sent.
+//! * A message is parsed in memory when it is read: up to [`mailbox::READ_BYTES_MAX`].
+//! * A list knows of attachments from the first [`message::HEAD_BYTES_MAX`] of a message.
+
+pub mod address;
+pub mod delivery;
+pub mod entry;
+pub mod mailbox;
+pub mod message;
+mod staging;
+
+pub use address::{Address, Contact};
+pub use delivery::{Delivered, DeliveryId, Incoming};
+pub use entry::{Entry, Flags, Folder, Held, Place, Tally};
+pub use mailbox::Mailboxes;
+pub use message::{Letter, Summary};
+pub use staging::Body;

@@ -1,0 +1,405 @@
+//! Reading messages: what a list shows of one, what a page shows of one, and the trace lines above it.
+//!
+//! Messages come from anywhere: whatever is shown went through [`clean`], and every text has a limit.
+
+use super::address::Address;
+use crate::error::{Error, Result};
+use mail_parser::{
+    Address as Addresses, DateTime, HeaderName, HeaderValue, Message, MessageParser, MessagePart,
+    MimeHeaders,
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// How much of a message's beginning is read for its [`Summary`].
+pub const HEAD_BYTES_MAX: usize = 256 << 10;
+/// Bytes of text that a page shows; what is longer can be downloaded.
+pub const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Attachments that a page lists.
+pub const ATTACHMENTS_MAX: usize = 200;
+/// Addresses of one header field that a page lists.
+pub const PEOPLE_MAX: usize = 200;
+/// Message-IDs that References keeps: the first and the newest (RFC 5322, 3.6.4 sets no limit).
+pub const REFERENCES_MAX: usize = 30;
+/// Octets of one Message-ID.
+const ID_BYTES_MAX: usize = 250;
+const SUBJECT_CHARS_MAX: usize = 200;
+const NAME_CHARS_MAX: usize = 100;
+const SNIPPET_CHARS_MAX: usize = 120;
+const FILE_NAME_CHARS_MAX: usize = 150;
+
+/// What a list shows of a message. Part of its entry; a few hundred bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    /// Name of the author, or the address where there is none.
+    pub from: String,
+    /// Names of the recipients.
+    pub to: String,
+    /// The subject.
+    pub subject: String,
+    /// How its text begins.
+    pub snippet: String,
+    /// The date that the author gave, in seconds since 1970; 0: none.
+    pub date: i64,
+    /// [`id_hash`] of the Message-ID; empty: none.
+    pub mid: String,
+    /// Whether files are attached.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub attachments: bool,
+}
+
+impl Summary {
+    /// Reads the beginning of a message, at most [`HEAD_BYTES_MAX`] of it.
+    pub fn of(head: &[u8]) -> Summary {
+        let head = &head[..head.len().min(HEAD_BYTES_MAX)];
+        let Some(message) = MessageParser::default().parse(head) else {
+            return Summary { snippet: snippet(&String::from_utf8_lossy(head)), ..Self::default() };
+        };
+        Summary {
+            from: names(message.from()),
+            to: names(message.to().or(message.cc())),
+            subject: clean(message.subject().unwrap_or_default(), SUBJECT_CHARS_MAX),
+            snippet: snippet(&text_of(&message)),
+            date: message.date().map_or(0, DateTime::to_timestamp),
+            mid: message_id(&message).map_or_else(String::new, |id| id_hash(&id)),
+            attachments: message.attachment_count() > 0,
+        }
+    }
+}
+
+/// A short hash by which a Message-ID is found in entries.
+pub fn id_hash(message_id: &str) -> String {
+    Sha256::digest(message_id).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The Message-ID in a message's head, without its brackets.
+pub fn message_id_of(head: &[u8]) -> Option<String> {
+    let head = &head[..head.len().min(HEAD_BYTES_MAX)];
+    MessageParser::default().parse_headers(head).as_ref().and_then(message_id)
+}
+
+/// Somebody in a header field. The address is what the message says: it may not be one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Person {
+    /// Display name; may be empty.
+    pub name: String,
+    /// The address.
+    pub address: String,
+}
+
+impl Person {
+    /// The name, or the address where there is none.
+    pub fn label(&self) -> &str {
+        if self.name.is_empty() { &self.address } else { &self.name }
+    }
+}
+
+/// A file that came with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Its name, without control characters and slashes.
+    pub name: String,
+    /// Its type as the message says, `type/subtype`.
+    pub content_type: String,
+    /// Its bytes after decoding.
+    pub size: usize,
+}
+
+/// A message that was parsed for reading.
+pub struct Letter<'a>(Message<'a>);
+
+impl<'a> Letter<'a> {
+    /// Parses a message. One that has no header at all is `Corrupt`: it can still be shown raw.
+    pub fn parse(bytes: &'a [u8]) -> Result<Letter<'a>> {
+        MessageParser::default()
+            .parse(bytes)
+            .map(Letter)
+            .ok_or_else(|| Error::corrupt("this message has no header"))
+    }
+
+    /// The subject.
+    pub fn subject(&self) -> String {
+        clean(self.0.subject().unwrap_or_default(), 4 * SUBJECT_CHARS_MAX)
+    }
+
+    /// The author's date, in seconds since 1970.
+    pub fn date(&self) -> Option<i64> {
+        self.0.date().filter(|date| date.is_valid()).map(DateTime::to_timestamp)
+    }
+
+    /// Who wrote it. More than one author is shown, never hidden.
+    pub fn from(&self) -> Vec<Person> {
+        self.people(HeaderName::From)
+    }
+
+    /// Everybody in the To fields.
+    pub fn to(&self) -> Vec<Person> {
+        self.people(HeaderName::To)
+    }
+
+    /// Everybody in the Cc fields.
+    pub fn cc(&self) -> Vec<Person> {
+        self.people(HeaderName::Cc)
+    }
+
+    /// To whom an answer goes: Reply-To, else From.
+    pub fn reply_to(&self) -> Vec<Person> {
+        let asked = self.people(HeaderName::ReplyTo);
+        if asked.is_empty() { self.from() } else { asked }
+    }
+
+    fn people(&self, header: HeaderName<'static>) -> Vec<Person> {
+        self.0
+            .header_values(header)
+            .filter_map(HeaderValue::as_address)
+            .flat_map(people)
+            .take(PEOPLE_MAX)
+            .collect()
+    }
+
+    /// The Message-ID without its brackets.
+    pub fn message_id(&self) -> Option<String> {
+        message_id(&self.0)
+    }
+
+    /// The Message-IDs of In-Reply-To.
+    pub fn in_reply_to(&self) -> Vec<String> {
+        ids(self.0.in_reply_to())
+    }
+
+    /// The Message-IDs of References, oldest first.
+    pub fn references(&self) -> Vec<String> {
+        ids(self.0.references())
+    }
+
+    /// What an answer's References say (RFC 5322, 3.6.4).
+    pub fn thread(&self) -> Vec<String> {
+        let mut thread = self.references();
+        if thread.is_empty() {
+            thread = self.in_reply_to().into_iter().take(1).collect();
+        }
+        thread.extend(self.message_id());
+        bound_references(thread)
+    }
+
+    /// The text to read: the plain one, else that of the HTML; and whether it was cut.
+    pub fn text(&self) -> (String, bool) {
+        let mut text = text_of(&self.0);
+        let cut = text.len() > TEXT_BYTES_MAX;
+        if cut {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        }
+        (text, cut)
+    }
+
+    /// What is attached, in order.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.0.attachments().take(ATTACHMENTS_MAX).enumerate().map(attachment).collect()
+    }
+
+    /// Name, type and decoded bytes of an attachment.
+    pub fn attachment(&self, index: usize) -> Option<(Attachment, &[u8])> {
+        let part = self.0.attachments().take(ATTACHMENTS_MAX).nth(index)?;
+        Some((attachment((index, part)), part.contents()))
+    }
+}
+
+fn attachment((index, part): (usize, &MessagePart<'_>)) -> Attachment {
+    let content_type = part.content_type().map_or_else(
+        || "application/octet-stream".to_string(),
+        |t| format!("{}/{}", t.ctype(), t.subtype().unwrap_or("octet-stream")),
+    );
+    let name = part.attachment_name().map(file_name).unwrap_or_default();
+    let name = if name.is_empty() { nameless(index, part) } else { name };
+    Attachment { name, content_type: clean(&content_type, 100), size: part.contents().len() }
+}
+
+fn nameless(index: usize, part: &MessagePart<'_>) -> String {
+    let nested = part.message().and_then(|message| message.subject()).map(file_name);
+    match nested.filter(|subject| !subject.is_empty()) {
+        Some(subject) => format!("{subject}.eml"),
+        None if part.is_message() => format!("message-{}.eml", index + 1),
+        None => format!("attachment-{}", index + 1),
+    }
+}
+
+/// A file name that cannot leave its folder, break a header or turn around on the screen.
+pub fn file_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let name = clean(last, FILE_NAME_CHARS_MAX);
+    if name.chars().all(|c| c == '.') { String::new() } else { name }
+}
+
+/// One line of at most so many characters: control characters and invisible ones that change the
+/// direction of text become blanks, blanks are squeezed.
+pub fn clean(text: &str, chars_max: usize) -> String {
+    let mut line = String::new();
+    let mut count = 0;
+    for word in text.split(is_blank).filter(|word| !word.is_empty()) {
+        for c in (count > 0).then_some(' ').into_iter().chain(word.chars()) {
+            if count == chars_max {
+                return line;
+            }
+            line.push(c);
+            count += 1;
+        }
+    }
+    line
+}
+
+fn is_blank(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_whitespace() || c.is_control() || turns || matches!(c, '\u{200b}' | '\u{feff}')
+}
+
+/// How a text begins, without what it quotes.
+fn snippet(text: &str) -> String {
+    let own = text.lines().filter(|line| !line.starts_with('>')).take(40);
+    clean(&own.collect::<Vec<_>>().join(" "), SNIPPET_CHARS_MAX)
+}
+
+fn text_of(message: &Message<'_>) -> String {
+    let bodies = (0..message.text_body_count()).filter_map(|at| message.body_text(at));
+    let text = bodies.map(|text| text.trim_end().to_string()).collect::<Vec<_>>().join("\n\n");
+    let fine = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    text.replace("\r\n", "\n").chars().filter(|&c| fine(c)).collect()
+}
+
+fn people<'x>(addresses: &'x Addresses<'x>) -> impl Iterator<Item = Person> + 'x {
+    addresses.iter().map(|one| Person {
+        name: clean(one.name().unwrap_or_default(), NAME_CHARS_MAX),
+        address: clean(one.address().unwrap_or_default(), 320),
+    })
+}
+
+/// The names of a field, separated by commas.
+fn names(addresses: Option<&Addresses<'_>>) -> String {
+    let labels = addresses.into_iter().flat_map(people).take(PEOPLE_MAX);
+    let labels: Vec<String> = labels.map(|person| person.label().to_string()).collect();
+    clean(&labels.join(", "), NAME_CHARS_MAX)
+}
+
+fn message_id(message: &Message<'_>) -> Option<String> {
+    message.message_id().and_then(check_id)
+}
+
+fn ids(value: &HeaderValue<'_>) -> Vec<String> {
+    let all = match value {
+        HeaderValue::Text(one) => std::slice::from_ref(one),
+        other => other.as_text_list().unwrap_or_default(),
+    };
+    bound_references(all.iter().filter_map(|id| check_id(id)).collect())
+}
+
+/// A Message-ID that may be written into a header again: one line, no blanks, no brackets.
+pub fn check_id(id: &str) -> Option<String> {
+    let id = id.trim().trim_start_matches('<').trim_end_matches('>');
+    let fine = |c: char| ('!'..='~').contains(&c) && c != '<' && c != '>';
+    (!id.is_empty() && id.len() <= ID_BYTES_MAX && id.chars().all(fine)).then(|| id.to_string())
+}
+
+/// Keeps the first and the newest of too many references.
+pub fn bound_references(mut ids: Vec<String>) -> Vec<String> {
+    if ids.len() > REFERENCES_MAX {
+        ids.drain(1..=ids.len() - REFERENCES_MAX);
+    }
+    ids
+}
+
+/// The line that final delivery puts first (RFC 5321, 4.4); without a sender, the null path.
+pub fn return_path(sender: Option<&Address>) -> String {
+    match sender {
+        Some(sender) => format!("Return-Path: <{sender}>\r\n"),
+        None => "Return-Path: <>\r\n".into(),
+    }
+}
+
+/// A Received line (RFC 5321, 4.4): from whom, by whom, with which protocol, under which id, now.
+/// What a peer said of itself loses everything that could end the line or its comment.
+pub fn received(from: &str, by: &str, with: &str, id: &str, seconds: u64) -> String {
+    let from: String =
+        from.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).take(400).collect();
+    let date = DateTime::from_timestamp(seconds as i64).to_rfc822();
+    format!("Received: from {from}\r\n by {by} (PennCloud) with {with} id {id};\r\n {date}\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@x.org>\r\nTo: a@penn.test, \"B, b\" <b@x.org>\r\n\
+        Subject: =?utf-8?b?w7xiZXI=?=\r\nMessage-ID: <m1@x.org>\r\nReferences: <r1@x> <r2@x>\r\n\
+        Date: Mon, 3 Nov 2025 14:02:00 +0100\r\nMIME-Version: 1.0\r\n\
+        Content-Type: multipart/mixed; boundary=b\r\n\r\n\
+        --b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n> quoted\r\nHello\r\n  you\r\n\
+        --b\r\nContent-Type: text/html; name=x\r\n\
+        Content-Disposition: attachment; filename=\"../../et\tc/pass\u{202e}wd.html\"\r\n\r\n<b>hi</b>\r\n\
+        --b\r\nContent-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nbody\r\n--b--\r\n";
+
+    #[test]
+    fn a_summary_is_small_and_clean() {
+        let summary = Summary::of(MIXED.as_bytes());
+        assert_eq!(summary.from, "Jörg");
+        assert_eq!(summary.to, "a@penn.test, B, b");
+        assert_eq!(summary.subject, "über");
+        assert_eq!(summary.snippet, "Hello you");
+        assert_eq!(summary.date, 1_762_174_920);
+        assert_eq!(summary.mid, id_hash("m1@x.org"));
+        assert!(summary.attachments);
+        assert!(serde_json::to_vec(&summary).unwrap().len() < 300);
+    }
+
+    #[test]
+    fn a_letter_shows_people_text_and_files() {
+        let letter = Letter::parse(MIXED.as_bytes()).unwrap();
+        assert_eq!(letter.from(), [Person { name: "Jörg".into(), address: "j@x.org".into() }]);
+        assert_eq!(letter.to().len(), 2);
+        assert_eq!(letter.text(), ("> quoted\nHello\n  you".into(), false));
+        assert_eq!(letter.thread(), ["r1@x", "r2@x", "m1@x.org"]);
+        let files = letter.attachments();
+        assert_eq!(files[0].name, "pass wd.html");
+        assert_eq!(files[0].content_type, "text/html");
+        assert_eq!(files[1].name, "inner.eml");
+        assert_eq!(letter.attachment(0).unwrap().1, b"<b>hi</b>");
+        assert!(letter.attachment(2).is_none());
+    }
+
+    #[test]
+    fn html_alone_is_shown_as_text() {
+        let html = "Content-Type: text/html\r\n\r\n<style>p{}</style><p>Hello <b>you</b></p><script>x()</script>";
+        let (text, _) = Letter::parse(html.as_bytes()).unwrap().text();
+        assert!(text.contains("Hello you"), "{text}");
+        assert!(!text.contains("x()") && !text.contains("<p>"), "{text}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_have_a_summary() {
+        for bytes in [&b""[..], b"\r\n", b"no header at all", &[0xff; 300], b"\0\0\0"] {
+            let summary = Summary::of(bytes);
+            assert!(summary.mid.is_empty() && summary.snippet.chars().count() <= 120);
+        }
+        let long = format!("Subject: {}\r\n\r\nx", "é".repeat(100_000));
+        assert_eq!(Summary::of(long.as_bytes()).subject.chars().count(), SUBJECT_CHARS_MAX);
+    }
+
+    #[test]
+    fn trace_lines_are_lines() {
+        let line = received("evil\r\nBcc: x (a", "penn.test", "ESMTP", "1", 0);
+        assert_eq!(line.matches("\r\n").count(), 3, "{line}");
+        assert!(line.contains("Thu, 1 Jan 1970 00:00:00 +0000"), "{line}");
+        assert_eq!(return_path(None), "Return-Path: <>\r\n");
+    }
+
+    #[test]
+    fn references_stay_bounded_and_clean() {
+        let ids: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let kept = bound_references(ids);
+        assert_eq!((kept.len(), kept[0].as_str(), kept[29].as_str()), (30, "0", "99"));
+        for bad in ["", "<>", "a b", "a\r\nb", "a>b", "é@x"] {
+            assert_eq!(check_id(bad), None, "{bad:?}");
+        }
+        assert_eq!(check_id(" <a@b> ").as_deref(), Some("a@b"));
+    }
+}
