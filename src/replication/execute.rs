@@ -47,12 +47,12 @@ pub enum Verdict {
     Refused(Error),
 }
 
-/// Judges ops in order, each on what those before it leave. Returns the table after them, with the
+/// Judges ops in order, each on what those before it leave; `single` tells an op from a batch of one. Returns the table after them, with the
 /// effects applied but not yet finished by an entry.
-pub fn execute(table: &Table, ops: &[Op], setting: &Setting) -> (Table, Verdict) {
+pub fn execute(table: &Table, ops: &[Op], single: bool, setting: &Setting) -> (Table, Verdict) {
     let mut judge = Judge { after: table.clone(), setting, effects: Vec::new(), words: Vec::new() };
     for (at, op) in ops.iter().enumerate() {
-        match judge.op(op, ops.len() == 1) {
+        match judge.op(op, single) {
             Ok(Step::Go) => {}
             Ok(Step::NotFound) => return (table.clone(), Verdict::NotFound),
             Ok(Step::Mismatch(version)) => {
@@ -85,7 +85,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn op(&mut self, op: &Op, alone: bool) -> Result<Step> {
+    fn op(&mut self, op: &Op, single: bool) -> Result<Step> {
         match op {
             Op::Put { row, column, value, if_version, ttl } => {
                 let key = Key::new(row, column);
@@ -103,9 +103,9 @@ impl Judge<'_> {
                 self.put(key, Value::Inline(new.as_slice().into()), self.expires(*ttl));
             }
             Op::Delete { row, column, if_version } => {
-                return Ok(self.delete(row, column, *if_version, alone));
+                return Ok(self.delete(row, column, *if_version, single));
             }
-            Op::DeleteRow { row } => return Ok(self.delete_row(row, alone)),
+            Op::DeleteRow { row } => return Ok(self.delete_row(row, single)),
             Op::Add { row, column, delta } => self.add(Key::new(row, column), *delta)?,
             Op::Append { row, prefix, value } => self.append(row, prefix, value)?,
             Op::Commit { row, column, id, length, if_version, ttl, head } => {
@@ -163,7 +163,7 @@ impl Judge<'_> {
         if_version.filter(|wanted| *wanted != version).map(|_| version)
     }
 
-    fn delete(&mut self, row: &[u8], column: &[u8], if_version: Option<u64>, alone: bool) -> Step {
+    fn delete(&mut self, row: &[u8], column: &[u8], if_version: Option<u64>, single: bool) -> Step {
         let key = Key::new(row, column);
         if let Some(version) = self.mismatch(&key, if_version) {
             return Step::Mismatch(version);
@@ -172,16 +172,16 @@ impl Judge<'_> {
             self.effect(Effect::Delete(key));
             return Step::Go;
         }
-        if alone { Step::NotFound } else { Step::Go }
+        if single { Step::NotFound } else { Step::Go }
     }
 
-    fn delete_row(&mut self, row: &[u8], alone: bool) -> Step {
+    fn delete_row(&mut self, row: &[u8], single: bool) -> Step {
         let (slot, row): (u16, Bytes) = (slot(row), row.into());
         if self.after.row(slot, &row, std::ops::Bound::Unbounded).next().is_some() {
             self.effect(Effect::DeleteRow { slot, row });
             return Step::Go;
         }
-        if alone { Step::NotFound } else { Step::Go }
+        if single { Step::NotFound } else { Step::Go }
     }
 
     fn add(&mut self, key: Key, delta: i64) -> Result<()> {

@@ -44,6 +44,8 @@ pub struct Proposal {
     pub retry: bool,
     /// What to do.
     pub ops: Vec<Op>,
+    /// Whether it is a single op, which says NOTFOUND when it deletes what is not there, or a batch.
+    pub single: bool,
     /// The surroundings.
     pub setting: Setting,
 }
@@ -177,14 +179,14 @@ impl Replica {
     }
 
     fn propose(&mut self, proposal: Proposal) -> Vec<Output> {
-        let Proposal { token, request, retry, ops, setting } = proposal;
+        let Proposal { token, request, retry, ops, single, setting } = proposal;
         if !self.leads {
             return vec![Output::Answer(token, not_primary())];
         }
         if let Some(outcome) = request.and_then(|request| self.recall(&request, retry)) {
             return self.answer_when_committed(token, outcome);
         }
-        let (after, verdict) = execute(self.last(), &ops, &setting);
+        let (after, verdict) = execute(self.last(), &ops, single, &setting);
         match verdict {
             Verdict::Done(effects, words) if effects.is_empty() => {
                 let version = self.last().version;

@@ -1,0 +1,248 @@
+//! Reads: GET, SCAN and ROWS, here or at the tablet's primary.
+
+use super::node::{Node, Place};
+use crate::error::{Error, Result};
+use crate::protocol::cell::{Bytes, Cell, Chunk, Head, Key, Value, ValueId, slot};
+use crate::protocol::cluster::Class;
+use crate::protocol::command::{Command, PAGE_BYTES_MAX, Peer, Request, Scan};
+use crate::protocol::entry::{Decoder, Encode};
+use crate::protocol::reply::{Column, Reply, Row};
+use crate::replication::Table;
+use std::io::Write;
+use std::ops::Bound;
+use std::time::Instant;
+
+/// The part of a value that a GET asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// First byte.
+    pub offset: u64,
+    /// How many; all that is left, unless told.
+    pub length: Option<u64>,
+}
+
+impl Node {
+    /// The cell of a row, from wherever it is served, or from this node's own committed copy.
+    pub fn find(
+        &self,
+        row: &[u8],
+        column: &[u8],
+        local: bool,
+        deadline: Instant,
+    ) -> Result<Option<Cell>> {
+        let routes = self.routes();
+        let route = routes.tablet_of_row(row)?;
+        let key = Key::new(row, column);
+        if local {
+            return Ok(self.here(&route.id)?.view().table.get(&key).cloned());
+        }
+        match self.place(&routes, route)? {
+            Place::Here(tablet) => Ok(tablet.serving()?.get(&key).cloned()),
+            Place::At(address) => self.find_at(&address, &route.id, &key, deadline),
+        }
+    }
+
+    fn find_at(
+        &self,
+        address: &str,
+        tablet: &str,
+        key: &Key,
+        deadline: Instant,
+    ) -> Result<Option<Cell>> {
+        let words =
+            vec![tablet.into(), key.slot.to_string().into(), key.row.to_vec(), key.column.to_vec()];
+        let (_, payload) = self.ask_peer(address, "@GET", words, Vec::new(), deadline)?;
+        Option::<Cell>::from_bytes(&payload)
+    }
+
+    /// Writes the answer to a GET: an error of the result is one of the connection.
+    pub fn write_value(
+        &self,
+        out: &mut impl Write,
+        row: &[u8],
+        cell: &Cell,
+        range: Range,
+        deadline: Instant,
+    ) -> Result<()> {
+        let total = cell.value.len();
+        let offset = range.offset.min(total);
+        let len = range.length.unwrap_or(u64::MAX).min(total - offset);
+        let mut line = Vec::new();
+        Reply::Value { version: cell.version, len, total }.write(&mut line);
+        match &cell.value {
+            Value::Inline(bytes) => {
+                line.extend_from_slice(&bytes[offset as usize..(offset + len) as usize]);
+                line.push(b'\n');
+                Ok(out.write_all(&line)?)
+            }
+            Value::Big(head) => {
+                out.write_all(&line)?;
+                self.write_chunks(out, slot(row), head, offset, offset + len, deadline)?;
+                Ok(out.write_all(b"\n")?)
+            }
+        }
+    }
+
+    /// Writes the bytes from `begin` to `end` of a big value, chunk by chunk, each checked.
+    fn write_chunks(
+        &self,
+        out: &mut impl Write,
+        slot: u16,
+        head: &Head,
+        begin: u64,
+        end: u64,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut at = 0;
+        for chunk in &head.chunks {
+            let next = at + u64::from(chunk.length);
+            if next > begin && at < end {
+                let bytes = self.chunk(slot, head.id, at, chunk, deadline)?;
+                let from = begin.saturating_sub(at) as usize;
+                let to = (end.min(next) - at) as usize;
+                out.write_all(&bytes[from..to])?;
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn chunk(
+        &self,
+        slot: u16,
+        id: ValueId,
+        offset: u64,
+        chunk: &Chunk,
+        deadline: Instant,
+    ) -> Result<Bytes> {
+        let routes = self.routes();
+        let route = routes.tablet_of_chunk(slot, id, offset)?;
+        let key = Key::chunk(slot, id, offset);
+        let cell = match self.place(&routes, route)? {
+            Place::Here(tablet) => tablet.serving()?.get(&key).cloned(),
+            Place::At(address) => self.find_at(&address, &route.id, &key, deadline)?,
+        };
+        match cell.map(|cell| cell.value) {
+            Some(Value::Inline(bytes)) if crc32c::crc32c(&bytes) == chunk.crc => Ok(bytes),
+            Some(_) => {
+                Err(Error::corrupt(format!("chunk {offset} of value {id} fails its checksum")))
+            }
+            None => Err(Error::corrupt(format!("chunk {offset} of value {id} is missing"))),
+        }
+    }
+
+    /// Answers a SCAN, here or at the primary.
+    pub fn scan(&self, scan: Scan, deadline: Instant) -> Result<Reply> {
+        let routes = self.routes();
+        let route = routes.tablet_of_row(&scan.row)?;
+        if scan.local {
+            return Ok(scan_table(&self.here(&route.id)?.view().table, &scan));
+        }
+        match self.place(&routes, route)? {
+            Place::Here(tablet) => Ok(scan_table(&tablet.serving()?, &scan)),
+            Place::At(address) => {
+                let payload = Request::new(Command::Scan(scan)).to_bytes();
+                let words = vec![route.id.clone().into()];
+                let peer = Peer { verb: "@SCAN".into(), words, payload };
+                self.ask(&address, &Request::new(Command::Peer(peer)), deadline)
+            }
+        }
+    }
+
+    /// The rows that this node itself holds, in order of their names.
+    pub fn rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Reply {
+        let mut rows = std::collections::BTreeMap::new();
+        let small =
+            |id: &str| self.routes().tablet(id).is_ok_and(|route| route.class == Class::Small);
+        for tablet in self.tablets().iter().filter(|tablet| small(&tablet.id)) {
+            collect_rows(&tablet.view().table, prefix, after, limit, &mut rows);
+        }
+        let more = rows.len() > limit;
+        Reply::Rows { rows: rows.into_values().take(limit).collect(), more }
+    }
+}
+
+/// One page of a SCAN. At least one column is in it, however large.
+pub fn scan_table(table: &Table, scan: &Scan) -> Reply {
+    let (mut columns, mut bytes, mut more) = (Vec::new(), 0, false);
+    for (key, cell) in table.scan(slot(&scan.row), scan) {
+        if columns.len() == scan.limit || bytes > PAGE_BYTES_MAX {
+            more = true;
+            break;
+        }
+        let inline = match &cell.value {
+            Value::Inline(value) if scan.values => Some(value.clone()),
+            _ => None,
+        };
+        bytes += key.column.len() as u64 + inline.as_ref().map_or(0, |value| value.len() as u64);
+        columns.push(Column {
+            name: key.column.to_vec(),
+            version: cell.version,
+            len: cell.value.len(),
+            big: matches!(cell.value, Value::Big(_)),
+            value: inline,
+        });
+    }
+    Reply::Columns { columns, more }
+}
+
+/// Adds a table's rows after a name to the page; the page keeps its first `limit + 1` rows.
+fn collect_rows(
+    table: &Table,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+    rows: &mut std::collections::BTreeMap<Bytes, Row>,
+) {
+    for (key, cell) in table.cells_from(Bound::Unbounded) {
+        if !key.row.starts_with(prefix) || after.is_some_and(|after| key.row[..] <= *after) {
+            continue;
+        }
+        let row = rows.entry(key.row.clone()).or_insert_with(|| Row {
+            name: key.row.to_vec(),
+            cells: 0,
+            bytes: 0,
+        });
+        row.cells += 1;
+        row.bytes += cell.value.len();
+        if rows.len() > limit + 1 {
+            rows.pop_last();
+        }
+    }
+}
+
+/// Chunks of one value in one large-value tablet: offset, length and checksum of each, in order.
+pub fn chunks_of(table: &Table, slot: u16, id: ValueId) -> Vec<(u64, Chunk)> {
+    let row = Key::chunk(slot, id, 0).row;
+    let offset =
+        |key: &Key| u64::from_str_radix(&String::from_utf8_lossy(&key.column), 16).unwrap_or(0);
+    let cells = table.row(slot, &row, Bound::Unbounded);
+    cells
+        .filter_map(|(key, cell)| match &cell.value {
+            Value::Inline(bytes) => Some((
+                offset(key),
+                Chunk { length: bytes.len() as u32, crc: crc32c::crc32c(bytes) },
+            )),
+            Value::Big(_) => None,
+        })
+        .collect()
+}
+
+/// The answer to `@CHUNKS` as bytes.
+pub fn encode_chunks(chunks: &[(u64, Chunk)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(chunks.len() * 16);
+    for (offset, chunk) in chunks {
+        offset.encode(&mut out);
+        chunk.encode(&mut out);
+    }
+    out
+}
+
+/// Reads what [`encode_chunks`] wrote.
+pub fn decode_chunks(bytes: &[u8]) -> Result<Vec<(u64, Chunk)>> {
+    let (mut from, mut chunks) = (Decoder(bytes), Vec::new());
+    while !from.is_empty() {
+        chunks.push((from.read()?, from.read()?));
+    }
+    Ok(chunks)
+}

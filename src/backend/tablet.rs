@@ -1,0 +1,368 @@
+//! The shell around a tablet's [`Replica`]: its two threads, its log, and what readers see.
+//!
+//! The *replica thread* owns the replica: it takes inputs, performs outputs in their order, and hands
+//! entries to the *log thread*, which writes what has gathered, syncs once, and reports back. What is
+//! asked while a sync runs goes into the next one: group commit.
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::protocol::cluster::{Role, TabletReport};
+use crate::protocol::command::{Op, Options};
+use crate::protocol::entry::Entry;
+use crate::replication::{
+    Configuration, Input, Outcome, Output, Proposal, Replica, Setting, Table, Token,
+};
+use crate::storage::{self, Log, Position, TabletConfig};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Requests that wait for one tablet.
+const INBOX_MAX: usize = 1024;
+/// Inputs that the replica thread takes before it hands entries to the log.
+const INPUTS_PER_ROUND: usize = 256;
+/// Batches of entries that wait for the log.
+const LOG_QUEUE_MAX: usize = 64;
+
+/// A tablet on this node. Shared by all threads.
+pub struct Tablet {
+    /// Its name in the cluster.
+    pub id: String,
+    inbox: Sender<Event>,
+    view: Arc<RwLock<View>>,
+}
+
+/// What readers see.
+#[derive(Clone, Default)]
+pub struct View {
+    /// The committed table.
+    pub table: Table,
+    /// Whether this node may answer reads from it.
+    pub serves: bool,
+    /// Epoch of the configuration adopted last.
+    pub epoch: u64,
+}
+
+/// What a tablet's threads need to know of their node.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The node's name.
+    pub node: String,
+    /// The store's limits.
+    pub limits: config::Store,
+    /// Whether the node's disk is below its low-water mark.
+    pub disk_is_low: Arc<AtomicBool>,
+}
+
+/// A write as the node passes it to a tablet.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// What to do: all or none.
+    pub ops: Vec<Op>,
+    /// Whether it is a single op or a batch.
+    pub single: bool,
+    /// Who asks.
+    pub options: Options,
+}
+
+enum Event {
+    Configure(Configuration),
+    Propose(Write, Sender<Outcome>),
+    Persisted { version: u64, grown_bytes: u64 },
+    Checkpointed(Result<u64>),
+}
+
+enum Job {
+    Append(Vec<Arc<Entry>>),
+    Release(u64),
+}
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Tablet {
+    /// Opens a tablet's directory, recovers what it holds, and starts its threads.
+    pub fn open(id: &str, dir: &Path, around: &Surroundings) -> Result<Arc<Tablet>> {
+        let options = storage::Options { segment_bytes: around.limits.segment_bytes };
+        let recovered =
+            storage::open(dir, &options).map_err(|e| e.during(format!("tablet {id}")))?;
+        let adopted = TabletConfig::load(dir)?.unwrap_or_default();
+        let table = match &recovered.checkpoint {
+            Some(checkpoint) => load_table(checkpoint)?,
+            None => Table::default(),
+        };
+        let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
+        let view = View { table: table.clone(), serves: false, epoch: adopted.epoch };
+        let view = Arc::new(RwLock::new(view));
+        let configuration =
+            Configuration { epoch: adopted.epoch, primary: adopted.primary, isr: adopted.isr };
+        let replica = Replica::recover(&around.node, configuration, table, entries);
+        let (inbox, events) = bounded(INBOX_MAX);
+        let (to_log, jobs) = bounded(LOG_QUEUE_MAX);
+        let shell = Shell {
+            id: id.into(),
+            dir: dir.into(),
+            around: around.clone(),
+            replica,
+            view: view.clone(),
+            to_log,
+            to_self: inbox.clone(),
+            open: HashMap::new(),
+            next: 0,
+            checkpoint: Checkpoints::default(),
+        };
+        let to_replica = inbox.clone();
+        spawn(format!("{id} log"), move || write_log(recovered.log, &jobs, &to_replica));
+        spawn(format!("{id} replica"), move || shell.run(&events));
+        Ok(Arc::new(Tablet { id: id.into(), inbox, view }))
+    }
+
+    /// Tells the replica the master's configuration.
+    pub fn configure(&self, configuration: Configuration) {
+        let _ = self.inbox.send(Event::Configure(configuration));
+    }
+
+    /// Has ops executed, and waits for the outcome until the deadline.
+    pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
+        let (answer, outcome) = bounded(1);
+        if self.inbox.send_deadline(Event::Propose(write, answer), deadline).is_err() {
+            return Outcome::Refused(Error::retry("the tablet has too much to do"));
+        }
+        match outcome.recv_deadline(deadline) {
+            Ok(outcome) => outcome,
+            Err(RecvTimeoutError::Timeout) => {
+                Outcome::Refused(Error::unknown("the write did not reach the disk in time"))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                Outcome::Refused(Error::unknown("the tablet was closed"))
+            }
+        }
+    }
+
+    /// What readers see now.
+    pub fn view(&self) -> View {
+        self.view.read().expect("views are replaced whole").clone()
+    }
+
+    /// The committed table, if this node may answer reads from it.
+    pub fn serving(&self) -> Result<Table> {
+        let view = self.view();
+        if view.serves { Ok(view.table) } else { Err(not_serving(&self.id)) }
+    }
+
+    /// What the node reports of it to the master.
+    pub fn report(&self) -> TabletReport {
+        let view = self.view();
+        TabletReport {
+            id: self.id.clone(),
+            epoch: view.epoch,
+            version: view.table.version,
+            role: if view.serves { Role::Primary } else { Role::Sealed },
+            cells: view.table.len() as u64,
+            bytes: view.table.bytes(),
+        }
+    }
+}
+
+fn not_serving(id: &str) -> Error {
+    Error::retry(format!("this node does not serve tablet {id} now"))
+}
+
+fn load_table(checkpoint: &storage::CheckpointReader) -> Result<Table> {
+    let mut table = Table::default();
+    for item in checkpoint.items() {
+        table.load(item?);
+    }
+    table.version = checkpoint.summary.position.version;
+    table.epoch = checkpoint.summary.position.epoch;
+    Ok(table)
+}
+
+/// A tablet's threads end with the process, or when nobody can send to them any more.
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().name(name).spawn(run).expect("a node can start a tablet's threads");
+}
+
+/// A disk that failed once is not trusted again: the process ends, and what it acknowledged is on disk.
+fn fail_stop(what: &str, error: &Error) -> ! {
+    log::error!("{what}: {error}; the store stops: its disk is not trusted any more");
+    std::process::exit(3);
+}
+
+/// The log thread: writes what has gathered, syncs once, reports.
+fn write_log(mut log: Log, jobs: &Receiver<Job>, to_replica: &Sender<Event>) {
+    while let Ok(job) = jobs.recv() {
+        let mut appended = false;
+        for job in std::iter::once(job).chain(jobs.try_iter()) {
+            let done = match job {
+                Job::Append(entries) => {
+                    appended = true;
+                    let entries: Vec<Entry> = entries.iter().map(|e| Entry::clone(e)).collect();
+                    log.append(&entries)
+                }
+                Job::Release(version) => log.truncate_before(version),
+            };
+            done.unwrap_or_else(|error| fail_stop("writing the log", &error));
+        }
+        if appended {
+            log.sync().unwrap_or_else(|error| fail_stop("syncing the log", &error));
+            let (version, grown_bytes) = (log.end().version, log.grown_bytes());
+            if to_replica.send(Event::Persisted { version, grown_bytes }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The replica thread's state.
+struct Shell {
+    id: String,
+    dir: PathBuf,
+    around: Surroundings,
+    replica: Replica,
+    view: Arc<RwLock<View>>,
+    to_log: Sender<Job>,
+    to_self: Sender<Event>,
+    open: HashMap<Token, Sender<Outcome>>,
+    next: Token,
+    checkpoint: Checkpoints,
+}
+
+/// When the next checkpoint is due.
+#[derive(Default)]
+struct Checkpoints {
+    running: bool,
+    /// Bytes that the log had grown by when the last one began.
+    began_at_bytes: u64,
+}
+
+impl Shell {
+    fn run(mut self, events: &Receiver<Event>) {
+        while let Ok(first) = events.recv() {
+            let mut entries = Vec::new();
+            let more = events.try_iter().take(INPUTS_PER_ROUND);
+            for event in std::iter::once(first).chain(more.collect::<Vec<_>>()) {
+                self.take(event, &mut entries);
+            }
+            if !entries.is_empty() && self.to_log.send(Job::Append(entries)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, entries: &mut Vec<Arc<Entry>>) {
+        let input = match event {
+            Event::Configure(configuration) => Input::Configure(configuration),
+            Event::Propose(write, answer) => self.proposal(write, answer),
+            Event::Persisted { version, grown_bytes } => {
+                let outputs = self.replica.step(Input::Persisted(version));
+                self.perform(outputs, entries);
+                return self.checkpoint_if_due(grown_bytes);
+            }
+            Event::Checkpointed(done) => return self.checkpointed(done),
+        };
+        let outputs = self.replica.step(input);
+        self.perform(outputs, entries);
+    }
+
+    fn proposal(&mut self, write: Write, answer: Sender<Outcome>) -> Input {
+        self.next += 1;
+        self.open.insert(self.next, answer);
+        let limits = &self.around.limits;
+        let setting = Setting {
+            now: unix_ms(),
+            stage_ms: limits.stage_ms,
+            retire_ms: limits.retire_ms,
+            tablet_bytes_max: limits.tablet_bytes_max,
+            disk_is_low: self.around.disk_is_low.load(Ordering::Relaxed),
+        };
+        Input::Propose(Proposal {
+            token: self.next,
+            request: write.options.session,
+            retry: write.options.retry,
+            ops: write.ops,
+            single: write.single,
+            setting,
+        })
+    }
+
+    fn perform(&mut self, outputs: Vec<Output>, entries: &mut Vec<Arc<Entry>>) {
+        for output in outputs {
+            match output {
+                Output::Adopt(configuration) => self.adopt(&configuration),
+                Output::Append(entry) => entries.push(entry),
+                Output::Publish(table) => self.publish(table),
+                Output::Answer(token, outcome) => {
+                    if let Some(answer) = self.open.remove(&token) {
+                        let _ = answer.send(outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, configuration: &Configuration) {
+        let adopted = TabletConfig {
+            epoch: configuration.epoch,
+            primary: configuration.primary.clone(),
+            isr: configuration.isr.clone(),
+            members: configuration.isr.clone(),
+            min_insync: 1,
+            sealed_epoch: configuration.epoch - 1,
+        };
+        if let Err(error) = adopted.store(&self.dir) {
+            fail_stop("storing the tablet's epoch", &error);
+        }
+        let (id, epoch, primary) = (&self.id, configuration.epoch, &configuration.primary);
+        log::info!("tablet {id}: epoch {epoch}, primary {primary}");
+    }
+
+    fn publish(&mut self, table: Option<Table>) {
+        let mut view = self.view.write().expect("views are replaced whole");
+        view.serves = table.is_some();
+        view.epoch = self.replica.configuration().epoch;
+        if let Some(table) = table {
+            view.table = table;
+        }
+    }
+
+    /// Starts a checkpoint when the log has grown by the configured bytes, or by the tablet's size if
+    /// that is more: so a checkpoint never writes more than was logged since the one before.
+    fn checkpoint_if_due(&mut self, grown_bytes: u64) {
+        let view = self.view.read().expect("views are replaced whole").clone();
+        let step = self.around.limits.checkpoint_bytes.max(view.table.bytes());
+        if self.checkpoint.running
+            || !view.serves
+            || grown_bytes < self.checkpoint.began_at_bytes + step
+        {
+            return;
+        }
+        self.checkpoint = Checkpoints { running: true, began_at_bytes: grown_bytes };
+        let (dir, to_self) = (self.dir.clone(), self.to_self.clone());
+        spawn(format!("{} checkpoint", self.id), move || {
+            let _ = to_self.send(Event::Checkpointed(write_checkpoint(&dir, &view.table)));
+        });
+    }
+
+    fn checkpointed(&mut self, done: Result<u64>) {
+        self.checkpoint.running = false;
+        match done {
+            Ok(version) => {
+                log::info!("tablet {}: checkpoint of version {version}", self.id);
+                let _ = self.to_log.send(Job::Release(version));
+            }
+            Err(error) => log::error!("tablet {}: no checkpoint, the log stays: {error}", self.id),
+        }
+    }
+}
+
+fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
+    let position = Position { epoch: table.epoch, version: table.version };
+    storage::write_checkpoint(dir, position, table.items())?;
+    Ok(table.version)
+}

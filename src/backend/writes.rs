@@ -1,0 +1,303 @@
+//! Writes: single ops and batches, here or at the tablet's primary; big values chunk by chunk.
+
+use super::node::{Node, Place};
+use super::reads::{chunks_of, decode_chunks};
+use super::tablet::{Write, unix_ms};
+use crate::error::{Error, Result};
+use crate::protocol::cell::{Chunk, Head, ValueId, slot};
+use crate::protocol::chunks::{fill, send_chunks};
+use crate::protocol::cluster::{Routes, TabletRoute};
+use crate::protocol::command::{Command, Op, Options, Peer, Request};
+use crate::protocol::entry::{Answer, Encode};
+use crate::protocol::reply::Reply;
+use crate::replication::Outcome;
+use std::io::Read;
+use std::time::Instant;
+
+impl Node {
+    /// Executes one op.
+    pub fn write(&self, op: Op, options: Options, deadline: Instant) -> Result<Reply> {
+        self.execute(Write { ops: vec![op], single: true, options }, deadline)
+    }
+
+    /// Executes ops on rows of one owner: all or none.
+    pub fn execute(&self, mut write: Write, deadline: Instant) -> Result<Reply> {
+        for op in &mut write.ops {
+            self.complete_commit(op, deadline)?;
+        }
+        let single = write.single;
+        let row = write.ops.first().and_then(Op::row).ok_or_else(|| Error::bad("no row"))?;
+        let routes = self.routes();
+        let route = routes.tablet_of_row(row)?;
+        Ok(reply(self.propose(&routes, route, write, deadline)?, single))
+    }
+
+    /// Has ops executed by the tablet's primary.
+    fn propose(
+        &self,
+        routes: &Routes,
+        route: &TabletRoute,
+        write: Write,
+        deadline: Instant,
+    ) -> Result<Outcome> {
+        match self.place(routes, route)? {
+            Place::Here(tablet) => Ok(tablet.propose(write, deadline)),
+            Place::At(address) => {
+                let kind = if write.single { "single" } else { "batch" };
+                let words = vec![route.id.clone().into(), kind.into()];
+                let peer = Peer { verb: "@WRITE".into(), words, payload: write.ops.to_bytes() };
+                let options = with_deadline(write.options, deadline);
+                let request = Request { command: Command::Peer(peer), options };
+                outcome(self.ask(&address, &request, deadline)?)
+            }
+        }
+    }
+
+    /// Begins or renews a big value.
+    pub fn stage(
+        &self,
+        row: &[u8],
+        id: Option<ValueId>,
+        options: Options,
+        deadline: Instant,
+    ) -> Result<Reply> {
+        let staged = id.unwrap_or_default();
+        let op = Op::Stage { row: row.to_vec(), id: staged, renew: id.is_some() };
+        match self.write(op, options, deadline)? {
+            Reply::Ok(_) => Ok(Reply::ok(staged)),
+            other => Ok(other),
+        }
+    }
+
+    /// Stores one chunk of a staged value.
+    pub fn put_chunk(
+        &self,
+        row: &[u8],
+        id: ValueId,
+        offset: u64,
+        value: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<Reply> {
+        if value.is_empty() {
+            return Err(Error::bad("a chunk has at least one byte"));
+        }
+        self.check_staged(row, id, deadline)?;
+        let routes = self.routes();
+        let (slot, length) = (slot(row), value.len());
+        let route = routes.tablet_of_chunk(slot, id, offset)?;
+        let op = Op::Chunk { slot, id, offset, value };
+        match self.propose(&routes, route, own(op), deadline)? {
+            Outcome::Done(_) => Ok(Reply::ok(offset + length as u64)),
+            other => Ok(reply(other, true)),
+        }
+    }
+
+    /// How much of a staged value is there without a gap.
+    pub fn staged_length(&self, row: &[u8], id: ValueId, deadline: Instant) -> Result<Reply> {
+        self.check_staged(row, id, deadline)?;
+        Ok(Reply::ok(contiguous(&self.chunks_everywhere(slot(row), id, deadline)?).length))
+    }
+
+    /// A chunk is taken only while its value is staged: what nobody has staged, nobody would remove. The
+    /// deadline is remembered, so a long upload asks once; the retire list's grace covers what is on its way.
+    fn check_staged(&self, row: &[u8], id: ValueId, deadline: Instant) -> Result<()> {
+        if self.staged_deadline(id).is_some_and(|until| unix_ms() < until) {
+            return Ok(());
+        }
+        let routes = self.routes();
+        let route = routes.tablet_of_row(row)?;
+        let until = match self.place(&routes, route)? {
+            Place::Here(tablet) => tablet.serving()?.staged(id).map(|staged| staged.deadline),
+            Place::At(address) => {
+                let words = vec![route.id.clone().into(), id.to_string().into()];
+                let (words, _) = self.ask_peer(&address, "@STAGED", words, Vec::new(), deadline)?;
+                words.first().and_then(|word| String::from_utf8_lossy(word).parse().ok())
+            }
+        };
+        let until = until
+            .ok_or_else(|| Error::bad(format!("value {id} is not staged, or was abandoned")))?;
+        self.remember_staged(id, until);
+        Ok(())
+    }
+
+    /// Gives a COMMIT the list of its value's chunks, after all of them were seen on disk.
+    fn complete_commit(&self, op: &mut Op, deadline: Instant) -> Result<()> {
+        let Op::Commit { row, id, length, head, .. } = op else { return Ok(()) };
+        if head.is_some() {
+            return Ok(());
+        }
+        self.forget_staged(*id);
+        let chunks = self.chunks_everywhere(slot(row), *id, deadline)?;
+        let found = Head::new(*id, whole(&chunks, *length)?);
+        *head = Some(found);
+        Ok(())
+    }
+
+    /// All chunks of a value, from every large-value tablet that may hold some, in order.
+    fn chunks_everywhere(
+        &self,
+        slot: u16,
+        id: ValueId,
+        deadline: Instant,
+    ) -> Result<Vec<(u64, Chunk)>> {
+        let (routes, mut all) = (self.routes(), Vec::new());
+        for route in routes.large_tablets_of(slot)? {
+            all.extend(match self.place(&routes, route)? {
+                Place::Here(tablet) => chunks_of(&tablet.serving()?, slot, id),
+                Place::At(address) => {
+                    let words = vec![
+                        route.id.clone().into(),
+                        slot.to_string().into(),
+                        id.to_string().into(),
+                    ];
+                    decode_chunks(
+                        &self.ask_peer(&address, "@CHUNKS", words, Vec::new(), deadline)?.1,
+                    )?
+                }
+            });
+        }
+        all.sort_by_key(|(offset, _)| *offset);
+        Ok(all)
+    }
+
+    /// Writes a value larger than a cell: stages it, sends its chunks while they arrive, and commits.
+    pub fn put_big(
+        &self,
+        request: &Request,
+        len: u64,
+        from: &mut impl Read,
+        deadline: Instant,
+    ) -> Result<Reply> {
+        let Command::Write(Op::Put { row, column, if_version, ttl, .. }) = &request.command else {
+            return Err(Error::bad("only PUT takes a value larger than a cell"));
+        };
+        if len > self.config.store.value_bytes_max {
+            return Err(Error::TooBig(format!(
+                "a value has at most {} bytes",
+                self.config.store.value_bytes_max
+            )));
+        }
+        let id = ValueId::new();
+        let stage = Op::Stage { row: row.clone(), id, renew: false };
+        refused(self.write(stage, Options::default(), deadline)?)?;
+        let limit = self.config.request_time();
+        let cell_bytes = self.config.store.cell_bytes;
+        let mut value = from.take(len);
+        let first = fill(&mut value, cell_bytes)?;
+        let sent = send_chunks(first, &mut value, cell_bytes, len, |offset, bytes| {
+            refused(self.put_chunk(row, id, offset, bytes, Instant::now() + limit)?)
+        });
+        let (row, column, if_version, ttl) = (row.clone(), column.clone(), *if_version, *ttl);
+        match sent {
+            Ok(length) if length == len => {
+                let commit = Op::Commit { row, column, id, length, if_version, ttl, head: None };
+                let written = self.write(commit, request.options, Instant::now() + limit)?;
+                if !matches!(written, Reply::Ok(_)) {
+                    self.abandon(request, id);
+                }
+                Ok(written)
+            }
+            Ok(_) => {
+                self.abandon(request, id);
+                Err(Error::Io(std::io::ErrorKind::UnexpectedEof, "the value ended early".into()))
+            }
+            Err(error) => {
+                self.abandon(request, id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up what a PUT had staged. If this fails too, the deadline does it.
+    fn abandon(&self, request: &Request, id: ValueId) {
+        let Command::Write(Op::Put { row, .. }) = &request.command else { return };
+        let op = Op::Abandon { row: row.clone(), id };
+        let deadline = Instant::now() + self.config.request_time();
+        if let Err(error) = self.write(op, Options::default(), deadline) {
+            log::debug!("value {id} waits for its deadline: {error}");
+        }
+    }
+
+    /// Executes one op of the node's own on a tablet, wherever it is served.
+    pub fn propose_to(&self, tablet: &str, op: Op, deadline: Instant) -> Result<Answer> {
+        let routes = self.routes();
+        match self.propose(&routes, routes.tablet(tablet)?, own(op), deadline)? {
+            Outcome::Done(answer) => Ok(answer),
+            Outcome::Refused(error) => Err(error),
+            other => Err(Error::unknown(format!("{other:?}"))),
+        }
+    }
+}
+
+/// An op of the node's own.
+fn own(op: Op) -> Write {
+    Write { ops: vec![op], single: true, options: Options::default() }
+}
+
+/// An outcome as an answer.
+pub fn reply(outcome: Outcome, single: bool) -> Reply {
+    match outcome {
+        Outcome::Done(answer) => answer.into(),
+        Outcome::Mismatch { version, at } => {
+            Reply::Mismatch { version, at: (!single).then_some(at) }
+        }
+        Outcome::NotFound => Reply::NotFound,
+        Outcome::Refused(error) => Reply::Error(error),
+    }
+}
+
+/// An answer of another node as an outcome.
+fn outcome(reply: Reply) -> Result<Outcome> {
+    match reply {
+        Reply::Ok(words) => {
+            let mut words = words.into_iter();
+            let version = words.next().and_then(|word| String::from_utf8_lossy(&word).parse().ok());
+            let version = version.ok_or_else(|| Error::unknown("an OK without a version"))?;
+            Ok(Outcome::Done(Answer { version, words: words.map(Into::into).collect() }))
+        }
+        Reply::Mismatch { version, at } => Ok(Outcome::Mismatch { version, at: at.unwrap_or(0) }),
+        Reply::NotFound => Ok(Outcome::NotFound),
+        Reply::Error(error) => Ok(Outcome::Refused(error)),
+        other => Err(Error::unknown(format!("a strange answer to a write: {other:?}"))),
+    }
+}
+
+/// Turns an answer that is no success into an error.
+fn refused(reply: Reply) -> Result<()> {
+    match reply {
+        Reply::Ok(_) => Ok(()),
+        Reply::Error(error) => Err(error),
+        other => Err(Error::unknown(format!("{other:?}"))),
+    }
+}
+
+fn with_deadline(mut options: Options, deadline: Instant) -> Options {
+    options.deadline_ms =
+        Some(deadline.saturating_duration_since(Instant::now()).as_millis() as u64);
+    options
+}
+
+/// The chunks from the beginning on without a gap.
+fn contiguous(chunks: &[(u64, Chunk)]) -> Head {
+    let (mut end, mut run) = (0, Vec::new());
+    for (offset, chunk) in chunks {
+        if *offset != end {
+            break;
+        }
+        end += u64::from(chunk.length);
+        run.push(*chunk);
+    }
+    Head::new(ValueId(0), run)
+}
+
+/// The chunks of a value that is there whole: without a gap, and exactly as long as the client says.
+fn whole(chunks: &[(u64, Chunk)], length: u64) -> Result<Vec<Chunk>> {
+    let there = contiguous(chunks);
+    if there.length == length && there.chunks.len() == chunks.len() {
+        return Ok(there.chunks);
+    }
+    Err(Error::bad(format!(
+        "the value has {} bytes without a gap, COMMIT says {length}",
+        there.length
+    )))
+}
