@@ -106,7 +106,7 @@ impl Mailboxes {
         body: &Body,
     ) -> Result<Delivered> {
         let row = row(user);
-        let mut plan = Plan::new(&row);
+        let mut plan = Plan::new(user);
         plan.push(id.op(&row, &entry.guid));
         plan.push(body.op(&row, &entry.guid));
         plan.arrive(folder, entry);

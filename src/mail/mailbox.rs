@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 /// Entries of one page.
 pub const PAGE: usize = 50;
-/// Messages changed at once: three ops each and three counters of two folders fit one BATCH.
-pub const BULK_MAX: usize = (BATCH_ITEMS_MAX - 6) / 3;
+/// Messages changed at once: three ops each, three counters of two folders and the user's usage fit one BATCH.
+pub const BULK_MAX: usize = (BATCH_ITEMS_MAX - 7) / 3;
 /// Bytes of a message that is read whole; of a larger one a page shows the beginning only.
 pub const READ_BYTES_MAX: u64 = 64 << 20;
 /// Cells that are kept whole in a BATCH: the rest of its 4 MiB is for names and entries.
@@ -100,16 +100,7 @@ impl Mailboxes {
     }
 
     fn make_folders(&self, user: &str) -> Result<()> {
-        for folder in Folder::ALL {
-            let cell = FolderCell {
-                name: folder.title().into(),
-                special: folder.id().into(),
-                uidvalidity: now(),
-            };
-            let json = serde_json::to_vec(&cell).expect("a folder has only strings and numbers");
-            self.client.write(Op::put_if(row(user), format!("folder/{}", folder.id()), json, 0))?;
-        }
-        Ok(())
+        first_cells(user).into_iter().try_for_each(|op| self.client.write(op).map(drop))
     }
 
     /// A page of a folder, in one SCAN.
@@ -205,7 +196,7 @@ impl Mailboxes {
         }
         for _ in 0..TRIES {
             let held = self.entries(user, places)?;
-            let mut plan = Plan::new(&row(user));
+            let mut plan = Plan::new(user);
             held.iter().for_each(|held| step(&mut plan, held));
             let ops = plan.into_ops();
             if ops.is_empty() {
@@ -244,6 +235,20 @@ impl Mailboxes {
     }
 }
 
+/// The cells of a new mailbox: its folders, where they are not there yet.
+pub fn first_cells(user: &str) -> Vec<Op> {
+    let cell = |folder: Folder| {
+        let cell = FolderCell {
+            name: folder.title().into(),
+            special: folder.id().into(),
+            uidvalidity: now(),
+        };
+        let json = serde_json::to_vec(&cell).expect("a folder has only strings and numbers");
+        Op::put_if(row(user), format!("folder/{}", folder.id()), json, 0)
+    };
+    Folder::ALL.into_iter().map(cell).collect()
+}
+
 pub(super) fn held(folder: Folder, cell: &Column) -> Result<Held> {
     Ok(Held {
         place: Place::of_column(folder, &cell.name)?,
@@ -271,14 +276,15 @@ fn note_count(tallies: &mut BTreeMap<Folder, Tally>, cell: &Column) -> Result<()
 
 /// One BATCH in the making: changes of entries, and what they do to the counters.
 pub(super) struct Plan {
+    user: String,
     row: String,
     ops: Vec<Op>,
     tallies: BTreeMap<Folder, Tally>,
 }
 
 impl Plan {
-    pub fn new(row: &str) -> Plan {
-        Plan { row: row.into(), ops: Vec::new(), tallies: BTreeMap::new() }
+    pub fn new(user: &str) -> Plan {
+        Plan { user: user.into(), row: row(user), ops: Vec::new(), tallies: BTreeMap::new() }
     }
 
     /// Any other op.
@@ -318,7 +324,11 @@ impl Plan {
 
     /// All ops: the changes in the order they were made, then the counters that change.
     pub fn into_ops(self) -> Vec<Op> {
-        let Plan { row, mut ops, tallies } = self;
+        let Plan { user, row, mut ops, tallies } = self;
+        let bytes: i64 = tallies.values().map(|tally| tally.bytes).sum();
+        if bytes != 0 {
+            ops.push(Op::add(user, "usage", bytes));
+        }
         for (folder, tally) in tallies {
             let changed = tally.named().into_iter().filter(|(_, delta)| *delta != 0);
             ops.extend(changed.map(|(counter, delta)| {

@@ -13,7 +13,8 @@
 //! | `bcc/<guid>` | blind recipients of a draft or of a sent message: they are never in the message |
 //! | `done/<delivery>` | this delivery was made; for 7 days |
 //!
-//! and `~address/<address in lower case>`, column `user`, says whose an address is.
+//! and `~address/<address in lower case>`, column `user`, says whose an address is. The bytes of all
+//! messages are part of the counter `usage` in the row `<user>`.
 //!
 //! # Invariants
 //!
@@ -41,6 +42,7 @@
 //! * A list knows of attachments from the first [`message::HEAD_BYTES_MAX`] of a message.
 
 pub mod address;
+pub mod compose;
 pub mod delivery;
 pub mod entry;
 pub mod mailbox;
@@ -48,6 +50,7 @@ pub mod message;
 mod staging;
 
 pub use address::{Address, Contact};
+pub use compose::{Composer, Outline};
 pub use delivery::{Delivered, DeliveryId, Incoming};
 pub use entry::{Entry, Flags, Folder, Held, Place, Tally};
 pub use mailbox::Mailboxes;

@@ -3,7 +3,6 @@
 use super::Mailboxes;
 use super::entry::{body_column, row};
 use super::message::HEAD_BYTES_MAX;
-use crate::client::StagedValue;
 use crate::error::{Error, Result};
 use crate::protocol::cell::ValueId;
 use crate::protocol::command::Op;
@@ -16,7 +15,12 @@ pub enum Body {
     /// All of them; for messages that fit into a cell.
     Bytes(Arc<[u8]>),
     /// Staged in the row of the mailbox.
-    Staged(StagedValue),
+    Staged {
+        /// Its id.
+        id: ValueId,
+        /// Its length in bytes.
+        length: u64,
+    },
 }
 
 impl Body {
@@ -24,7 +28,7 @@ impl Body {
     pub fn len(&self) -> u64 {
         match self {
             Body::Bytes(bytes) => bytes.len() as u64,
-            Body::Staged(value) => value.length,
+            Body::Staged { length, .. } => *length,
         }
     }
 
@@ -37,7 +41,7 @@ impl Body {
     pub(super) fn op(&self, row: &str, guid: &str) -> Op {
         match self {
             Body::Bytes(bytes) => Op::put(row, body_column(guid), bytes.to_vec()),
-            Body::Staged(value) => Op::commit(row, body_column(guid), value.id, value.length, None),
+            Body::Staged { id, length } => Op::commit(row, body_column(guid), *id, *length, None),
         }
     }
 }
@@ -147,7 +151,7 @@ impl Staging {
         let body = |lane: Lane| {
             let id = lane.staged.ok_or_else(|| Error::corrupt("a message without an id"));
             let id = lane.failed.map_or(id, Err);
-            Staged { user: lane.user, body: id.map(|id| Body::Staged(StagedValue { id, length })) }
+            Staged { user: lane.user, body: id.map(|id| Body::Staged { id, length }) }
         };
         Ok(self.lanes.drain(..).map(body).collect())
     }
@@ -196,8 +200,8 @@ impl Drop for Staging {
 impl Mailboxes {
     /// Gives up a body that is not needed.
     pub(super) fn abandon(&self, user: &str, body: &Body) {
-        if let Body::Staged(value) = body {
-            self.abandon_id(user, value.id);
+        if let Body::Staged { id, .. } = body {
+            self.abandon_id(user, *id);
         }
     }
 
