@@ -1,9 +1,11 @@
 //! The command line: a role and a configuration, and runs it.
 
 use clap::{Parser, Subcommand};
-use penncloud::config::Config;
+use penncloud::config::{Config, Secrets};
 use penncloud::error::{Error, Result};
-use std::path::PathBuf;
+use penncloud::tools;
+use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
+use std::path::{Path, PathBuf};
 
 /// PennCloud: webmail and file storage over its own distributed key-value store.
 #[derive(Parser)]
@@ -27,6 +29,18 @@ enum Role {
     Balancer(Process),
     /// The admin's web page.
     Console(Process),
+    /// Makes the data directory and its secrets, once.
+    Format(ConfigFile),
+    /// Lists the processes of the cluster, for scripts.
+    Processes(ConfigFile),
+}
+
+/// Which cluster.
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The cluster's configuration.
+    #[arg(long, default_value = "conf/local.toml")]
+    config: PathBuf,
 }
 
 /// Which process of which cluster.
@@ -38,6 +52,9 @@ struct Process {
     /// Name of the process in the configuration.
     #[arg(long)]
     name: String,
+    /// Where it logs, within bounds; standard error unless told.
+    #[arg(long)]
+    log_file: Option<PathBuf>,
 }
 
 fn main() {
@@ -48,27 +65,52 @@ fn main() {
     }
 }
 
-/// Runs one process for as long as it lives.
+/// Runs a role for as long as the process lives.
 type Start = fn(&Config, &str) -> Result<()>;
 
 fn run(role: Role) -> Result<()> {
-    let (process, start): (Process, Start) = match role {
-        Role::Master(p) => (p, penncloud::master::run),
-        Role::Backend(p) => (p, penncloud::backend::run),
-        Role::Frontend(p) => (p, penncloud::frontend::run),
-        Role::Smtp(p) => (p, penncloud::smtp::run),
-        Role::Balancer(p) => (p, penncloud::balancer::run),
-        Role::Console(p) => (p, penncloud::console::run),
-    };
-    let config = Config::load(&process.config)?;
-    start_log(&config)?;
-    start(&config, &process.name)
+    match role {
+        Role::Master(p) => start(p, penncloud::master::run),
+        Role::Backend(p) => start(p, penncloud::backend::run),
+        Role::Frontend(p) => start(p, penncloud::frontend::run),
+        Role::Smtp(p) => start(p, penncloud::smtp::run),
+        Role::Balancer(p) => start(p, penncloud::balancer::run),
+        Role::Console(p) => start(p, penncloud::console::run),
+        Role::Format(file) => format(&file),
+        Role::Processes(file) => {
+            print!("{}", tools::processes::list(&Config::load(&file.config)?));
+            Ok(())
+        }
+    }
 }
 
-fn start_log(config: &Config) -> Result<()> {
+/// Runs one process until it is told to end.
+fn start(process: Process, run: Start) -> Result<()> {
+    let config = Config::load(&process.config)?;
+    start_log(&config, process.log_file.as_deref())?;
+    run(&config, &process.name)
+}
+
+fn start_log(config: &Config, file: Option<&Path>) -> Result<()> {
     let level =
         config.cluster.log.parse().map_err(|_| Error::config("cluster.log is not a level"))?;
     let format = simplelog::ConfigBuilder::new().set_time_format_rfc3339().build();
-    simplelog::WriteLogger::init(level, format, std::io::stderr())
-        .map_err(|e| Error::config(format!("cannot start the log: {e}")))
+    let to: Box<dyn std::io::Write + Send> = match file {
+        Some(path) => Box::new(LogFile::open(path, LOG_BYTES_MAX)?),
+        None => Box::new(std::io::stderr()),
+    };
+    simplelog::WriteLogger::init(level, format, to)
+        .map_err(|e| Error::config(format!("cannot start the log: {e}")))?;
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    Ok(())
+}
+
+fn format(file: &ConfigFile) -> Result<()> {
+    let config = Config::load(&file.config)?;
+    if let Some(secrets) = tools::format::run(&config)? {
+        let path = Secrets::path(&config.cluster.data_dir);
+        println!("Made the cluster's secrets: {} (keep it to yourself)", path.display());
+        println!("Console: user admin, password {} (shown this once)", secrets.admin_password);
+    }
+    Ok(())
 }

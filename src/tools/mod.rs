@@ -1,1 +1,6 @@
-//! Tools
+//! What the operator's commands do: [`format`] makes a cluster's secrets, [`processes`] lists what has to
+//! be started, [`logfile`] keeps a process's log within bounds. `run.sh` is built on these three.
+
+pub mod format;
+pub mod logfile;
+pub mod processes;

@@ -1,0 +1,34 @@
+//! `penncloud processes`: what a script has to know to start a cluster.
+
+use crate::config::Config;
+
+/// One line for the cluster and one for each process, in the order in which they start; fields are
+/// separated by tabs:
+///
+/// ```text
+/// cluster  <data directory>  <mail domain>
+/// process  <name>  <role>  <address>
+/// ```
+pub fn list(config: &Config) -> String {
+    let cluster = &config.cluster;
+    let mut out = format!("cluster\t{}\t{}\n", cluster.data_dir.display(), cluster.mail_domain);
+    for (name, role, address) in config.processes() {
+        out.push_str(&format!("process\t{name}\t{role}\t{address}\n"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_master_is_first_and_every_process_has_a_line() {
+        let config = Config::parse(include_str!("../../conf/local.toml")).unwrap();
+        let text = list(&config);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "cluster\tdata\tpenn.test");
+        assert_eq!(lines[1], "process\tm1\tmaster\t127.0.0.1:5000");
+        assert_eq!(lines.len(), 1 + 12);
+    }
+}
