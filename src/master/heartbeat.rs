@@ -1,0 +1,219 @@
+//! Heartbeats: one persistent connection and one thread for each backend, dialled by the master.
+
+use super::owner::{Event, House, Order};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::net::Stream;
+use crate::protocol::auth;
+use crate::protocol::cluster::{Hello, NodeRoute, Report, Routes};
+use crate::protocol::command::{Command, Peer, Request};
+use crate::protocol::reply::Reply;
+use crate::protocol::wire::read_reply;
+use crossbeam::channel::Receiver;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{BufReader, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pause before a backend is dialled again.
+const REDIAL: Duration = Duration::from_millis(200);
+/// Longest store uuid or boot id that is believed.
+const ID_BYTES_MAX: usize = 64;
+
+/// Starts a thread for each node.
+pub fn start(config: &Config, house: &Arc<House>, secret: &Arc<str>) -> Result<()> {
+    for node in &house.routes().nodes {
+        let orders = house.orders_of(&node.name).expect("the house has orders for every node");
+        let heart = Heart {
+            master: config.master.name.clone(),
+            node: node.clone(),
+            house: house.clone(),
+            secret: secret.clone(),
+            orders,
+            interval: Duration::from_millis(config.master.heartbeat_interval_ms),
+            timeout: Duration::from_millis(config.master.heartbeat_timeout_ms),
+            order_time: config.request_time(),
+        };
+        std::thread::Builder::new()
+            .name(format!("heart of {}", node.name))
+            .spawn(move || heart.run())
+            .map_err(|e| Error::config(format!("cannot start a heartbeat thread: {e}")))?;
+    }
+    Ok(())
+}
+
+/// The master's side of one backend's heartbeat.
+struct Heart {
+    master: String,
+    node: NodeRoute,
+    house: Arc<House>,
+    secret: Arc<str>,
+    orders: Receiver<Order>,
+    interval: Duration,
+    timeout: Duration,
+    /// How long a node may take to go out of service or back.
+    order_time: Duration,
+}
+
+impl Heart {
+    fn run(&self) {
+        loop {
+            let ended = self.connection();
+            let Err(error) = ended else { return };
+            if self.house.tell(Event::Failed(self.node.name.clone(), error.to_string())).is_err() {
+                return;
+            }
+            self.pause();
+        }
+    }
+
+    /// Waits before the next try; whoever orders something meanwhile is told that nobody is there.
+    fn pause(&self) {
+        let until = Instant::now() + REDIAL;
+        while let Ok(order) = self.orders.recv_deadline(until) {
+            if let Order::Serve(_, answer) = order {
+                let why = format!("{} is not connected", self.node.name);
+                let _ = answer.send(Err(Error::Retry(why)));
+            }
+        }
+    }
+
+    /// One connection, from HELLO to its loss.
+    fn connection(&self) -> Result<()> {
+        let mut link = Link::dial(&self.node.address, self.timeout, &self.secret)?;
+        self.hello(&mut link)?;
+        let mut told: Option<Arc<Routes>> = None;
+        for seq in 1u64.. {
+            self.tell_routes(&mut link, &mut told)?;
+            self.beat(&mut link, seq)?;
+            self.wait(&mut link)?;
+        }
+        Ok(())
+    }
+
+    fn hello(&self, link: &mut Link) -> Result<()> {
+        let hello = Hello {
+            node: self.node.name.clone(),
+            heartbeat_timeout_ms: self.timeout.as_millis() as u64,
+        };
+        let (words, bytes) = link.ask("@HELLO", vec![self.master.clone()], &json(&hello))?;
+        let words: Vec<String> =
+            words.into_iter().filter_map(|w| String::from_utf8(w).ok()).collect();
+        let [node, store_uuid, boot_id] = words.as_slice() else {
+            return Err(Error::corrupt("the answer to @HELLO has not three words"));
+        };
+        if *node != self.node.name {
+            let name = crate::protocol::word::display(node.as_bytes());
+            return Err(Error::Denied(format!("{name} answers at {}", self.node.address)));
+        }
+        if !is_id(store_uuid) || !is_id(boot_id) {
+            return Err(Error::corrupt("the answer to @HELLO has no store uuid or boot id"));
+        }
+        self.house.hello(node, store_uuid.clone(), boot_id.clone(), parse(&bytes)?)
+    }
+
+    /// Tells the routes if they are not those told last.
+    fn tell_routes(&self, link: &mut Link, told: &mut Option<Arc<Routes>>) -> Result<()> {
+        let routes = self.house.routes();
+        if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &routes)) {
+            return Ok(());
+        }
+        link.ask("@ROUTES", Vec::new(), &json(&*routes))?;
+        *told = Some(routes);
+        Ok(())
+    }
+
+    /// Waits for the next beat, and does at once what is ordered.
+    fn wait(&self, link: &mut Link) -> Result<()> {
+        match self.orders.recv_timeout(self.interval) {
+            Ok(Order::Serve(on, answer)) => {
+                let done = self.serve(link, on);
+                let lost = done.clone().err().filter(|e| !e.is_definite());
+                let _ = answer.send(done);
+                lost.map_or(Ok(()), Err)
+            }
+            Ok(Order::Beat) | Err(_) => Ok(()),
+        }
+    }
+
+    fn serve(&self, link: &mut Link, on: bool) -> Result<()> {
+        let verb = if on { "@WAKEUP" } else { "@SHUTDOWN" };
+        log::info!("{verb} to {}", self.node.name);
+        link.stream.set_deadline(Some(Instant::now() + self.order_time));
+        link.exchange(verb, Vec::new(), &[]).map(drop)
+    }
+
+    fn beat(&self, link: &mut Link, seq: u64) -> Result<()> {
+        let (words, bytes) = link.ask("@BEAT", vec![seq.to_string()], &[])?;
+        if words != [seq.to_string().into_bytes()] {
+            return Err(Error::corrupt("the answer to @BEAT is of another beat"));
+        }
+        let report: Report = parse(&bytes)?;
+        self.house.tell(Event::Beat(self.node.name.clone(), report))
+    }
+}
+
+/// An authenticated connection on which the master asks and a backend answers.
+struct Link {
+    stream: Stream,
+    from: BufReader<Stream>,
+    timeout: Duration,
+}
+
+impl Link {
+    fn dial(address: &str, timeout: Duration, secret: &str) -> Result<Link> {
+        let stream = Stream::connect(address, timeout)?;
+        stream.set_deadline(Some(Instant::now() + timeout));
+        let mut link = Link { from: BufReader::new(stream.clone()), stream, timeout };
+        auth::prove(&mut link.from, &mut link.stream, secret)?;
+        Ok(link)
+    }
+
+    /// Sends a message and waits for its answer, within the time limit.
+    fn ask(
+        &mut self,
+        verb: &str,
+        words: Vec<String>,
+        payload: &[u8],
+    ) -> Result<(Vec<Vec<u8>>, Vec<u8>)> {
+        self.stream.set_deadline(Some(Instant::now() + self.timeout));
+        self.exchange(verb, words, payload)
+    }
+
+    fn exchange(
+        &mut self,
+        verb: &str,
+        words: Vec<String>,
+        payload: &[u8],
+    ) -> Result<(Vec<Vec<u8>>, Vec<u8>)> {
+        let words = words.into_iter().map(String::into_bytes).collect();
+        let peer = Peer { verb: verb.into(), words, payload: payload.to_vec() };
+        self.stream.write_all(&Request::new(Command::Peer(peer)).to_bytes())?;
+        match read_reply(&mut self.from, false)? {
+            Reply::Peer { words, payload } => Ok((words, payload)),
+            Reply::Error(error) => Err(error),
+            _ => Err(Error::corrupt(format!("{verb} was not answered by @DATA"))),
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stream.close();
+    }
+}
+
+/// Whether this can be a store uuid or a boot id.
+fn is_id(word: &str) -> bool {
+    (1..=ID_BYTES_MAX).contains(&word.len())
+        && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+fn json(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("messages are plain JSON")
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|e| Error::corrupt(format!("a report: {e}")))
+}

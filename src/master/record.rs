@@ -1,0 +1,77 @@
+//! What the master keeps: one record a key, as JSON.
+
+use crate::error::{Error, Result};
+use crate::protocol::cluster::{GroupRoute, SlotRange, TabletRoute};
+use serde::{Deserialize, Serialize};
+
+/// A record of the configuration store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Record {
+    /// A replica group.
+    Group(GroupRoute),
+    /// A node.
+    Node(NodeRecord),
+    /// A tablet's register.
+    Tablet(TabletRecord),
+    /// Which group has which slots. Made last: with it the tables are complete.
+    Slots {
+        /// All slots, in ranges.
+        ranges: Vec<SlotRange>,
+    },
+}
+
+/// A node as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its name.
+    pub name: String,
+    /// `host:port` where it listens.
+    pub address: String,
+    /// Its group.
+    pub group: String,
+    /// Its disk: made when the disk was formatted, taken down when it was first seen.
+    pub store_uuid: Option<String>,
+}
+
+/// A tablet's register as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TabletRecord {
+    /// Its configuration.
+    #[serde(flatten)]
+    pub route: TabletRoute,
+    /// The running instance (boot id) of the primary for which this epoch was made.
+    pub instance: Option<String>,
+}
+
+impl Record {
+    /// The key under which the record is kept.
+    pub fn key(&self) -> String {
+        match self {
+            Record::Group(group) => format!("group/{}", group.name),
+            Record::Node(node) => node_key(&node.name),
+            Record::Tablet(tablet) => format!("tablet/{}", tablet.route.id),
+            Record::Slots { .. } => "slots".into(),
+        }
+    }
+
+    /// The record as it is kept.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a record is plain JSON")
+    }
+
+    /// Reads a record that was kept.
+    pub fn parse(key: &str, bytes: &[u8]) -> Result<Record> {
+        let record: Record = serde_json::from_slice(bytes)
+            .map_err(|e| Error::corrupt(format!("configuration record {key:?}: {e}")))?;
+        match record.key() == key {
+            true => Ok(record),
+            false => Err(Error::corrupt(format!("configuration record {key:?} is of another key"))),
+        }
+    }
+}
+
+/// The key of a node's record.
+pub fn node_key(name: &str) -> String {
+    format!("node/{name}")
+}

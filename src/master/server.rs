@@ -1,0 +1,156 @@
+//! What the master answers to clients, nodes and people: the text protocol at `master.address`.
+
+use super::owner::{House, Order};
+use super::text;
+use crate::config::{Auth, Config};
+use crate::error::{Error, Result};
+use crate::net::{Limits, Stream, listen};
+use crate::protocol::auth::Gate;
+use crate::protocol::cell::slot_of_owner;
+use crate::protocol::cluster::{NodeRoute, Routes};
+use crate::protocol::command::{Command, Peer};
+use crate::protocol::reply::Reply;
+use crate::protocol::wire::{Incoming, read_request};
+use crossbeam::channel::bounded;
+use serde::Serialize;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Silence after which a connection is closed.
+const IDLE: Duration = Duration::from_secs(600);
+/// Longest time from a request's first byte to its last.
+const REQUEST: Duration = Duration::from_secs(30);
+/// Longest time to send an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+/// Largest value that a request may carry: the master takes none, but reads it away.
+const VALUE_BYTES_MAX: u64 = 64 << 10;
+
+/// Serves on a listener, on threads of its own.
+pub fn start(config: &Config, house: Arc<House>, secret: Arc<str>, listener: TcpListener) {
+    let limits = Limits {
+        connections: config.store.connections_max,
+        per_address: config.store.connections_max,
+    };
+    let always = config.cluster.auth == Auth::Always;
+    let server = Server { house, secret, always, order_time: config.request_time() };
+    let handle = move |stream: Stream, peer: SocketAddr| {
+        if let Err(e) = server.connection(&stream, peer) {
+            log::debug!("connection of {peer}: {e}");
+        }
+    };
+    listen::spawn(listener, limits, handle, |stream| stream.close());
+}
+
+struct Server {
+    house: Arc<House>,
+    secret: Arc<str>,
+    /// Whether connections from loopback must prove the secret too.
+    always: bool,
+    /// How long a node may take to go out of service or back.
+    order_time: Duration,
+}
+
+impl Server {
+    fn connection(&self, stream: &Stream, peer: SocketAddr) -> Result<()> {
+        let mut gate =
+            Gate::new(Some(self.secret.clone()), self.always || !peer.ip().is_loopback());
+        let (mut from, mut to) = (BufReader::new(stream.clone()), stream.clone());
+        loop {
+            stream.set_deadline(Some(Instant::now() + IDLE));
+            if from.fill_buf()?.is_empty() {
+                return Ok(());
+            }
+            stream.set_deadline(Some(Instant::now() + REQUEST));
+            let (reply, goes_on) = match read_request(&mut from, VALUE_BYTES_MAX)? {
+                Incoming::Request(request) => self.answer(request.command, &mut gate),
+                Incoming::Refused(error) => (Reply::Error(error), true),
+                Incoming::BigPut(..) => (Reply::Error(no_cells()), false),
+                Incoming::Lost(error) => (Reply::Error(error), false),
+                Incoming::Closed => return Ok(()),
+            };
+            stream.set_deadline(Some(Instant::now() + ANSWER));
+            let mut out = Vec::new();
+            reply.write(&mut out);
+            to.write_all(&out)?;
+            if !goes_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The answer to a command, and whether the connection goes on after it.
+    fn answer(&self, command: Command, gate: &mut Gate) -> (Reply, bool) {
+        match command {
+            Command::Quit => (Reply::Ok(Vec::new()), false),
+            Command::Auth(words) => {
+                let reply = gate.answer(&words);
+                let goes_on = !matches!(reply, Reply::Error(_));
+                (reply, goes_on)
+            }
+            command if !gate.admits(&command) => (gate.refusal(), false),
+            command => (self.execute(command).unwrap_or_else(Reply::Error), true),
+        }
+    }
+
+    fn execute(&self, command: Command) -> Result<Reply> {
+        Ok(match command {
+            Command::Where { owner } => group_of(&self.house.routes(), &owner)?,
+            Command::Nodes => Reply::Text(text::nodes(&self.house.status()?)),
+            Command::Status => Reply::Text(text::status(&self.house.status()?)),
+            Command::Suspect { node } => {
+                self.house.order(&node, Order::Beat)?;
+                Reply::Ok(Vec::new())
+            }
+            Command::Shutdown { node } => self.serve(&node, false)?,
+            Command::Wakeup { node } => self.serve(&node, true)?,
+            Command::Ping => Reply::Pong,
+            Command::Help => Reply::Text(text::HELP.into()),
+            Command::Peer(peer) => self.peer(&peer)?,
+            _ => return Err(no_cells()),
+        })
+    }
+
+    /// Takes a node out of service, or back into it; answers when it has happened.
+    fn serve(&self, node: &str, on: bool) -> Result<Reply> {
+        let (to, done) = bounded(1);
+        self.house.order(node, Order::Serve(on, to))?;
+        match done.recv_timeout(self.order_time) {
+            Ok(done) => done.map(|()| Reply::Ok(Vec::new())),
+            Err(_) => Err(Error::unknown(format!("{node} has not answered yet"))),
+        }
+    }
+
+    fn peer(&self, message: &Peer) -> Result<Reply> {
+        match message.verb.as_str() {
+            "@GETROUTES" => Ok(json(&*self.house.routes())),
+            "@GETSTATUS" => Ok(json(&self.house.status()?)),
+            verb => Err(Error::bad(format!(
+                "unknown message {} to a master",
+                crate::protocol::word::display(verb.as_bytes())
+            ))),
+        }
+    }
+}
+
+fn no_cells() -> Error {
+    Error::bad("the master keeps no cells: ask a backend (WHERE <owner> names one)")
+}
+
+fn json(message: &impl Serialize) -> Reply {
+    let payload = serde_json::to_vec(message).expect("messages are plain JSON");
+    Reply::Peer { words: Vec::new(), payload }
+}
+
+/// The group of an owner: the primary of its tablet first, if it is alive, then the others that are, then
+/// those that are not.
+fn group_of(routes: &Routes, owner: &[u8]) -> Result<Reply> {
+    let slot = slot_of_owner(owner);
+    let group = routes.group_of_slot(slot)?.name.clone();
+    let primary = &routes.tablet_of_slot(slot)?.primary;
+    let mut nodes: Vec<&NodeRoute> = routes.nodes.iter().filter(|n| n.group == group).collect();
+    nodes.sort_by_key(|n| (!n.alive, Some(&n.name) != primary.as_ref()));
+    let nodes = nodes.into_iter().map(|n| (n.name.clone(), n.address.clone())).collect();
+    Ok(Reply::Group { name: group, nodes })
+}

@@ -1,0 +1,119 @@
+//! What the master says to people.
+
+use crate::protocol::cluster::{ClusterStatus, NodeState, NodeStatus, TabletRoute};
+use crate::protocol::word::display;
+use std::fmt::Write;
+
+/// Answer to HELP.
+pub const HELP: &str = "\
+WHERE <owner>      the group of an owner's rows, and its nodes: GROUP <name> <node> <address> ...
+NODES              one line a node: name, address, group, state
+STATUS             every node and tablet, for people
+SUSPECT <node>     look after this node at once
+SHUTDOWN <node>    take a node out of service in order
+WAKEUP <node>      put it back
+AUTH, PING, HELP, QUIT
+Cells are kept by the backends: ask one of those that WHERE names.
+";
+
+/// Answer to NODES.
+pub fn nodes(status: &ClusterStatus) -> String {
+    let line =
+        |n: &NodeStatus| format!("{} {} {} {}\n", n.name, n.address, n.group, n.state.word());
+    status.nodes.iter().map(line).collect()
+}
+
+/// Answer to STATUS.
+pub fn status(status: &ClusterStatus) -> String {
+    let alive = status.nodes.iter().filter(|n| n.state == NodeState::Alive).count();
+    let mut text = format!(
+        "master {}: up {}, tables at version {}, {alive} of {} nodes alive\n",
+        status.master,
+        duration(status.uptime_ms),
+        status.version,
+        status.nodes.len()
+    );
+    status.nodes.iter().for_each(|node| write_node(&mut text, node));
+    status.tablets.iter().for_each(|tablet| write_tablet(&mut text, tablet, status));
+    text
+}
+
+fn write_node(text: &mut String, node: &NodeStatus) {
+    let heard = match node.silent_ms {
+        Some(ms) => format!("heard {}.{} s ago", ms / 1000, ms % 1000 / 100),
+        None => "not heard yet".into(),
+    };
+    let boot: String = node.boot_id.as_deref().unwrap_or("-").chars().take(8).collect();
+    let report = &node.report;
+    let _ = write!(
+        text,
+        "node {} {} group {}: {}, {heard}, boot {boot}, up {}, {} tablets, {} connections, memory {} MiB, \
+         free {} MiB",
+        node.name,
+        node.address,
+        node.group,
+        node.state.word(),
+        duration(report.uptime_ms),
+        report.tablets.len(),
+        report.connections,
+        report.rss_bytes >> 20,
+        report.free_bytes >> 20
+    );
+    if let Some(problem) = &node.problem {
+        let _ = write!(text, ": {}", one_line(problem));
+    }
+    text.push('\n');
+}
+
+fn write_tablet(text: &mut String, tablet: &TabletRoute, status: &ClusterStatus) {
+    let primary = tablet.primary.as_deref().unwrap_or("none");
+    let _ = write!(text, "tablet {}: epoch {}, primary {primary}", tablet.id, tablet.epoch);
+    let node = status.nodes.iter().find(|n| Some(&n.name) == tablet.primary.as_ref());
+    let report = node.and_then(|n| n.report.tablets.iter().find(|t| t.id == tablet.id));
+    if let Some(report) = report {
+        let _ = write!(
+            text,
+            " ({} at epoch {}, version {}, {} cells, {} bytes)",
+            report.role.word(),
+            report.epoch,
+            report.version,
+            report.cells,
+            report.bytes
+        );
+    }
+    if let Some(node) = node.filter(|n| n.state != NodeState::Alive) {
+        let _ = write!(text, ": NOT SERVED, {} is {}", node.name, node.state.word());
+    }
+    text.push('\n');
+}
+
+/// Others' words may hold line ends; an answer's lines may not.
+fn one_line(text: &str) -> String {
+    text.split(' ').map(|word| display(word.as_bytes())).collect::<Vec<_>>().join(" ")
+}
+
+fn duration(ms: u64) -> String {
+    let seconds = ms / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_in_two_units() {
+        let said = [999, 61_000, 7_260_000, 180_000_000].map(duration);
+        assert_eq!(said, ["0 s", "1 min 1 s", "2 h 1 min", "2 d 2 h"]);
+    }
+
+    #[test]
+    fn foreign_words_cannot_end_the_answer() {
+        assert_eq!(one_line("a\n\nb c"), "a%0A%0Ab c");
+    }
+}
