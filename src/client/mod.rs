@@ -1,16 +1,59 @@
-//! The store's client.
+//! The store's client: how frontends, SMTP servers and tools reach data.
+//!
+//! A request goes to a backend of its owner's group, which answers it or passes it on to the tablet's
+//! primary. When it is refused for now, or no answer comes, the same request, under the same name, is
+//! sent again, to another backend if there is one, until its time is over: a write is executed once
+//! however often it was sent. Then the caller hears `Retry` (it was definitely not executed) or
+//! `Unknown` (it may have been).
+//!
+//! * [`routes`]: which backend to ask. The master is asked once for a while per slot; while it is down, any
+//!   backend is asked.
+//! * [`session`]: names of requests.
+//! * [`value`]: values as streams. A value of any size takes the memory of a few chunks.
+//!
+//! # Caveats
+//!
+//! * A stream that breaks is an error to its reader; it is not resumed on another backend.
+
+mod routes;
+mod session;
+mod value;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::protocol::cell::{Bytes, ValueId};
+use crate::protocol::cell::{Bytes, ValueId, owner};
+use crate::protocol::chunks::{fill, send_chunks};
+use crate::protocol::command::{Command, Options, Request};
 pub use crate::protocol::command::{Op, Scan};
-use crate::protocol::reply::{Column, Row};
+use crate::protocol::connection::Pool;
+use crate::protocol::reply::{Column, Reply, Row};
+use routes::Routes;
+use session::Sessions;
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+pub use value::ValueReader;
+
+/// Pause before a refused request is sent again; it doubles up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// The store, as frontends, SMTP servers and tools see it. Cheap to clone; safe to share.
 #[derive(Clone)]
-pub struct Client {}
+pub struct Client {
+    shared: Arc<Shared>,
+    limit: Duration,
+}
+
+struct Shared {
+    pool: Arc<Pool>,
+    routes: Routes,
+    sessions: Sessions,
+    cell_bytes: u64,
+    stage_ms: u64,
+}
 
 /// A cell that was read whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,120 +125,334 @@ impl Uploaded {
     }
 }
 
-/// A value that is read as a stream. Reads fail with an error rather than end early.
-pub struct ValueReader {
-    /// Version of the cell.
-    pub version: u64,
-    /// Bytes of the whole value.
-    pub total: u64,
-    /// Bytes that this reader gives.
-    pub len: u64,
+/// How one try of a request ended.
+enum Try<T> {
+    /// With an answer.
+    Done(T),
+    /// The backend said no.
+    Refused(Error),
+    /// The backend said nothing.
+    Silent(Error),
 }
 
-impl Read for ValueReader {
-    fn read(&mut self, _buffer: &mut [u8]) -> std::io::Result<usize> {
-        Err(std::io::ErrorKind::Unsupported.into())
+impl<T> Try<T> {
+    /// An answer of a backend, refusals apart.
+    fn of(reply: Reply, done: impl FnOnce(Reply) -> Result<T>) -> Try<T> {
+        match reply {
+            Reply::Error(error) => Try::Refused(error),
+            reply => done(reply).map_or_else(Try::Refused, Try::Done),
+        }
     }
 }
 
 impl Client {
     /// A client of the configured cluster. Connects when it is first used.
-    pub fn new(_config: &Config) -> Result<Client> {
-        Ok(Client {})
+    pub fn new(config: &Config) -> Result<Client> {
+        let shared = Shared {
+            pool: Arc::new(Pool::new(&config.secrets()?.cluster)),
+            routes: Routes::new(config),
+            sessions: Sessions::new(),
+            cell_bytes: config.store.cell_bytes,
+            stage_ms: config.store.stage_ms,
+        };
+        Ok(Client { shared: Arc::new(shared), limit: config.request_time() })
     }
 
     /// The same client with another time limit for each request (the configured one unless told).
-    pub fn with_time_limit(&self, _limit: Duration) -> Client {
-        self.clone()
+    pub fn with_time_limit(&self, limit: Duration) -> Client {
+        Client { shared: self.shared.clone(), limit }
     }
 
     /// Reads a cell whole; for values known to be small: larger than `max` is `TooBig`.
     pub fn get(
         &self,
-        _row: impl AsRef<[u8]>,
-        _column: impl AsRef<[u8]>,
-        _max: u64,
+        row: impl AsRef<[u8]>,
+        column: impl AsRef<[u8]>,
+        max: u64,
     ) -> Result<Option<Found>> {
-        Err(Error::retry("not connected"))
+        let Some(mut reader) = self.open(row, column, 0, None)? else { return Ok(None) };
+        if reader.total > max {
+            return Err(Error::TooBig(format!(
+                "the value has {} bytes, at most {max} are read",
+                reader.total
+            )));
+        }
+        let mut value = Vec::with_capacity(reader.len as usize);
+        reader.read_to_end(&mut value)?;
+        Ok(Some(Found { version: reader.version, value }))
     }
 
     /// Opens a cell for reading `length` bytes from `offset` on as a stream (all that is left, unless
     /// told); a value of any size. An offset at or past the end gives an empty stream.
     pub fn open(
         &self,
-        _row: impl AsRef<[u8]>,
-        _column: impl AsRef<[u8]>,
-        _offset: u64,
-        _length: Option<u64>,
+        row: impl AsRef<[u8]>,
+        column: impl AsRef<[u8]>,
+        offset: u64,
+        length: Option<u64>,
     ) -> Result<Option<ValueReader>> {
-        Err(Error::retry("not connected"))
+        let (row, column) = (row.as_ref().to_vec(), column.as_ref().to_vec());
+        let owner = owner(&row).to_vec();
+        let command = Command::Get { row, column, offset, length, if_version: None, local: false };
+        self.until_answered(&owner, Request::new(command), |address, request, deadline| {
+            self.try_open(address, request, deadline).unwrap_or_else(Try::Silent)
+        })
+    }
+
+    fn try_open(
+        &self,
+        address: &str,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Try<Option<ValueReader>>> {
+        let pool = &self.shared.pool;
+        let mut connection = pool.take(address, deadline)?;
+        let reply =
+            connection.call(request).map_err(|e| Error::unknown(format!("{address}: {e}")))?;
+        if let Reply::Value { version, len, total } = reply {
+            let from = (connection, address.to_string());
+            return ValueReader::new((version, total, len), from, pool.clone())
+                .map(Some)
+                .map(Try::Done);
+        }
+        pool.put(address, connection);
+        Ok(Try::of(reply, |reply| match reply {
+            Reply::NotFound => Ok(None),
+            other => Err(strange(&other)),
+        }))
     }
 
     /// Makes one change.
-    pub fn write(&self, _op: Op) -> Result<Written> {
-        Err(Error::retry("not connected"))
+    pub fn write(&self, op: Op) -> Result<Written> {
+        let row = op.row().ok_or_else(|| Error::bad("an op without a row"))?;
+        let owner = owner(row).to_vec();
+        written(self.change(&owner, Command::Write(op))?)
     }
 
     /// Makes several changes to rows of one owner: all or none.
-    pub fn batch(&self, _owner: impl AsRef<[u8]>, _items: Vec<Op>) -> Result<Written> {
-        Err(Error::retry("not connected"))
+    pub fn batch(&self, owner: impl AsRef<[u8]>, items: Vec<Op>) -> Result<Written> {
+        let owner = owner.as_ref().to_vec();
+        written(self.change(&owner.clone(), Command::Batch { owner, items })?)
     }
 
     /// One page of a row's columns, and whether more follow.
-    pub fn scan(&self, _scan: Scan) -> Result<(Vec<Column>, bool)> {
-        Err(Error::retry("not connected"))
+    pub fn scan(&self, scan: Scan) -> Result<(Vec<Column>, bool)> {
+        let owner = owner(&scan.row).to_vec();
+        let limit =
+            if scan.limit == 0 { crate::protocol::command::LIMIT_DEFAULT } else { scan.limit };
+        match self.ask(&owner, Request::new(Command::Scan(Scan { limit, ..scan })))? {
+            Reply::Columns { columns, more } => Ok((columns, more)),
+            other => Err(strange(&other)),
+        }
     }
 
     /// One page of the rows that one backend holds itself.
     pub fn rows_of(
         &self,
-        _address: &str,
-        _prefix: &[u8],
-        _after: Option<&[u8]>,
-        _limit: usize,
+        address: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
     ) -> Result<(Vec<Row>, bool)> {
-        Err(Error::retry("not connected"))
+        let command =
+            Command::Rows { prefix: prefix.to_vec(), after: after.map(<[u8]>::to_vec), limit };
+        match self.call_at(address, command)? {
+            Reply::Rows { rows, more } => Ok((rows, more)),
+            other => Err(strange(&other)),
+        }
+    }
+
+    /// Asks one backend or the master (`host:port`) itself, once.
+    pub fn call_at(&self, address: &str, command: Command) -> Result<Reply> {
+        let deadline = Instant::now() + self.limit;
+        match self.shared.pool.call(address, &Request::new(command), deadline)? {
+            Reply::Error(error) => Err(error),
+            reply => Ok(reply),
+        }
     }
 
     /// Begins a big value for a row.
-    pub fn stage(&self, _row: impl AsRef<[u8]>) -> Result<ValueId> {
-        Err(Error::retry("not connected"))
+    pub fn stage(&self, row: impl AsRef<[u8]>) -> Result<ValueId> {
+        self.stage_id(row.as_ref(), None)
+    }
+
+    /// Keeps a staged value alive for another term.
+    pub fn renew(&self, row: impl AsRef<[u8]>, id: ValueId) -> Result<()> {
+        self.stage_id(row.as_ref(), Some(id)).map(drop)
+    }
+
+    fn stage_id(&self, row: &[u8], id: Option<ValueId>) -> Result<ValueId> {
+        let reply = self.change(owner(row), Command::Stage { row: row.to_vec(), id })?;
+        ValueId::parse(first_word(&reply)?)
     }
 
     /// Writes the chunk of a staged value that begins at `offset`. A repeat is harmless.
     pub fn chunk(
         &self,
-        _row: impl AsRef<[u8]>,
-        _id: ValueId,
-        _offset: u64,
-        _bytes: Vec<u8>,
+        row: impl AsRef<[u8]>,
+        id: ValueId,
+        offset: u64,
+        bytes: Vec<u8>,
     ) -> Result<()> {
-        Err(Error::retry("not connected"))
+        let row = row.as_ref().to_vec();
+        let owner = owner(&row).to_vec();
+        let reply =
+            self.ask(&owner, Request::new(Command::Chunk { row, id, offset, value: bytes }))?;
+        first_word(&reply).map(drop)
     }
 
     /// How many bytes of a staged value are there without a gap.
-    pub fn staged(&self, _row: impl AsRef<[u8]>, _id: ValueId) -> Result<u64> {
-        Err(Error::retry("not connected"))
+    pub fn staged(&self, row: impl AsRef<[u8]>, id: ValueId) -> Result<u64> {
+        let row = row.as_ref().to_vec();
+        let owner = owner(&row).to_vec();
+        let reply = self.ask(&owner, Request::new(Command::Staged { row, id }))?;
+        let word = String::from_utf8_lossy(first_word(&reply)?).into_owned();
+        word.parse().map_err(|_| Error::corrupt("STAGED was not answered by a number"))
     }
 
     /// Gives a staged value up: its chunks are removed.
-    pub fn abandon(&self, _row: impl AsRef<[u8]>, _id: ValueId) -> Result<()> {
-        Err(Error::retry("not connected"))
+    pub fn abandon(&self, row: impl AsRef<[u8]>, id: ValueId) -> Result<()> {
+        let row = row.as_ref().to_vec();
+        self.write(Op::Abandon { row, id }).map(drop)
     }
 
     /// Takes everything that a reader gives, for a row; at most `max` bytes, else `TooBig`. Streams: memory
     /// is a few chunks. On an error what was staged is abandoned.
-    pub fn upload(
+    pub fn upload(&self, row: impl AsRef<[u8]>, from: &mut dyn Read, max: u64) -> Result<Uploaded> {
+        let row = row.as_ref();
+        let first = fill(from, self.shared.cell_bytes)?;
+        if first.len() as u64 > max {
+            return Err(Error::TooBig(format!("at most {max} bytes")));
+        }
+        if (first.len() as u64) < self.shared.cell_bytes {
+            return Ok(Uploaded::Inline(first));
+        }
+        let id = self.stage(row)?;
+        match self.send_staged(row, id, first, from, max) {
+            Ok(length) => Ok(Uploaded::Staged { id, length }),
+            Err(error) => {
+                if let Err(later) = self.abandon(row, id) {
+                    log::debug!("staged value {id} waits for its deadline: {later}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends all chunks, and renews the value in time: an upload may take longer than a term.
+    fn send_staged(
         &self,
-        _row: impl AsRef<[u8]>,
-        _from: &mut dyn Read,
-        _max: u64,
-    ) -> Result<Uploaded> {
-        Err(Error::retry("not connected"))
+        row: &[u8],
+        id: ValueId,
+        first: Vec<u8>,
+        from: &mut dyn Read,
+        max: u64,
+    ) -> Result<u64> {
+        let (began, renewed) = (Instant::now(), AtomicU64::new(0));
+        send_chunks(first, from, self.shared.cell_bytes, max, |offset, bytes| {
+            let now = began.elapsed().as_millis() as u64;
+            let last = renewed.load(Ordering::Relaxed);
+            if now > last + self.shared.stage_ms / 4
+                && renewed.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            {
+                self.renew(row, id)?;
+            }
+            self.chunk(row, id, offset, bytes)
+        })
     }
 
     /// Asks one process (`host:port` of a backend or the master) for its STATUS, for people.
-    pub fn status_of(&self, _address: &str, _deadline: Instant) -> Result<String> {
-        Err(Error::retry("not connected"))
+    pub fn status_of(&self, address: &str, deadline: Instant) -> Result<String> {
+        let mut connection = self.shared.pool.take(address, deadline)?;
+        let text = connection.call_text(&Request::new(Command::Status))?;
+        self.shared.pool.put(address, connection);
+        Ok(text)
+    }
+
+    /// A request that changes something, under a name of its own.
+    fn change(&self, owner: &[u8], command: Command) -> Result<Reply> {
+        let ticket = self.shared.sessions.ticket(Instant::now() + self.limit);
+        let ticket = ticket.ok_or_else(|| Error::retry("too many writes at once"))?;
+        let options = Options { session: Some(ticket.id), ..Options::default() };
+        self.ask(owner, Request { command, options })
+    }
+
+    /// Asks until there is an answer or the time is over.
+    fn ask(&self, owner: &[u8], request: Request) -> Result<Reply> {
+        self.until_answered(owner, request, |address, request, deadline| {
+            match self.shared.pool.call(address, request, deadline) {
+                Ok(reply) => Try::of(reply, Ok),
+                Err(error) => Try::Silent(error),
+            }
+        })
+    }
+
+    /// Tries one backend after another until one answers or the time is over. From the first try on that may
+    /// have reached a tablet, the request says that it is a repeat.
+    fn until_answered<T>(
+        &self,
+        owner: &[u8],
+        mut request: Request,
+        try_at: impl Fn(&str, &Request, Instant) -> Try<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + self.limit;
+        let mut pause = PAUSE_MIN;
+        let mut last = Error::retry("there was no time to ask");
+        while Instant::now() < deadline {
+            for address in self.shared.routes.candidates(&self.shared.pool, owner) {
+                request.options.deadline_ms = Some(millis_until(deadline));
+                let error = match try_at(&address, &request, deadline) {
+                    Try::Done(answer) => return Ok(answer),
+                    Try::Refused(error @ (Error::Retry(_) | Error::Unknown(_))) => error,
+                    Try::Refused(error) => return Err(error),
+                    Try::Silent(error) => {
+                        self.shared.routes.shun(&self.shared.pool, &address);
+                        error
+                    }
+                };
+                request.options.retry |= matches!(error, Error::Unknown(_));
+                last = worse(last, error);
+            }
+            std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Err(last)
+    }
+}
+
+fn millis_until(deadline: Instant) -> u64 {
+    deadline.saturating_duration_since(Instant::now()).as_millis() as u64
+}
+
+/// Once a try may have been executed, a later refusal does not make it undone.
+fn worse(before: Error, now: Error) -> Error {
+    if matches!(before, Error::Unknown(_)) { before } else { now }
+}
+
+fn strange(reply: &Reply) -> Error {
+    Error::corrupt(format!("a strange answer: {reply:?}"))
+}
+
+fn first_word(reply: &Reply) -> Result<&[u8]> {
+    match reply {
+        Reply::Ok(words) if !words.is_empty() => Ok(&words[0]),
+        other => Err(strange(other)),
+    }
+}
+
+fn written(reply: Reply) -> Result<Written> {
+    match reply {
+        Reply::Ok(_) => {
+            let version = String::from_utf8_lossy(first_word(&reply)?).parse();
+            let version = version.map_err(|_| strange(&reply))?;
+            let Reply::Ok(words) = reply else { return Err(strange(&reply)) };
+            Ok(Written::Done {
+                version,
+                words: words.into_iter().skip(1).map(Into::into).collect(),
+            })
+        }
+        Reply::Mismatch { version, at } => Ok(Written::Mismatch { version, at: at.unwrap_or(0) }),
+        Reply::NotFound => Ok(Written::NotFound),
+        other => Err(strange(&other)),
     }
 }

@@ -50,6 +50,12 @@ impl Connection {
         wire::read_reply(&mut self.reader, values)
     }
 
+    /// Sends a request that is answered by lines for people.
+    pub fn call_text(&mut self, request: &Request) -> Result<String> {
+        self.writer.write_all(&request.to_bytes())?;
+        wire::read_text(&mut self.reader)
+    }
+
     /// What the other side sends.
     pub fn reader(&mut self) -> &mut BufReader<Stream> {
         &mut self.reader

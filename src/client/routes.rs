@@ -1,0 +1,112 @@
+//! Which backend to ask: what the master said last, and which backends did not answer lately.
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::protocol::cell::slot_of_owner;
+use crate::protocol::command::{Command, Request};
+use crate::protocol::connection::Pool;
+use crate::protocol::reply::Reply;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How long an answer of the master is used without asking again.
+const FRESH: Duration = Duration::from_secs(30);
+/// How long a backend that did not answer is asked last.
+const SHUNNED: Duration = Duration::from_secs(1);
+/// Longest time to wait for the master: without it, any backend can be asked.
+const MASTER_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the master is not asked again after it did not answer.
+const MASTER_PAUSE: Duration = Duration::from_secs(1);
+
+/// Backends by slot. The master is asked rarely, and is not needed: any backend passes a request on.
+pub struct Routes {
+    master: String,
+    /// All configured backends: name and address.
+    backends: Vec<(String, String)>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    slots: HashMap<u16, (Instant, Vec<String>)>,
+    shunned: HashMap<String, Instant>,
+    master_failed: Option<Instant>,
+}
+
+impl Routes {
+    /// Knows nothing but the configuration.
+    pub fn new(config: &Config) -> Routes {
+        Routes {
+            master: config.master.address.clone(),
+            backends: config.backends().map(|b| (b.name.clone(), b.address.clone())).collect(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Addresses to ask about an owner, the best first; never empty.
+    pub fn candidates(&self, pool: &Pool, owner: &[u8]) -> Vec<String> {
+        let slot = slot_of_owner(owner);
+        let group = self.remembered(slot).unwrap_or_else(|| self.ask_master(pool, owner, slot));
+        let turn = usize::from(slot) % group.len().max(1);
+        let mut all: Vec<String> = group[turn..].iter().chain(&group[..turn]).cloned().collect();
+        all.extend(
+            self.backends.iter().map(|(_, address)| address.clone()).filter(|a| !group.contains(a)),
+        );
+        let known = self.known.lock().expect("a map is not left half-changed");
+        let shunned =
+            |address: &String| known.shunned.get(address).is_some_and(|at| at.elapsed() < SHUNNED);
+        all.sort_by_key(shunned);
+        all
+    }
+
+    fn remembered(&self, slot: u16) -> Option<Vec<String>> {
+        let known = self.known.lock().expect("a map is not left half-changed");
+        known
+            .slots
+            .get(&slot)
+            .filter(|(at, _)| at.elapsed() < FRESH)
+            .map(|(_, group)| group.clone())
+    }
+
+    /// Asks the master for the group of an owner; nothing if it does not answer.
+    fn ask_master(&self, pool: &Pool, owner: &[u8], slot: u16) -> Vec<String> {
+        let paused =
+            |known: &Known| known.master_failed.is_some_and(|at| at.elapsed() < MASTER_PAUSE);
+        if paused(&self.known.lock().expect("a map is not left half-changed")) {
+            return Vec::new();
+        }
+        let request = Request::new(Command::Where { owner: owner.to_vec() });
+        let answer = pool.call(&self.master, &request, Instant::now() + MASTER_PATIENCE);
+        let mut known = self.known.lock().expect("a map is not left half-changed");
+        let Ok(Reply::Group { nodes, .. }) = answer else {
+            known.master_failed = Some(Instant::now());
+            return Vec::new();
+        };
+        let group: Vec<String> = nodes.into_iter().map(|(_, address)| address).collect();
+        known.slots.insert(slot, (Instant::now(), group.clone()));
+        group
+    }
+
+    /// A backend did not answer: it is asked last for a while, and the master is told.
+    pub fn shun(&self, pool: &Pool, address: &str) {
+        let mut known = self.known.lock().expect("a map is not left half-changed");
+        let news = known
+            .shunned
+            .insert(address.into(), Instant::now())
+            .is_none_or(|at| at.elapsed() > SHUNNED);
+        known.slots.retain(|_, (_, group)| !group.iter().any(|a| a == address));
+        drop(known);
+        if news {
+            let _ = self.suspect(pool, address);
+        }
+    }
+
+    fn suspect(&self, pool: &Pool, address: &str) -> Result<()> {
+        let Some((name, _)) = self.backends.iter().find(|(_, a)| a == address) else {
+            return Ok(());
+        };
+        let request = Request::new(Command::Suspect { node: name.clone() });
+        pool.call(&self.master, &request, Instant::now() + MASTER_PATIENCE).map(drop)
+    }
+}
