@@ -104,6 +104,12 @@ fn end_line(boundary: &str) -> String {
     format!("\r\n--{boundary}--\r\n")
 }
 
+/// Where a message is written to.
+pub trait Sink {
+    /// Takes the next bytes.
+    fn add(&mut self, bytes: &[u8]) -> Result<()>;
+}
+
 /// Writes a message into a sink, piece by piece.
 pub struct Composer<S> {
     outline: Outline,
@@ -114,7 +120,7 @@ pub struct Composer<S> {
     line: Vec<u8>,
 }
 
-impl<S: FnMut(&[u8]) -> Result<()>> Composer<S> {
+impl<S: Sink> Composer<S> {
     /// Begins a message. Nothing is written yet.
     pub fn new(outline: Outline, sink: S) -> Composer<S> {
         Composer { outline, sink, boundary: None, line: Vec::new() }
@@ -137,12 +143,12 @@ impl<S: FnMut(&[u8]) -> Result<()>> Composer<S> {
             .transfer_encoding("base64");
         let mut bytes = format!("\r\n--{boundary}\r\n").into_bytes();
         part.write_part(&mut bytes);
-        (self.sink)(&bytes)
+        self.sink.add(&bytes)
     }
 
     fn begin_mixed(&mut self) -> Result<String> {
         let boundary = make_boundary("_");
-        (self.sink)(&self.outline.mixed(&boundary))?;
+        self.sink.add(&self.outline.mixed(&boundary))?;
         self.boundary = Some(boundary.clone());
         Ok(boundary)
     }
@@ -153,22 +159,23 @@ impl<S: FnMut(&[u8]) -> Result<()>> Composer<S> {
         let whole = self.line.len() - self.line.len() % LINE_BYTES;
         let encoded = base64_lines(&self.line[..whole]);
         self.line.drain(..whole);
-        (self.sink)(&encoded)
+        self.sink.add(&encoded)
     }
 
     fn end_attachment(&mut self) -> Result<()> {
         let encoded = base64_lines(&std::mem::take(&mut self.line));
-        (self.sink)(&encoded)
+        self.sink.add(&encoded)
     }
 
-    /// Ends the message.
-    pub fn finish(mut self) -> Result<()> {
+    /// Ends the message and gives the sink back.
+    pub fn finish(mut self) -> Result<S> {
         self.end_attachment()?;
         let end = match &self.boundary {
             Some(boundary) => end_line(boundary).into_bytes(),
             None => self.outline.plain(),
         };
-        (self.sink)(&end)
+        self.sink.add(&end)?;
+        Ok(self.sink)
     }
 }
 
@@ -204,6 +211,13 @@ mod tests {
     use crate::mail::address::{Address, parse_list};
     use crate::mail::message::Letter;
 
+    impl Sink for Vec<u8> {
+        fn add(&mut self, bytes: &[u8]) -> Result<()> {
+            self.extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
     fn outline(subject: &str, text: &str) -> Outline {
         Outline {
             from: Contact::new("Ali\r\nBcc: x@y", Address::parse("alice@penn.test").unwrap()),
@@ -219,17 +233,12 @@ mod tests {
     }
 
     fn compose(outline: Outline, files: &[(&str, &str, &[u8])]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let mut composer = Composer::new(outline, |piece: &[u8]| {
-            bytes.extend_from_slice(piece);
-            Ok(())
-        });
+        let mut composer = Composer::new(outline, Vec::new());
         for (name, kind, contents) in files {
             composer.attach(name, kind).unwrap();
             contents.chunks(100).for_each(|piece| composer.add(piece).unwrap());
         }
-        composer.finish().unwrap();
-        bytes
+        composer.finish().unwrap()
     }
 
     fn header_names(message: &[u8]) -> Vec<String> {

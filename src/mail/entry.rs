@@ -2,6 +2,7 @@
 
 use super::message::Summary;
 use crate::error::{Error, Result};
+use mail_parser::DateTime;
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -213,6 +214,29 @@ impl Tally {
     }
 }
 
+/// A date for people: `3 Nov 2025 at 14:02 UTC`.
+pub fn date_line(seconds: i64) -> String {
+    let date = DateTime::from_timestamp(seconds);
+    let month = MONTHS[usize::from(date.month.clamp(1, 12)) - 1];
+    format!("{} {month} {} at {:02}:{:02} UTC", date.day, date.year, date.hour, date.minute)
+}
+
+/// A date for a list: the time today, `Yesterday`, the day this year, else with its year.
+pub fn short_date(seconds: i64, now: i64) -> String {
+    let (date, today) = (DateTime::from_timestamp(seconds), DateTime::from_timestamp(now));
+    let month = MONTHS[usize::from(date.month.clamp(1, 12)) - 1];
+    match now.div_euclid(DAY) - seconds.div_euclid(DAY) {
+        0 => format!("{:02}:{:02}", date.hour, date.minute),
+        1 => "Yesterday".into(),
+        _ if date.year == today.year => format!("{} {month}", date.day),
+        _ => format!("{} {month} {}", date.day, date.year),
+    }
+}
+
+const DAY: i64 = 24 * 60 * 60;
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
@@ -236,4 +260,44 @@ pub(super) fn bcc_column(guid: &str) -> String {
 
 pub(super) fn count_column(folder: Folder, counter: &str) -> String {
     format!("count/{}/{counter}", folder.id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_short() {
+        let now = 1_762_174_920;
+        assert_eq!(date_line(now), "3 Nov 2025 at 13:02 UTC");
+        assert_eq!(short_date(now - 3600, now), "12:02");
+        assert_eq!(short_date(now - 14 * 3600, now), "Yesterday");
+        assert_eq!(short_date(now - 3 * DAY, now), "31 Oct");
+        assert_eq!(short_date(now - 400 * DAY, now), "29 Sep 2024");
+        assert_eq!(short_date(now + 2 * DAY, now), "5 Nov");
+        assert_eq!(short_date(0, now), "1 Jan 1970");
+    }
+
+    #[test]
+    fn places_are_read_strictly() {
+        let place = Place { folder: Folder::Inbox, number: 7 };
+        assert_eq!(Place::parse("inbox/7"), Some(place));
+        assert_eq!(place.column(), "m/inbox/000000000007");
+        assert_eq!(Place::of_column(Folder::Inbox, b"m/inbox/000000000007"), Ok(place));
+        for bad in ["", "inbox", "inbox/", "inbox/+7", "inbox/-1", "x/7", "inbox/1234567890123"] {
+            assert_eq!(Place::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_small_and_survives_json() {
+        let summary =
+            Summary { subject: "s \"x\"".into(), attachments: true, ..Summary::default() };
+        let mut entry = Entry::new("guid", 12, summary).seen();
+        entry.flags.answered = true;
+        let json = entry.to_json();
+        assert_eq!(Entry::from_json(&json), entry);
+        assert!(json.len() < 200, "{}", String::from_utf8_lossy(&json));
+        assert!(Entry::from_json(b"{").summary.subject.contains("damaged"));
+    }
 }

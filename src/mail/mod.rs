@@ -47,6 +47,8 @@ pub mod delivery;
 pub mod entry;
 pub mod mailbox;
 pub mod message;
+pub mod reply;
+pub mod send;
 mod staging;
 
 pub use address::{Address, Contact};
@@ -55,4 +57,5 @@ pub use delivery::{Delivered, DeliveryId, Incoming};
 pub use entry::{Entry, Flags, Folder, Held, Place, Tally};
 pub use mailbox::Mailboxes;
 pub use message::{Letter, Summary};
+pub use send::{DraftWriter, Recipient, Unreachable};
 pub use staging::Body;

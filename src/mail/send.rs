@@ -1,0 +1,274 @@
+//! Composing: drafts, and mail from one of our users to others of them.
+//!
+//! A message that is composed has a guid from the first time its page is shown; its Message-ID is
+//! `<guid@domain>`. Under this guid its draft is found, and each recipient and the Sent folder get it once.
+//! Every try to send saves the draft first: whatever fails afterwards, nothing that was typed is lost.
+//!
+//! ```text
+//! draft saved ──▶ recipients checked ──▶ delivered to each (done/…) ──▶ draft becomes the copy in Sent (done/…)
+//! ```
+
+use super::Mailboxes;
+use super::address::{Address, Contact, format_list};
+use super::compose::{Composer, Outline, Sink};
+use super::delivery::{Delivered, DeliveryId};
+use super::entry::{Entry, Folder, Held, Place, bcc_column, now, prefix, row};
+use super::mailbox::{Plan, held};
+use super::message::{Summary, id_hash, received};
+use super::staging::{Body, Staging};
+use crate::client::Written;
+use crate::error::{Error, Result};
+use crate::protocol::cell::Bytes;
+use crate::protocol::command::{LIMIT_MAX, Op};
+use std::io::Read;
+
+/// Bytes of a composed message: 25 MiB of files in base64, and a text.
+pub const MESSAGE_BYTES_MAX: u64 = 36 << 20;
+/// Trace lines that delivery puts above a message.
+const TRACE_BYTES_MAX: u64 = 4 << 10;
+/// Bytes of a list of blind recipients.
+const BCC_BYTES_MAX: u64 = 64 << 10;
+/// How often a draft is saved again over what another page saved.
+const TRIES: usize = 8;
+
+/// A guid for a message that will be composed.
+pub fn new_guid() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}
+
+/// Whether a word can be such a guid.
+pub fn is_guid(word: &str) -> bool {
+    word.len() == 32 && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// A draft that is being saved: attachments are streamed into it.
+pub struct DraftWriter {
+    composer: Composer<Staging>,
+    mailboxes: Mailboxes,
+    user: String,
+    guid: String,
+    bcc: String,
+}
+
+impl Sink for Staging {
+    fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        Staging::add(self, bytes)
+    }
+}
+
+/// Somebody who can get mail from our users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// The address as it was typed.
+    pub address: Address,
+    /// The user behind it.
+    pub user: String,
+}
+
+/// Who is behind the addresses of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// Our users, each once.
+    pub reached: Vec<Recipient>,
+    /// Addresses that reach nobody.
+    pub lost: Vec<(String, Unreachable)>,
+}
+
+/// Why an address gets no mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// It is of another host: nothing is sent there yet.
+    OtherHost,
+    /// Nobody here has it.
+    Nobody,
+}
+
+impl Mailboxes {
+    /// The Message-ID of what is composed under a guid.
+    pub fn message_id(&self, guid: &str) -> String {
+        format!("{guid}@{}", self.domain())
+    }
+
+    /// Begins to save what is composed under a guid.
+    pub fn write_draft(
+        &self,
+        user: &str,
+        guid: &str,
+        outline: Outline,
+        bcc: &[Contact],
+    ) -> DraftWriter {
+        let staging = Staging::new(self, vec![user.to_string()], MESSAGE_BYTES_MAX);
+        DraftWriter {
+            composer: Composer::new(outline, staging),
+            mailboxes: self.clone(),
+            user: user.into(),
+            guid: guid.into(),
+            bcc: format_list(bcc),
+        }
+    }
+
+    /// The draft of a guid, among the newest drafts.
+    pub fn find_draft(&self, user: &str, guid: &str) -> Result<Option<Held>> {
+        let mid = id_hash(&self.message_id(guid));
+        let (cells, _) = self.scan(user, &prefix(Folder::Drafts), None, LIMIT_MAX, true)?;
+        let mut drafts = cells.iter().map(|cell| held(Folder::Drafts, cell));
+        drafts.find(|draft| draft.as_ref().map_or(true, |d| d.entry.summary.mid == mid)).transpose()
+    }
+
+    /// Blind recipients of a message of one's own, as they were typed.
+    pub fn bcc(&self, user: &str, guid: &str) -> Result<String> {
+        let found = self.client.get(row(user), bcc_column(guid), BCC_BYTES_MAX)?;
+        Ok(found.map_or_else(String::new, |f| String::from_utf8_lossy(&f.value).into_owned()))
+    }
+
+    /// Whether what was composed under a guid has been sent.
+    pub fn was_sent(&self, user: &str, guid: &str) -> Result<bool> {
+        let column = DeliveryId::of_sent_copy(user, guid).column();
+        Ok(self.client.get(row(user), column, 1 << 10)?.is_some())
+    }
+
+    /// Who is behind addresses.
+    pub fn audience(&self, contacts: &[Contact]) -> Result<Audience> {
+        let mut audience = Audience::default();
+        for address in contacts.iter().map(|contact| contact.address.clone()) {
+            let lost = |why| (address.to_string(), why);
+            match self.resolve(&address)? {
+                Some(user) if audience.reached.iter().any(|known| known.user == user) => {}
+                Some(user) => audience.reached.push(Recipient { address, user }),
+                None if self.is_local(&address) => audience.lost.push(lost(Unreachable::Nobody)),
+                None => audience.lost.push(lost(Unreachable::OtherHost)),
+            }
+        }
+        Ok(audience)
+    }
+
+    /// Sends a saved draft, and says for each recipient what came of it. When all have it, the draft
+    /// becomes the copy in Sent. Sent again under the same guid, nobody gets it twice.
+    pub fn send(
+        &self,
+        from: &Address,
+        user: &str,
+        guid: &str,
+        draft: &Held,
+        recipients: &[Recipient],
+    ) -> Result<Vec<(Address, Result<Delivered>)>> {
+        let users = recipients.iter().map(|recipient| recipient.user.clone());
+        let bytes_max = draft.entry.size + TRACE_BYTES_MAX;
+        let mut incoming = self.incoming(Some(from.clone()), users, bytes_max)?;
+        incoming.trace(&received(user, self.domain(), "HTTP", guid, now()))?;
+        let mut body = self
+            .open(user, &draft.entry.guid)?
+            .ok_or_else(|| Error::retry("this draft was changed in another window"))?;
+        copy(&mut body, |bytes| incoming.add(bytes))?;
+        let made = incoming.deliver_as(DeliveryId::of_compose(user, guid))?;
+        if made.iter().all(|(_, outcome)| outcome.is_ok()) {
+            self.file_sent_copy(user, guid, draft)?;
+        }
+        let address_of = |user: &str| recipients.iter().find(|r| r.user == user);
+        Ok(made
+            .into_iter()
+            .filter_map(|(user, outcome)| Some((address_of(&user)?.address.clone(), outcome)))
+            .collect())
+    }
+
+    /// The draft becomes the copy in Sent. Where there is one already, the draft goes.
+    fn file_sent_copy(&self, user: &str, guid: &str, draft: &Held) -> Result<()> {
+        let entry = Entry { received: now(), ..draft.entry.clone() };
+        let mut plan = Plan::new(user);
+        plan.push(DeliveryId::of_sent_copy(user, guid).op(&row(user), &entry.guid));
+        plan.leave(draft);
+        plan.arrive(Folder::Sent, &entry.seen());
+        match self.client.batch(user, plan.into_ops())? {
+            Written::Mismatch { at: 0, .. } => self.expunge(user, &[draft.place]).map(drop),
+            Written::Done { .. } => Ok(()),
+            _ => Err(Error::retry("this draft was changed in another window")),
+        }
+    }
+
+    /// Puts a composed message among the drafts, in the place of the one saved before.
+    fn save_draft(
+        &self,
+        user: &str,
+        guid: &str,
+        entry: &Entry,
+        body: &Body,
+        bcc: &str,
+    ) -> Result<Held> {
+        for _ in 0..TRIES {
+            let before = self.find_draft(user, guid)?;
+            let mut plan = Plan::new(user);
+            plan.push(body.op(&row(user), &entry.guid));
+            if !bcc.is_empty() {
+                plan.push(Op::put(row(user), bcc_column(&entry.guid), bcc));
+            }
+            match &before {
+                Some(before) => {
+                    plan.replace(before, entry);
+                    plan.remove_body(&before.entry.guid);
+                }
+                None => plan.arrive(Folder::Drafts, entry),
+            }
+            if let Written::Done { version, words } = self.client.batch(user, plan.into_ops())? {
+                let place = before.map_or_else(|| appended(&words), |before| Ok(before.place))?;
+                return Ok(Held { place, version, entry: entry.clone() });
+            }
+        }
+        Err(Error::retry("this draft is being saved by another window"))
+    }
+}
+
+/// The place that an APPEND of a draft made.
+fn appended(words: &[Bytes]) -> Result<Place> {
+    let column = words.first().ok_or_else(|| Error::corrupt("an APPEND without a column"))?;
+    Place::of_column(Folder::Drafts, column)
+}
+
+fn copy(from: &mut dyn Read, mut to: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => to(&buffer[..n])?,
+        }
+    }
+}
+
+impl DraftWriter {
+    /// Begins an attachment.
+    pub fn attach(&mut self, name: &str, content_type: &str) -> Result<()> {
+        self.composer.attach(name, content_type)
+    }
+
+    /// Adds bytes to the attachment that was begun last. `TooBig` when the message gets too large.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        self.composer.add(bytes)
+    }
+
+    /// Attaches everything that a reader gives.
+    pub fn attach_from(
+        &mut self,
+        name: &str,
+        content_type: &str,
+        from: &mut dyn Read,
+    ) -> Result<()> {
+        self.attach(name, content_type)?;
+        copy(from, |bytes| self.composer.add(bytes))
+    }
+
+    /// Saves the draft and says where it is.
+    pub fn save(self) -> Result<Held> {
+        let staging = self.composer.finish()?;
+        let size = staging.len();
+        let mut written = staging.finish()?;
+        let staged = written.staged.pop().ok_or_else(|| Error::corrupt("a draft of nobody"))?;
+        let body = staged.body?;
+        let entry = Entry::new(&new_guid(), size, Summary::of(&written.head)).seen();
+        self.mailboxes.save_draft(&self.user, &self.guid, &entry, &body, &self.bcc).inspect_err(
+            |error| {
+                if error.is_definite() {
+                    self.mailboxes.abandon(&self.user, &body);
+                }
+            },
+        )
+    }
+}
