@@ -1,25 +1,77 @@
-//! The log of one tablet.
+//! The log of one tablet, as its writer sees it.
 
-use super::Position;
+use super::chain::Chain;
+use super::entries::Entries;
+use super::file::AtPath;
+use super::mark::Marker;
+use super::scan::Scan;
+use super::{Options, Position, record, segment};
 use crate::error::{Error, Result};
 use crate::protocol::entry::Entry;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// The log of one tablet, owned by one thread.
 #[derive(Debug)]
 pub struct Log {
+    chain: Chain,
+    active: File,
+    /// Where the next record goes in the active segment.
+    offset: u64,
     end: Position,
+    durable: u64,
+    grown: u64,
+    marker: Marker,
+    /// Records on their way into the active segment.
+    buffer: Vec<u8>,
+    /// The first error of a write or a sync.
+    failed: Option<Error>,
 }
 
 impl Log {
+    /// Goes on with a log that was scanned and whose end is synced. Where the checkpoint is ahead of the log,
+    /// the log begins anew after it.
+    pub(super) fn resume(
+        dir: &Path,
+        options: &Options,
+        scan: Scan,
+        checkpoint: Position,
+    ) -> Result<Log> {
+        let behind = scan.end.version < checkpoint.version;
+        let end = if behind { checkpoint } else { scan.end };
+        let offset = scan.segments.last().map(|last| last.end);
+        let grown = grown_since(checkpoint.version, &scan);
+        let mut chain = Chain::open(dir, options, scan.segments)?;
+        let (active, offset) = match offset {
+            Some(offset) if !behind && !scan.torn => (chain.open_active()?, offset),
+            _ => (chain.begin(end, 0)?, segment::HEADER_BYTES),
+        };
+        if behind {
+            chain.release_before(end.version)?;
+        }
+        let marker = Marker::open(dir)?;
+        let (buffer, failed) = (Vec::new(), None);
+        let durable = end.version;
+        let mut log = Log { chain, active, offset, end, durable, grown, marker, buffer, failed };
+        log.mark()?;
+        Ok(log)
+    }
+
     /// Writes entries after the last one. They are durable only after [`Log::sync`].
+    ///
+    /// # Panics
+    /// If they do not follow the last one: that would break the log's lineage.
     pub fn append(&mut self, entries: &[Entry]) -> Result<()> {
-        let _ = entries;
-        Err(Error::retry("storage is being built"))
+        self.unless_failed(|log| {
+            entries.iter().try_for_each(|entry| log.stage(entry))?;
+            log.write()
+        })
     }
 
     /// Makes everything appended durable: one fdatasync. After an error the log refuses everything.
     pub fn sync(&mut self) -> Result<()> {
-        Err(Error::retry("storage is being built"))
+        self.unless_failed(Log::sync_active)
     }
 
     /// The last entry appended.
@@ -29,46 +81,134 @@ impl Log {
 
     /// The version up to which everything is synced.
     pub fn durable_version(&self) -> u64 {
-        0
+        self.durable
     }
 
     /// The position that the oldest entry still in the log follows.
     pub fn start(&self) -> Position {
-        self.end
+        self.chain.start()
     }
 
-    /// Bytes of the entries that were recovered after the checkpoint, and of all appended since. Only ever
-    /// grows: whoever starts a checkpoint remembers it, and starts the next when it has grown enough.
+    /// Bytes of the entries that were recovered after the checkpoint (rounded up to segments), and of all
+    /// appended since. Only ever grows: whoever starts a checkpoint remembers it, and starts the next when it
+    /// has grown enough.
     pub fn grown_bytes(&self) -> u64 {
-        0
+        self.grown
     }
 
     /// Lets segments go whose entries are all `<= version`, after a checkpoint of that version is durable.
     pub fn truncate_before(&mut self, version: u64) -> Result<()> {
-        let _ = version;
-        Err(Error::retry("storage is being built"))
+        self.unless_failed(|log| log.chain.release_before(version))
     }
 
-    /// Cuts off everything after an entry, durably.
-    pub fn truncate_after(&mut self, position: Position) -> Result<()> {
-        let _ = position;
-        Err(Error::retry("storage is being built"))
+    /// Cuts off everything after a version, durably.
+    pub fn truncate_after(&mut self, version: u64) -> Result<()> {
+        self.unless_failed(|log| {
+            let end = log.position_of(version)?;
+            log.sync_active()?;
+            log.marker.lower(version, log.chain.active().header.sequence)?;
+            (log.end, log.durable) = (end, version);
+            log.begin_segment(0)
+        })
     }
 
     /// The entries after a version, from disk; an error if the log does not reach back to it.
     pub fn entries_after(&self, version: u64) -> Result<Entries> {
-        let _ = version;
-        Err(Error::retry("storage is being built"))
+        let start = self.start();
+        if version < start.version {
+            return Err(Error::bad(format_args!("the log begins after version {}", start.version)));
+        }
+        Ok(Entries::new(start, self.chain.sources(), version, self.end.version))
+    }
+
+    /// The position of a version that the log holds or goes on from.
+    pub fn position_of(&self, version: u64) -> Result<Position> {
+        if version == self.start().version {
+            return Ok(self.start());
+        }
+        let entry = self.entries_after(version.saturating_sub(1))?.next().transpose()?;
+        let entry =
+            entry.ok_or_else(|| Error::bad(format_args!("the log ends before {version}")))?;
+        Ok(Position::of(&entry))
+    }
+
+    /// Encodes an entry's record into the buffer, in a new segment where it does not fit.
+    fn stage(&mut self, entry: &Entry) -> Result<()> {
+        assert!(
+            entry.version == self.end.version + 1 && entry.prev_epoch == self.end.epoch,
+            "entry {} after epoch {} does not follow {:?}",
+            entry.version,
+            entry.prev_epoch,
+            self.end
+        );
+        let before = self.buffer.len();
+        self.encode(entry)?;
+        if self.offset + self.buffer.len() as u64 > self.chain.active().len {
+            let room = self.buffer.len() - before;
+            self.buffer.truncate(before);
+            self.roll(room as u64)?;
+            self.encode(entry)?;
+        }
+        self.end = Position::of(entry);
+        Ok(())
+    }
+
+    fn encode(&mut self, entry: &Entry) -> Result<()> {
+        let incarnation = self.chain.active().header.incarnation;
+        record::encode(entry, self.durable, incarnation, &mut self.buffer)
+    }
+
+    /// Writes the buffer into the active segment.
+    fn write(&mut self) -> Result<()> {
+        let active = self.chain.active();
+        self.active.write_all_at(&self.buffer, self.offset).at("write", &active.path)?;
+        self.offset += self.buffer.len() as u64;
+        self.grown += self.buffer.len() as u64;
+        self.buffer.clear();
+        if self.offset > active.len / 2 {
+            self.chain.make_ahead();
+        }
+        Ok(())
+    }
+
+    fn sync_active(&mut self) -> Result<()> {
+        if self.durable == self.end.version {
+            return Ok(());
+        }
+        self.active.sync_data().at("sync", &self.chain.active().path)?;
+        self.durable = self.end.version;
+        self.mark()
+    }
+
+    /// Goes on in a new segment, once the active one is synced whole.
+    fn roll(&mut self, room: u64) -> Result<()> {
+        self.write()?;
+        self.sync_active()?;
+        self.begin_segment(room)
+    }
+
+    fn begin_segment(&mut self, room: u64) -> Result<()> {
+        self.active = self.chain.begin(self.end, room)?;
+        self.offset = segment::HEADER_BYTES;
+        self.mark()
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        self.marker.set(self.durable, self.chain.active().header.sequence)
+    }
+
+    /// Runs a step; after its first error every later one is refused.
+    fn unless_failed<T>(&mut self, step: impl FnOnce(&mut Log) -> Result<T>) -> Result<T> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone().during("the log stopped earlier"));
+        }
+        let done = step(self);
+        self.failed = done.as_ref().err().cloned();
+        done
     }
 }
 
-/// Iterates over entries of a log, one segment in memory at a time. Ends after the first error.
-pub struct Entries {}
-
-impl Iterator for Entries {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Result<Entry>> {
-        None
-    }
+fn grown_since(version: u64, scan: &Scan) -> u64 {
+    let after = scan.segments.iter().filter(|s| s.limit > version);
+    after.map(|s| s.end - segment::HEADER_BYTES).sum()
 }

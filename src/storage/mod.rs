@@ -115,17 +115,32 @@
 //!   two cannot be told apart: what nothing marks as durable counts as torn.
 //! * Each tablet has its own log, so each active tablet costs a sync of its own.
 
+mod chain;
 mod checkpoint;
 mod datadir;
+mod entries;
 mod epoch;
+mod file;
 mod log;
+mod mark;
+mod record;
+mod scan;
+mod segment;
+mod spare;
+#[cfg(test)]
+mod tests;
 
 pub use checkpoint::{CheckpointReader, CheckpointSummary, Items, write_checkpoint};
-pub use datadir::DataDir;
+pub use datadir::{DataDir, FORMAT_VERSION};
+pub use entries::Entries;
 pub use epoch::TabletConfig;
-pub use log::{Entries, Log};
+pub use log::Log;
+pub use record::ENTRY_BYTES_MAX;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::protocol::entry::Entry;
+use file::AtPath;
+use std::fs::File;
 use std::path::Path;
 
 /// Names one entry of a tablet, and with it everything before. The default is "before the first".
@@ -135,6 +150,13 @@ pub struct Position {
     pub epoch: u64,
     /// Version of the entry.
     pub version: u64,
+}
+
+impl Position {
+    /// The position of an entry.
+    pub fn of(entry: &Entry) -> Position {
+        Position { epoch: entry.epoch, version: entry.version }
+    }
 }
 
 /// How a tablet's files are kept.
@@ -156,6 +178,39 @@ pub struct Recovered {
 
 /// Opens a tablet's directory, made if it is not there. See *Recovery* above.
 pub fn open(dir: &Path, options: &Options) -> Result<Recovered> {
-    let _ = (dir, options);
-    Err(crate::error::Error::retry("storage is being built"))
+    file::create_dir(dir)?;
+    file::remove_temporary(dir)?;
+    settle(dir)?;
+    let (checkpoint, damage) = checkpoint::newest(dir)?;
+    let after = checkpoint.as_ref().map(|c| c.summary.position).unwrap_or_default();
+    let scan = scan::scan(dir, mark::Mark::load(dir)?, after)?;
+    if scan.start.version > after.version {
+        return Err(damage.unwrap_or_else(|| gap(dir, scan.start, after)));
+    }
+    for path in &scan.unneeded {
+        file::remove(path)?;
+    }
+    let log = Log::resume(dir, options, scan, after)?;
+    checkpoint::remove_older(dir, after.version)?;
+    Ok(Recovered { checkpoint, entries: log.entries_after(after.version)?, log })
+}
+
+/// Syncs the log's end, and has the kernel forget its copy: what is read next is what the disk holds. Where an
+/// earlier sync failed, the kernel may show pages that never reached it.
+fn settle(dir: &Path) -> Result<()> {
+    let Some((_, path)) = file::numbered(dir, segment::PREFIX)?.pop() else { return Ok(()) };
+    let file = File::open(&path).at("open", &path)?;
+    file.sync_data().at("sync", &path)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+        .map_err(std::io::Error::from)
+        .at("read afresh", &path)
+}
+
+fn gap(dir: &Path, start: Position, after: Position) -> Error {
+    Error::Corrupt(format!(
+        "{}: the log begins after version {}, but the newest checkpoint is of version {}",
+        dir.display(),
+        start.version,
+        after.version
+    ))
 }

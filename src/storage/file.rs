@@ -1,0 +1,170 @@
+//! Durable files: what must be synced, and in which order.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Ending of unfinished files. Whoever opens the directory removes them.
+const TEMPORARY: &str = "tmp";
+
+/// Adds the file's name to an I/O error.
+pub(super) trait AtPath<T> {
+    /// Says what was being done, and to which file.
+    fn at(self, doing: &str, path: &Path) -> Result<T>;
+}
+
+impl<T> AtPath<T> for io::Result<T> {
+    fn at(self, doing: &str, path: &Path) -> Result<T> {
+        self.map_err(|e| Error::from(e).during(format_args!("{doing} {}", path.display())))
+    }
+}
+
+/// Damage in a file, at a byte of it.
+pub(super) fn corrupt(path: &Path, offset: u64, what: impl std::fmt::Display) -> Error {
+    Error::Corrupt(format!("{} at byte {offset}: {what}", path.display()))
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).at("sync the directory", dir)
+}
+
+/// Makes a directory and its parents, durably.
+pub(super) fn create_dir(dir: &Path) -> Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    create_dir(parent)?;
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made.at("make the directory", dir)?,
+    }
+    sync_dir(parent)
+}
+
+/// The directory that a file lies in.
+pub(super) fn dir_of(path: &Path) -> &Path {
+    path.parent().expect("files of a tablet lie in a directory")
+}
+
+/// Where a file is written before it gets its name.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(TEMPORARY);
+    name.into()
+}
+
+/// Gives a synced file its name, durably; what had the name before is gone.
+pub(super) fn publish(temporary: &Path, path: &Path) -> Result<()> {
+    fs::rename(temporary, path).at("rename to", path)?;
+    sync_dir(dir_of(path))
+}
+
+/// Removes a file; one that is not there is as good as removed.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.at("remove", path),
+    }
+}
+
+/// Removes what a crash left unfinished.
+pub(super) fn remove_temporary(dir: &Path) -> Result<()> {
+    for name in names(dir)? {
+        if name.ends_with(TEMPORARY) {
+            remove(&dir.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Names in a directory, sorted; those that are not UTF-8 are none of ours.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).at("list", dir)? {
+        names.extend(entry.at("list", dir)?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Files named `<prefix>-<16 hexadecimal digits>`, by number.
+pub(super) fn numbered(dir: &Path, prefix: &str) -> Result<Vec<(u64, PathBuf)>> {
+    let number = |name: &str| {
+        let digits = name.strip_prefix(prefix)?.strip_prefix('-')?;
+        let number = u64::from_str_radix(digits, 16).ok()?;
+        (digits == format!("{number:016x}")).then_some(number)
+    };
+    let names = names(dir)?;
+    Ok(names.iter().filter_map(|name| Some((number(name)?, dir.join(name)))).collect())
+}
+
+/// Path of a numbered file.
+pub(super) fn numbered_path(dir: &Path, prefix: &str, number: u64) -> PathBuf {
+    dir.join(format!("{prefix}-{number:016x}"))
+}
+
+/// Stores a value as JSON with a checksum below it: temporary file, sync, rename, sync of the directory.
+pub(super) fn store_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).expect("our structs are JSON");
+    text.push('\n');
+    let crc = crc32c::crc32c(text.as_bytes());
+    text.push_str(&format!("crc32c={crc:08x}\n"));
+    let temporary = temporary(path);
+    let mut file = File::create(&temporary).at("create", &temporary)?;
+    file.write_all(text.as_bytes()).at("write", &temporary)?;
+    file.sync_all().at("sync", &temporary)?;
+    publish(&temporary, path)
+}
+
+/// Reads what [`store_json`] stored; `None` if there is no such file.
+pub(super) fn load_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.at("read", path)?,
+    };
+    let body = checked_body(&text).ok_or_else(|| corrupt(path, 0, "the checksum is wrong"))?;
+    serde_json::from_slice(body).map(Some).map_err(|e| corrupt(path, 0, e))
+}
+
+fn checked_body(text: &[u8]) -> Option<&[u8]> {
+    const LINE_BYTES: usize = "crc32c=01234567\n".len();
+    let (body, line) = text.split_at_checked(text.len().checked_sub(LINE_BYTES)?)?;
+    (line == format!("crc32c={:08x}\n", crc32c::crc32c(body)).as_bytes()).then_some(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_of_a_small_file_is_noticed() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("file");
+        store_json(&path, &vec!["a", "b"]).expect("stored");
+        let whole = fs::read(&path).expect("read");
+        for at in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            fs::write(&path, bytes).expect("written");
+            let read = load_json::<Vec<String>>(&path);
+            assert!(matches!(read, Err(Error::Corrupt(_))), "bit {at}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn only_exact_names_are_numbered_files() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for name in ["log-0000000000000002", "log-2", "log-000000000000000A", "log-", "logs", "lo"]
+        {
+            File::create(dir.path().join(name)).expect("created");
+        }
+        let found = numbered(dir.path(), "log").expect("listed");
+        assert_eq!(found, [(2, dir.path().join("log-0000000000000002"))]);
+    }
+}
