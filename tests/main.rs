@@ -1,1 +1,4 @@
 //! All integration tests, in one binary.
+
+#[allow(dead_code, reason = "a toolbox: not every tool is used on every day")]
+mod harness;

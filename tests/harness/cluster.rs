@@ -1,0 +1,359 @@
+//! A cluster of real processes in a temporary directory.
+
+use super::ports::{self, Ports};
+use super::{PATIENCE, eventually};
+use penncloud::config::Config;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Tries to start on other ports when somebody took one in between.
+const STARTS: usize = 3;
+/// Lines of each log that a failed test shows.
+const LOG_LINES: usize = 30;
+
+/// Its processes are killed when it is dropped, and also when the test process ends in any other way.
+pub struct Cluster {
+    dir: PathBuf,
+    config: Config,
+    children: Mutex<BTreeMap<String, Child>>,
+    guard: Mutex<Guard>,
+    _ports: Ports,
+}
+
+impl Cluster {
+    /// Starts all processes and waits until they answer: a master, two groups of two backends, two
+    /// frontends, an SMTP server, a balancer, a console.
+    pub fn start() -> Cluster {
+        Cluster::start_with(|_| {})
+    }
+
+    /// [`Cluster::start`] with a changed configuration.
+    pub fn start_with(change: impl Fn(&mut String)) -> Cluster {
+        let mut last = String::new();
+        for _ in 0..STARTS {
+            match Cluster::try_start(&change) {
+                Ok(cluster) => return cluster,
+                Err(why) => last = why,
+            }
+        }
+        panic!("the cluster does not start: {last}");
+    }
+
+    /// The cluster that tests share which neither stop a process nor need an empty store. It lives as
+    /// long as the test process.
+    pub fn shared() -> Shared {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        Shared(SHARED.get_or_init(Cluster::start))
+    }
+
+    fn try_start(change: &impl Fn(&mut String)) -> Result<Cluster, String> {
+        let dir = tempfile::tempdir().expect("a temporary directory").keep();
+        let ports = ports::take(10);
+        let mut text = configuration(&dir, &ports.numbers);
+        change(&mut text);
+        fs::write(dir.join("cluster.toml"), &text).expect("the configuration can be written");
+        let config = Config::parse(&text).expect("a good configuration");
+        penncloud::tools::format::run(&config).expect("secrets can be made");
+        let guard = Mutex::new(Guard::start(&dir));
+        let cluster = Cluster { dir, config, children: Mutex::default(), guard, _ports: ports };
+        cluster.processes().iter().for_each(|(name, ..)| cluster.spawn(name));
+        for (name, ..) in cluster.processes() {
+            cluster.wait_ready(&name)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Kills a process with SIGKILL.
+    pub fn kill(&self, name: &str) {
+        let mut child = self.take(name);
+        child.kill().expect("an own child can be killed");
+        self.reap(child);
+    }
+
+    /// Ends a process with SIGTERM and waits for its end; whether it ended with success.
+    pub fn stop(&self, name: &str) -> bool {
+        let mut child = self.take(name);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("an own child");
+        let status = eventually(&format!("{name} ends"), || child.try_wait().expect("a child"));
+        self.reap(child);
+        status.success()
+    }
+
+    /// Starts a process that was killed or stopped, and waits until it answers.
+    pub fn start_again(&self, name: &str) {
+        self.spawn(name);
+        if let Err(why) = self.wait_ready(name) {
+            panic!("{why}");
+        }
+    }
+
+    /// `host:port` of a process.
+    pub fn address(&self, name: &str) -> String {
+        self.find(name).2
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Path of the configuration file.
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.join("cluster.toml")
+    }
+
+    /// Names of the backends.
+    pub fn backends(&self) -> Vec<String> {
+        self.config.backends().map(|b| b.name.clone()).collect()
+    }
+
+    /// Process id of a process that runs.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.children.lock().unwrap()[name].id()
+    }
+
+    /// The last lines of every log.
+    pub fn logs(&self) -> String {
+        let one = |(name, ..): &(String, String, String)| {
+            let text = fs::read(self.log_path(name)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let lines: Vec<&str> = text.lines().collect();
+            let from = lines.len().saturating_sub(LOG_LINES);
+            lines[from..].iter().map(|line| format!("{name:8} {line}\n")).collect::<String>()
+        };
+        self.processes().iter().map(one).collect()
+    }
+
+    fn processes(&self) -> Vec<(String, String, String)> {
+        let owned = |(name, role, address): (&str, &str, &str)| {
+            (name.to_string(), role.to_string(), address.to_string())
+        };
+        self.config.processes().into_iter().map(owned).collect()
+    }
+
+    fn find(&self, name: &str) -> (String, String, String) {
+        let found = self.processes().into_iter().find(|p| p.0 == name);
+        found.unwrap_or_else(|| panic!("no process {name}"))
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.log"))
+    }
+
+    fn spawn(&self, name: &str) {
+        let (_, role, _) = self.find(name);
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path(name));
+        let log: File = log.expect("a log can be opened");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penncloud"));
+        command.arg(role).arg("--config").arg(self.config_path()).args(["--name", name]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().expect("the program can be started");
+        self.guard.lock().unwrap().watch(child.id());
+        self.children.lock().unwrap().insert(name.to_string(), child);
+    }
+
+    fn take(&self, name: &str) -> Child {
+        let child = self.children.lock().unwrap().remove(name);
+        child.unwrap_or_else(|| panic!("{name} does not run"))
+    }
+
+    fn reap(&self, mut child: Child) {
+        self.guard.lock().unwrap().forget(child.id());
+        let _ = child.wait();
+    }
+
+    fn wait_ready(&self, name: &str) -> Result<(), String> {
+        let (_, role, address) = self.find(name);
+        let end = Instant::now() + PATIENCE;
+        while !answers(&role, &address) {
+            let mut children = self.children.lock().unwrap();
+            let ended = children.get_mut(name).is_none_or(|c| c.try_wait().expect("").is_some());
+            drop(children);
+            if ended || Instant::now() > end {
+                let how = if ended { "ended" } else { "does not answer" };
+                return Err(format!("{name} {how}; logs:\n{}", self.logs()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        let children = std::mem::take(&mut *self.children.lock().unwrap());
+        for (_, mut child) in children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The shared cluster; shows its logs when the test that holds it fails.
+pub struct Shared(&'static Cluster);
+
+impl Deref for Shared {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0.logs());
+        }
+    }
+}
+
+/// A shell that outlives the test process by a moment, whatever ends it: it kills the processes that are
+/// left (after a look at their command lines) and removes the directory.
+struct Guard {
+    shell: Child,
+}
+
+const GUARD: &str = r#"
+trap '' INT TERM HUP
+pids=
+while read -r op pid; do
+    case $op in
+    +) pids="$pids $pid " ;;
+    -) pids=${pids%" $pid "*}${pids##*" $pid "} ;;
+    esac
+done
+for pid in $pids; do
+    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "--config $1/cluster.toml" && kill -9 "$pid"
+done
+rm -rf "$1"
+"#;
+
+impl Guard {
+    fn start(dir: &Path) -> Guard {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(GUARD).arg("sh").arg(dir);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Guard { shell: command.spawn().expect("there is a shell") }
+    }
+
+    fn watch(&mut self, pid: u32) {
+        self.tell(format!("+ {pid}\n"));
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.tell(format!("- {pid}\n"));
+    }
+
+    fn tell(&mut self, line: String) {
+        let pipe = self.shell.stdin.as_mut().expect("the guard's input is a pipe");
+        pipe.write_all(line.as_bytes()).expect("the guard reads");
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shell.stdin = None;
+        let _ = self.shell.wait();
+    }
+}
+
+/// Whether a process speaks its protocol.
+fn answers(role: &str, address: &str) -> bool {
+    first_line(role, address).is_ok_and(|line| {
+        let line = line.trim_end();
+        ["PONG", "DENIED", "HTTP/1.1 200", "HTTP/1.1 30", "220 "]
+            .iter()
+            .any(|p| line.starts_with(p))
+    })
+}
+
+fn first_line(role: &str, address: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    match role {
+        "master" | "backend" => stream.write_all(b"PING\n")?,
+        "smtp" => {}
+        _ => stream.write_all(
+            format!("GET /ping HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        )?,
+    }
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// Small segments and few tablets: the same code does more in less time.
+fn configuration(dir: &Path, ports: &[u16]) -> String {
+    let [m1, a1, a2, b1, b2, f1, f2, s1, lb, console] = ports else { panic!("ten ports") };
+    format!(
+        r#"
+[cluster]
+data_dir = "{}/data"
+mail_domain = "penn.test"
+log = "info"
+
+[store]
+cell_bytes = 65536
+small_tablets = 3
+large_tablets = 2
+segment_bytes = 1048576
+checkpoint_bytes = 4194304
+disk_reserve_bytes = 16777216
+
+[master]
+name = "m1"
+address = "127.0.0.1:{m1}"
+heartbeat_interval_ms = 200
+heartbeat_timeout_ms = 1500
+
+[[group]]
+name = "a"
+backend = [
+    {{ name = "a1", address = "127.0.0.1:{a1}" }},
+    {{ name = "a2", address = "127.0.0.1:{a2}" }},
+]
+
+[[group]]
+name = "b"
+backend = [
+    {{ name = "b1", address = "127.0.0.1:{b1}" }},
+    {{ name = "b2", address = "127.0.0.1:{b2}" }},
+]
+
+[[frontend]]
+name = "f1"
+address = "127.0.0.1:{f1}"
+
+[[frontend]]
+name = "f2"
+address = "127.0.0.1:{f2}"
+
+[[smtp]]
+name = "s1"
+exchange = "127.0.0.1:{s1}"
+
+[[balancer]]
+name = "lb"
+address = "127.0.0.1:{lb}"
+ping_interval_ms = 200
+
+[[console]]
+name = "console"
+address = "127.0.0.1:{console}"
+"#,
+        dir.display()
+    )
+}

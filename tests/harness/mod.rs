@@ -1,0 +1,59 @@
+//! What integration tests stand on: a cluster of real processes, and clients that know nothing of
+//! PennCloud's own code.
+
+pub mod cluster;
+pub mod html;
+pub mod ports;
+pub mod text;
+pub mod web;
+
+pub use cluster::Cluster;
+pub use text::Text;
+pub use web::Web;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Time after which a test gives up waiting for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Polls until `found` gives something; panics with `what` when that takes too long.
+pub fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for this: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Says that a check cannot be made here, and why; `./run.sh test` counts these lines. It writes past the
+/// test runner, which hides what passing tests print.
+pub fn skipped(name: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {reason}");
+}
+
+/// The path of a command, if this machine has it.
+pub fn command(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Whether the long tests were asked for (`./run.sh test --long`).
+pub fn long() -> bool {
+    std::env::var_os("PENNCLOUD_LONG").is_some()
+}
+
+/// Bytes that look random and are the same each time.
+pub fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
