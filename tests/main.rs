@@ -2,3 +2,4 @@
 
 #[allow(dead_code, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
+mod replication;
