@@ -1,5 +1,5 @@
 //! All integration tests, in one binary.
 
-#[allow(dead_code, reason = "a toolbox: not every tool is used on every day")]
+#[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
 mod replication;
