@@ -359,3 +359,7 @@ fn is_sealed(tablet: &TabletRoute, reports: &[TabletReport]) -> bool {
     let sealed = |r: &TabletReport| r.role == Role::Sealed && r.epoch == tablet.epoch;
     reports.iter().any(|r| r.id == tablet.id && sealed(r))
 }
+
+#[cfg(test)]
+#[path = "membership_tests.rs"]
+mod tests;
