@@ -2,4 +2,5 @@
 
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
+mod master;
 mod replication;
