@@ -95,8 +95,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl From<io::Error> for Error {
+    /// An error of ours that passed through a reader comes back as it was.
     fn from(e: io::Error) -> Error {
-        Error::Io(e.kind(), e.to_string())
+        e.downcast::<Error>().unwrap_or_else(|e| Error::Io(e.kind(), e.to_string()))
     }
 }
 

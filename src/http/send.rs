@@ -1,0 +1,157 @@
+//! A response on its way: the head, and the body by the framing that fits it.
+
+use crate::http::date;
+use crate::http::head::Version;
+use crate::http::method::Method;
+use crate::http::response::{Body, Response, clean};
+use crate::http::status::reason;
+use crate::http::wire::Wire;
+use std::io::{self, Read, Write};
+use std::time::SystemTime;
+
+/// Bytes of a body that are in memory at once, and the most that is written at once.
+const PIECE: usize = 64 << 10;
+/// Fields that are the server's own.
+const OURS: [&str; 4] = ["connection", "content-length", "date", "transfer-encoding"];
+
+/// What a response depends on beside itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The request's method.
+    pub method: Method,
+    /// The request's version.
+    pub version: Version,
+    /// Whether another request may follow.
+    pub keep_alive: bool,
+}
+
+/// How the receiver finds the end of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// There is no body, and nothing says how long one would be.
+    Absent,
+    /// After this many bytes.
+    Length(u64),
+    /// By the last chunk.
+    Chunked,
+    /// By the end of the connection.
+    Close,
+}
+
+impl Ending {
+    /// The framing of a response (RFC 9112, section 6.3).
+    pub fn of(response: &Response, version: Version) -> Ending {
+        match (response.status, response.body.length(), version) {
+            (100..200 | 204 | 304, ..) => Ending::Absent,
+            (_, Some(length), _) => Ending::Length(length),
+            (_, None, Version::Http11) => Ending::Chunked,
+            (_, None, Version::Http10) => Ending::Close,
+        }
+    }
+}
+
+/// The head of a response.
+pub fn head(response: &Response, manner: Manner, ending: Ending, now: SystemTime) -> Vec<u8> {
+    let status = response.status;
+    let mut head =
+        format!("HTTP/1.1 {status} {}\r\nDate: {}\r\n", reason(status), date::format(now));
+    let theirs = |name: &str| !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours));
+    for (name, value) in response.headers.iter().filter(|(name, _)| theirs(name)) {
+        head += &format!("{name}: {}\r\n", clean(value));
+    }
+    match ending {
+        Ending::Length(length) => head += &format!("Content-Length: {length}\r\n"),
+        Ending::Chunked => head += "Transfer-Encoding: chunked\r\n",
+        Ending::Absent | Ending::Close => {}
+    }
+    match (manner.keep_alive, manner.version) {
+        (false, _) => head += "Connection: close\r\n",
+        (true, Version::Http10) => head += "Connection: keep-alive\r\n",
+        (true, Version::Http11) => {}
+    }
+    head += "\r\n";
+    head.into_bytes()
+}
+
+/// Sends a response; the head and a small body leave in one write. An error means that the peer has not
+/// got all of it, and that the connection can only be closed.
+pub fn send(wire: &mut Wire, response: Response, manner: Manner, ending: Ending) -> io::Result<()> {
+    let mut out = head(&response, manner, ending, SystemTime::now());
+    if manner.method == Method::Head || ending == Ending::Absent {
+        return wire.send(&out);
+    }
+    match response.body {
+        Body::Empty => wire.send(&out),
+        Body::Bytes(bytes) => {
+            let (first, rest) = bytes.split_at(bytes.len().min(PIECE));
+            out.extend_from_slice(first);
+            wire.send(&out)?;
+            wire.send(rest)
+        }
+        Body::Stream { length: Some(length), from } => send_sized(wire, out, length, from),
+        Body::Stream { length: None, from } => send_until_end(wire, out, ending, from),
+    }
+}
+
+fn send_sized(
+    wire: &mut Wire,
+    mut out: Vec<u8>,
+    length: u64,
+    mut from: Box<dyn Read + Send>,
+) -> io::Result<()> {
+    let mut piece = vec![0; length.min(PIECE as u64) as usize];
+    let mut left = length;
+    while left > 0 {
+        let room = left.min(PIECE as u64) as usize;
+        let n = read_some(&mut *from, &mut piece[..room])?;
+        if n == 0 {
+            return Err(io::Error::other("the body is shorter than its length"));
+        }
+        left -= n as u64;
+        if out.is_empty() {
+            wire.send(&piece[..n])?;
+        } else {
+            out.extend_from_slice(&piece[..n]);
+            wire.send(&std::mem::take(&mut out))?;
+        }
+    }
+    wire.send(&out)
+}
+
+fn send_until_end(
+    wire: &mut Wire,
+    mut out: Vec<u8>,
+    ending: Ending,
+    mut from: Box<dyn Read + Send>,
+) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let n = read_some(&mut *from, &mut piece)?;
+        match ending {
+            Ending::Chunked => add_chunk(&mut out, &piece[..n])?,
+            _ => out.extend_from_slice(&piece[..n]),
+        }
+        wire.send(&out)?;
+        if n == 0 {
+            return Ok(());
+        }
+        out.clear();
+    }
+}
+
+/// One chunk; the empty one is the last.
+fn add_chunk(out: &mut Vec<u8>, data: &[u8]) -> io::Result<()> {
+    write!(out, "{:x}\r\n", data.len())?;
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn read_some(from: &mut dyn Read, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(piece) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
