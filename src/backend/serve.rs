@@ -70,13 +70,18 @@ impl Connection<'_> {
                 Incoming::Request(request) => self.answer(request)?,
                 Incoming::BigPut(request, len) => self.put_big(&request, len)?,
             };
-            if self.from.buffer().is_empty() {
+            if self.nothing_waits() {
                 self.to.flush()?;
             }
             if !go_on {
                 return self.close();
             }
         }
+    }
+
+    /// Whether no pipelined request has arrived: the LF after a value does not count.
+    fn nothing_waits(&self) -> bool {
+        self.from.buffer().iter().all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
     /// Closes after the last answer. What the other side still sends is read away for a moment: a reset
