@@ -1,4 +1,38 @@
 //! PennCloud: webmail and file storage over its own distributed key-value store.
+//!
+//! One program, one role a process, one OS thread a connection. This is the tour; each folder's `mod.rs`
+//! holds its own design.
+//!
+//! ```text
+//! browser ──HTTP──▶ balancer ──303──▶ frontend ─┐
+//! mail hosts ──SMTP──▶ smtp ────────────────────┼──text──▶ backends a1 a2 a3   (group a)
+//! operator ──HTTP──▶ console ───────────────────┘     └──▶ backends b1 b2 b3   (group b)
+//!                       └──▶ master ── heartbeats ──▶ every backend
+//! ```
+//!
+//! # Layers
+//!
+//! Imports go down only; a test reads the source and enforces it.
+//!
+//! | layer | modules | what is there |
+//! |---|---|---|
+//! | 1 | [`net`], [`config`] | sockets and threads; the configuration file |
+//! | 2 | [`protocol`], [`http`] | what is said on the wire |
+//! | 3 | [`storage`], [`replication`], [`master`] (its pure part) | a tablet on disk; a tablet's replica; membership |
+//! | 4 | [`backend`], [`master`] (its server), [`client`] | nodes, and how to reach them |
+//! | 5 | [`mail`], [`drive`], [`account`] | mailboxes, files, users |
+//! | 6 | [`smtp`] | mail from outside |
+//! | 7 | [`frontend`], [`console`], [`balancer`] | web pages |
+//! | 8 | [`tools`], `main` | the command line |
+//!
+//! What is absent matters as much: `storage` knows no socket; `replication` knows no file and no clock;
+//! `http` knows nothing of mail; frontends and smtp reach data through `client` alone; the master is never
+//! on the path of a read or a write.
+//!
+//! # Where to begin
+//!
+//! A write from the outside in: [`protocol`], [`client`], [`backend`], [`replication`], [`storage`]. A page:
+//! [`http`], [`frontend`], [`drive`]. A message: [`smtp`], [`mail`].
 
 pub mod account;
 pub mod backend;
@@ -12,7 +46,6 @@ pub mod frontend;
 pub mod http;
 pub mod mail;
 pub mod master;
-pub mod metrics;
 pub mod net;
 pub mod protocol;
 pub mod replication;

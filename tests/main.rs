@@ -2,6 +2,6 @@
 
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
-mod master;
 mod http;
+mod master;
 mod replication;
