@@ -1,0 +1,198 @@
+//! Pages for guests: sign in, sign up, sign out.
+
+use super::visit::COOKIE;
+use super::{Guest, Shell, flash, origin, problem, visit};
+use crate::account::session::{self, AGE_S};
+use crate::account::{LogIn, SignUp, name};
+use crate::error::{Error, Result};
+use crate::http::{Form, Method, Request, Response, Router};
+use crate::{drive, mail};
+use askama::Template;
+
+/// Where someone who signed in goes unless told.
+const HOME: &str = "/mail";
+/// Longest path that is gone back to after signing in.
+const NEXT_BYTES_MAX: usize = 2000;
+
+/// The routes of guests.
+pub(super) fn routes(router: Router<Guest>) -> Router<Guest> {
+    router
+        .get("/login", show_login)
+        .post("/login", log_in)
+        .get("/signup", show_sign_up)
+        .post("/signup", sign_up)
+        .post("/logout", log_out)
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct LoginPage<'a> {
+    shell: Shell,
+    username: &'a str,
+    next: &'a str,
+    fault: Option<String>,
+    may_sign_up: bool,
+}
+
+#[derive(Template)]
+#[template(path = "signup.html")]
+struct SignUpPage<'a> {
+    shell: Shell,
+    username: &'a str,
+    domain: &'a str,
+    fault: Option<String>,
+    open: bool,
+}
+
+/// Sends a guest who asked for a private page to the login page, and back afterwards.
+pub(super) fn to_login(request: &Request) -> Response {
+    let worth_it = request.method == Method::Get && request.path != "/" && is_next(&request.target);
+    if !worth_it {
+        return Response::redirect("/login");
+    }
+    let next: String = form_urlencoded::byte_serialize(request.target.as_bytes()).collect();
+    Response::redirect(&format!("/login?next={next}"))
+}
+
+fn is_next(path: &str) -> bool {
+    path.len() <= NEXT_BYTES_MAX && origin::is_local_path(path)
+}
+
+fn next_of(asked: Option<&str>) -> &str {
+    asked.filter(|path| is_next(path)).unwrap_or(HOME)
+}
+
+fn show_login(guest: &Guest, request: &mut Request) -> Result<Response> {
+    let next = next_of(request.query("next"));
+    if visit::session_of(&guest.app, request)?.is_some() {
+        return Ok(Response::redirect(next));
+    }
+    login_page(guest, 200, "", next, None)
+}
+
+fn login_page(
+    guest: &Guest,
+    status: u16,
+    username: &str,
+    next: &str,
+    fault: Option<String>,
+) -> Result<Response> {
+    let (shell, may_sign_up) = (guest.shell("Sign in"), guest.app.process.signup);
+    guest.page(status, &LoginPage { shell, username, next, fault, may_sign_up })
+}
+
+fn log_in(guest: &Guest, request: &mut Request) -> Result<Response> {
+    if let Some(seconds) = guest.app.accounts.address_try(request.peer.ip())? {
+        return Ok(problem::wait(&guest.shell("Too many tries"), request, seconds));
+    }
+    let form = request.form()?;
+    let (user, password) = credentials(&form);
+    let next = next_of(form.get("next"));
+    match guest.app.accounts.log_in(&user, password, agent(request))? {
+        LogIn::Welcome(new) => Ok(sign_in(Response::redirect(next), &new)),
+        LogIn::Wrong => {
+            let fault = "The user name or the password is not right.".into();
+            login_page(guest, 403, &user, next, Some(fault))
+        }
+        LogIn::Wait(seconds) => {
+            let fault = format!("Too many tries. The next one is heard in {seconds} seconds.");
+            let page = login_page(guest, 429, &user, next, Some(fault))?;
+            Ok(page.with_header("Retry-After", &seconds.to_string()))
+        }
+    }
+}
+
+/// The name as it is kept, without the house's domain where someone typed the whole address.
+fn credentials(form: &Form) -> (String, &str) {
+    let typed = name::normal(form.get("username").unwrap_or_default());
+    let user = typed.split_once('@').map_or(typed.as_str(), |(user, _)| user).to_string();
+    (user, form.get("password").unwrap_or_default())
+}
+
+fn agent<'r>(request: &'r Request) -> &'r str {
+    request.header("User-Agent").unwrap_or_default()
+}
+
+/// Gives the browser its session.
+pub(super) fn sign_in(response: Response, new: &session::New) -> Response {
+    let cookie =
+        format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={AGE_S}", new.cookie);
+    response.with_header("Set-Cookie", &cookie)
+}
+
+fn show_sign_up(guest: &Guest, _request: &mut Request) -> Result<Response> {
+    sign_up_page(guest, 200, "", None)
+}
+
+fn sign_up_page(
+    guest: &Guest,
+    status: u16,
+    username: &str,
+    fault: Option<String>,
+) -> Result<Response> {
+    let (shell, open) = (guest.shell("Create account"), guest.app.process.signup);
+    let domain = &guest.app.config.cluster.mail_domain;
+    guest.page(status, &SignUpPage { shell, username, domain, fault, open })
+}
+
+fn sign_up(guest: &Guest, request: &mut Request) -> Result<Response> {
+    if !guest.app.process.signup {
+        return sign_up_page(guest, 403, "", None);
+    }
+    if let Some(seconds) = guest.app.accounts.address_try(request.peer.ip())? {
+        return Ok(problem::wait(&guest.shell("Too many tries"), request, seconds));
+    }
+    let form = request.form()?;
+    let user = name::normal(form.get("username").unwrap_or_default());
+    let password = form.get("password").unwrap_or_default();
+    let mut first_cells = drive::first_cells(&user);
+    first_cells.extend(mail::mailbox::first_cells(&user));
+    match guest.app.accounts.sign_up(&user, password, first_cells) {
+        Ok(SignUp::Done) => enter(guest, request, &user, password),
+        Ok(SignUp::Taken) => {
+            let fault = "This user name is taken. Please choose another one.".into();
+            sign_up_page(guest, 409, &user, Some(fault))
+        }
+        Err(Error::Bad(why)) => sign_up_page(guest, 400, &user, Some(problem::sentence(&why))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Signs the new user in.
+fn enter(guest: &Guest, request: &Request, user: &str, password: &str) -> Result<Response> {
+    match guest.app.accounts.log_in(user, password, agent(request))? {
+        LogIn::Welcome(new) => {
+            Ok(sign_in(flash::set(Response::redirect(HOME), "welcome", 1), &new))
+        }
+        _ => Ok(Response::redirect("/login")),
+    }
+}
+
+/// Ends the session. It asks for the form's token only where there is a session to end.
+fn log_out(guest: &Guest, request: &mut Request) -> Result<Response> {
+    if let Some(session) = visit::session_of(&guest.app, request)? {
+        if !session.accepts(request.form()?.get(visit::TOKEN_FIELD).unwrap_or_default()) {
+            return Err(visit::no_token());
+        }
+        guest.app.accounts.log_out(&session)?;
+    }
+    let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
+    Ok(flash::set(Response::redirect("/login"), "signed-out", 1)
+        .with_header("Set-Cookie", &gone)
+        .with_header("Clear-Site-Data", "\"cache\", \"storage\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signing_in_leads_nowhere_else() {
+        assert_eq!(next_of(Some("/files/x?after=y")), "/files/x?after=y");
+        for bad in
+            [None, Some(""), Some("//evil.test"), Some("https://evil.test"), Some("/\\evil.test")]
+        {
+            assert_eq!(next_of(bad), HOME);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What the handlers share, and the way from a request to one of them.
+
+use super::visit::{Guest, Visit};
+use super::{account, assets, files, flash, headers, mail, origin, problem, settings, visit};
+use crate::account::Accounts;
+use crate::client::Client;
+use crate::config::{self, Config};
+use crate::error::{Error, Result};
+use crate::http::{self, Method, Request, Response, Routed, Router};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// How often the store is asked whether it answers.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How long it may take to answer.
+const WATCH_WITHIN: Duration = Duration::from_millis(800);
+
+/// What the handlers share.
+pub struct App {
+    /// The configuration.
+    pub config: Config,
+    /// This process in it.
+    pub process: config::Frontend,
+    /// The store.
+    pub client: Client,
+    /// The accounts in it.
+    pub accounts: Accounts,
+    /// Requests that are being answered.
+    pub open: AtomicUsize,
+    /// Whether the process is about to end.
+    pub draining: AtomicBool,
+    store_answers: AtomicBool,
+}
+
+impl App {
+    /// The shared state of a process.
+    pub fn new(config: &Config, process: &config::Frontend) -> Result<App> {
+        let client = Client::new(config)?;
+        Ok(App {
+            accounts: Accounts::new(client.clone(), &config.cluster.mail_domain),
+            config: config.clone(),
+            process: process.clone(),
+            client,
+            open: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            store_answers: AtomicBool::new(true),
+        })
+    }
+
+    /// The line that the balancer reads.
+    fn ping(&self, connections: usize) -> String {
+        format!(
+            "ok conns={connections} draining={} kv={}\n",
+            u8::from(self.draining.load(Ordering::SeqCst)),
+            if self.store_answers.load(Ordering::Relaxed) { "ok" } else { "down" },
+        )
+    }
+}
+
+/// Starts the thread that keeps asking whether the store answers at all.
+pub(super) fn watch_store(app: &Arc<App>) -> Result<()> {
+    let app = app.clone();
+    let watch = move || loop {
+        app.store_answers.store(any_row_answers(&app.client), Ordering::Relaxed);
+        std::thread::sleep(WATCH_EVERY);
+    };
+    std::thread::Builder::new()
+        .name("store-watch".into())
+        .spawn(watch)
+        .map(drop)
+        .map_err(|e| Error::config(format!("no thread for watching the store: {e}")))
+}
+
+/// Rows of different slots: one tablet that is down is not the whole store.
+fn any_row_answers(client: &Client) -> bool {
+    let client = client.with_time_limit(WATCH_WITHIN);
+    (0..4).any(|n| client.get(format!("~ping/{n}"), "ping", 1024).is_ok())
+}
+
+/// The routers over the shared state: what `http` calls.
+pub(super) struct Front {
+    app: Arc<App>,
+    public: Router<Guest>,
+    private: Router<Visit>,
+}
+
+impl Front {
+    pub(super) fn new(app: Arc<App>) -> Front {
+        let public = Router::new().get("/ping", ping).get("/static/*path", assets::serve);
+        let private = Router::new().get("/", home);
+        Front {
+            app,
+            public: account::routes(public),
+            private: mail::routes(files::routes(settings::routes(private))),
+        }
+    }
+
+    fn route(&self, request: &mut Request) -> Response {
+        let guest = Guest::new(&self.app, request);
+        if let Err(error) = origin::check(request) {
+            return problem::of_error(&guest.shell("Refused"), request, &error);
+        }
+        match self.public.dispatch(&guest, request) {
+            Routed::NotFound => self.route_private(guest, request),
+            routed => finish(routed, || guest.shell("Problem"), request),
+        }
+    }
+
+    fn route_private(&self, guest: Guest, request: &mut Request) -> Response {
+        let session = match visit::session_of(&self.app, request) {
+            Ok(Some(session)) => session,
+            Ok(None) => return account::to_login(request),
+            Err(error) => return problem::of_error(&guest.shell("Problem"), request, &error),
+        };
+        let visit = Visit::new(guest, session);
+        let routed = self.private.dispatch(&visit, request);
+        finish(routed, || visit.shell("Problem", super::Section::None), request)
+    }
+}
+
+impl http::App for Front {
+    fn respond(&self, request: &mut Request) -> Response {
+        let open = super::drain::Open::enter(&self.app);
+        let shown = flash::is_set(request);
+        let mut response = self.route(request);
+        if shown && headers::is_page(&response) {
+            response = flash::clear(response);
+        }
+        open.until_sent(headers::add_common(response))
+    }
+
+    fn error(&self, status: u16, why: &str, id: &str) -> Response {
+        headers::add_common(problem::of_server(
+            &Guest::anyone(&self.app).shell("Problem"),
+            status,
+            why,
+            id,
+        ))
+    }
+}
+
+/// Turns what the router says into a response: what no handler answered becomes a page of its own.
+fn finish(routed: Routed, shell: impl FnOnce() -> super::Shell, request: &Request) -> Response {
+    match routed {
+        Routed::Response(response) => response,
+        Routed::Error(error) => problem::of_error(&shell(), request, &error),
+        Routed::NotFound => problem::not_found(&shell(), request),
+        Routed::MethodNotAllowed(methods) => problem::wrong_method(&shell(), request, &methods),
+    }
+}
+
+fn ping(guest: &Guest, request: &mut Request) -> Result<Response> {
+    Ok(Response::text(200, guest.app.ping(request.connections))
+        .with_header("Cache-Control", "no-store"))
+}
+
+fn home(_visit: &Visit, _request: &mut Request) -> Result<Response> {
+    Ok(Response::redirect("/mail"))
+}
+
+/// Whether a method only looks.
+pub(super) fn is_safe(method: Method) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Options)
+}

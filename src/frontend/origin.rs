@@ -1,0 +1,103 @@
+//! Where an unsafe request comes from. Another site must not be able to act for a visitor whose browser sends
+//! our cookie along; and every port of a host is the *same site*, so only the same origin will do.
+
+use super::app::is_safe;
+use crate::error::{Error, Result};
+use crate::http::Request;
+
+/// Refuses an unsafe request that another origin made a browser send. A client that says nothing of where it
+/// comes from is no browser; the token of the form is asked of it like of everyone.
+pub(super) fn check(request: &Request) -> Result<()> {
+    let host = request.header("Host").unwrap_or_default();
+    let from = From {
+        site: request.header("Sec-Fetch-Site"),
+        origin: request.header("Origin"),
+        referer: request.header("Referer"),
+    };
+    if is_safe(request.method) || from.is_same(host) {
+        return Ok(());
+    }
+    Err(Error::Denied("the request was made by another site".into()))
+}
+
+/// What a request says of where it comes from.
+struct From<'a> {
+    site: Option<&'a str>,
+    origin: Option<&'a str>,
+    referer: Option<&'a str>,
+}
+
+impl From<'_> {
+    fn is_same(&self, host: &str) -> bool {
+        match (self.site, self.origin, self.referer) {
+            (Some(site), ..) => matches!(site, "same-origin" | "none"),
+            (None, Some(origin), _) => host_of(origin) == Some((host, "")),
+            (None, None, Some(referer)) => host_of(referer).is_some_and(|(h, _)| h == host),
+            (None, None, None) => true,
+        }
+    }
+}
+
+/// Host (with port) of a URL, and what follows it.
+fn host_of(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    (end > 0).then(|| rest.split_at(end))
+}
+
+/// Whether a path may be the target of a redirect: on this site, and nothing a browser would read otherwise.
+pub(super) fn is_local_path(path: &str) -> bool {
+    path.starts_with('/')
+        && !path.starts_with("//")
+        && !path.contains('\\')
+        && !path.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(site: Option<&str>, origin: Option<&str>, referer: Option<&str>) -> bool {
+        From { site, origin, referer }.is_same("127.0.0.1:8001")
+    }
+
+    #[test]
+    fn browsers_say_that_it_is_the_same_origin() {
+        assert!(same(Some("same-origin"), None, None));
+        assert!(same(Some("none"), None, None));
+    }
+
+    #[test]
+    fn other_sites_and_other_ports_are_refused() {
+        assert!(!same(Some("cross-site"), None, None));
+        assert!(!same(Some("same-site"), Some("http://127.0.0.1:8001"), None));
+        assert!(!same(None, Some("http://127.0.0.1:9999"), None));
+        assert!(!same(None, Some("null"), None));
+        assert!(!same(None, Some("http://127.0.0.1:8001.evil.test"), None));
+        assert!(!same(None, None, Some("http://evil.test/127.0.0.1:8001")));
+        assert!(!same(None, Some(""), None));
+    }
+
+    #[test]
+    fn older_browsers_say_it_by_origin_or_referer() {
+        assert!(same(None, Some("http://127.0.0.1:8001"), None));
+        assert!(same(None, None, Some("http://127.0.0.1:8001/files?x=1")));
+        assert!(same(None, None, None), "no browser at all");
+    }
+
+    #[test]
+    fn redirects_stay_on_this_site() {
+        assert!(is_local_path("/files/x?after=a"));
+        for bad in [
+            "",
+            "files",
+            "//evil.test",
+            "/\\evil.test",
+            "https://evil.test",
+            "/a\r\nb",
+            "javascript:x",
+        ] {
+            assert!(!is_local_path(bad), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Pages that say what failed, whether anything is lost, and what to do.
+
+use super::Shell;
+use super::app::is_safe;
+use super::page;
+use crate::error::Error;
+use crate::http::{self, Method, Request, Response};
+use askama::Template;
+
+/// Seconds after which a request that could not be served may be sent again.
+const RETRY_AFTER_S: u64 = 3;
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage<'a> {
+    shell: &'a Shell,
+    problem: Problem,
+    /// Where "try again" leads, if it is a page.
+    again: Option<String>,
+    /// Names the request in the log.
+    id: &'a str,
+}
+
+/// What is said of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Status code.
+    pub status: u16,
+    /// What failed, in a few words.
+    pub title: &'static str,
+    /// What happened.
+    pub what: String,
+    /// Whether anything is lost, and what to do.
+    pub advice: &'static str,
+}
+
+impl Problem {
+    /// What is said of an error.
+    pub fn of(error: &Error) -> Problem {
+        let (title, what, advice) = words(error);
+        Problem { status: http::status_of(error), title, what, advice }
+    }
+}
+
+fn words(error: &Error) -> (&'static str, String, &'static str) {
+    match error {
+        Error::Bad(why) => (
+            "That did not work",
+            sentence(why),
+            "Nothing was changed. Go back, correct it and try again.",
+        ),
+        Error::Denied(why) => (
+            "Not allowed",
+            sentence(why),
+            "Nothing was changed. Open the page again and repeat what you did.",
+        ),
+        Error::TooBig(why) => ("Too big", sentence(why), "Nothing was stored. Everything else is as it was."),
+        Error::Retry(_) => (
+            "The storage is busy",
+            "Your data lies on a storage node that does not answer at this moment.".into(),
+            "Nothing was changed and nothing is lost. Please try again in a few seconds.",
+        ),
+        Error::Unknown(_) | Error::Io(..) => (
+            "No answer from the storage",
+            "The connection to the storage broke before it could say whether this was done.".into(),
+            "What was stored before is safe. Look whether your change is there before you repeat it.",
+        ),
+        Error::NoSpace | Error::TabletFull => (
+            "The storage is full",
+            "There is no room left for new data.".into(),
+            "Nothing was changed and nothing is lost. Deleting works: it makes room.",
+        ),
+        Error::Quota => (
+            "Your space is used up",
+            "This would need more room than your account has.".into(),
+            "Nothing was changed. Delete what you no longer need and try again.",
+        ),
+        Error::Corrupt(_) | Error::Config(_) => (
+            "Something is wrong here",
+            "The stored data is not what it should be, so nothing is shown rather than something false.".into(),
+            "Nothing was changed. Please tell the operator the number below.",
+        ),
+    }
+}
+
+/// A sentence of an error's reason.
+pub(super) fn sentence(why: &str) -> String {
+    let mut chars = why.chars();
+    let first = chars.next().map_or_else(String::new, |c| c.to_uppercase().collect());
+    let end = if why.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{}{end}", chars.as_str())
+}
+
+/// The page for an error of a handler.
+pub(super) fn of_error(shell: &Shell, request: &Request, error: &Error) -> Response {
+    let problem = Problem::of(error);
+    if problem.status >= 500 {
+        log::warn!("{} {:?} {}: {error}", request.id, request.method, request.path);
+    }
+    respond(shell, problem, again(request), &request.id)
+}
+
+/// The page for what is not there.
+pub(super) fn not_found(shell: &Shell, request: &Request) -> Response {
+    let problem = Problem {
+        status: 404,
+        title: "Not here",
+        what: "There is nothing at this address. It may have been moved or deleted.".into(),
+        advice: "Check the address, or start from your files or your mail.",
+    };
+    respond(shell, problem, None, &request.id)
+}
+
+/// The page for a path that does not take the method.
+pub(super) fn wrong_method(shell: &Shell, request: &Request, allowed: &[Method]) -> Response {
+    let problem = Problem {
+        status: 405,
+        title: "Not this way",
+        what: "This address takes no requests of this kind.".into(),
+        advice: "Nothing was changed. Go back and use the page's own buttons.",
+    };
+    let names: Vec<String> = allowed.iter().map(|m| format!("{m:?}").to_uppercase()).collect();
+    respond(shell, problem, None, &request.id).with_header("Allow", &names.join(", "))
+}
+
+/// The page for someone who has to wait.
+pub(super) fn wait(shell: &Shell, request: &Request, seconds: u64) -> Response {
+    let problem = Problem {
+        status: 429,
+        title: "Too many tries",
+        what: format!("There were too many tries. The next one is heard in {seconds} seconds."),
+        advice: "Nothing was changed. Wait a moment, then try again.",
+    };
+    respond(shell, problem, again(request), &request.id)
+        .with_header("Retry-After", &seconds.to_string())
+}
+
+/// The page for an error that the server found before any handler.
+pub(super) fn of_server(shell: &Shell, status: u16, why: &str, id: &str) -> Response {
+    let (title, advice) = match status {
+        503 => ("Too busy", "Nothing was changed. Please try again in a few seconds."),
+        500.. => (
+            "Something went wrong",
+            "Please try again; if it stays, tell the operator the number below.",
+        ),
+        _ => ("That request was not understood", "Nothing was changed. Go back and try again."),
+    };
+    respond(shell, Problem { status, title, what: sentence(why), advice }, None, id)
+}
+
+fn again(request: &Request) -> Option<String> {
+    (is_safe(request.method) && super::origin::is_local_path(&request.target))
+        .then(|| request.target.clone())
+}
+
+fn respond(shell: &Shell, problem: Problem, again: Option<String>, id: &str) -> Response {
+    let status = problem.status;
+    let plain = format!("{}: {}\n{}\n", problem.title, problem.what, problem.advice);
+    let response = page::render(status, &ProblemPage { shell, problem, again, id })
+        .unwrap_or_else(|_| Response::text(status, plain));
+    if status == 503 {
+        response.with_header("Retry-After", &RETRY_AFTER_S.to_string())
+    } else {
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_becomes_a_sentence() {
+        assert_eq!(sentence("a name is needed"), "A name is needed.");
+        assert_eq!(sentence("Über."), "Über.");
+        assert_eq!(sentence(""), ".");
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_not_called_a_failure() {
+        let problem = Problem::of(&Error::unknown("cut off"));
+        assert_eq!(problem.status, 503);
+        assert!(problem.advice.contains("before you repeat it"));
+        assert!(Problem::of(&Error::retry("x")).advice.starts_with("Nothing was changed"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Uploads: each file streams from the connection into the store; memory holds a few chunks of it.
+
+use super::{Visit, files, problem};
+use crate::drive::{Node, name};
+use crate::error::{Error, Result};
+use crate::http::{self, Multipart, Part, Request, Response};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// What a script is told.
+#[derive(Serialize)]
+struct Told {
+    uploaded: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+/// Takes any number of files into a folder. A browser gets a page, a script (`Accept: application/json`) JSON.
+pub(super) fn upload(visit: &Visit, request: &mut Request) -> Result<Response> {
+    let folder = match files::find(visit, request)? {
+        Ok(node) => node,
+        Err(gone) => return Ok(gone),
+    };
+    let by_script = request.header("Accept") == Some("application/json");
+    let mut uploaded = Vec::new();
+    let outcome = take_all(visit, folder.id, visit.multipart(request)?, &mut uploaded);
+    if by_script {
+        return Ok(tell(outcome, uploaded));
+    }
+    match outcome {
+        Ok(()) if uploaded.is_empty() => Ok(visit.done(&files::url(folder.id), "nothing", 1)),
+        Ok(()) => Ok(visit.done(&files::url(folder.id), "uploaded", uploaded.len())),
+        Err(Error::Bad(why)) => Err(Error::Bad(with_progress(&why, &uploaded))),
+        Err(error) => Err(error),
+    }
+}
+
+fn take_all(
+    visit: &Visit,
+    folder: Uuid,
+    mut parts: Multipart<'_>,
+    uploaded: &mut Vec<String>,
+) -> Result<()> {
+    while let Some(part) = parts.next_part()? {
+        if let Some(node) = take(visit, folder, part)? {
+            uploaded.push(node.name);
+        }
+    }
+    Ok(())
+}
+
+/// Takes a file; what is no file, or one without a name (nothing was chosen), is passed over.
+fn take(visit: &Visit, folder: Uuid, mut part: Part<'_>) -> Result<Option<Node>> {
+    let Some(sent) = part.filename.clone().filter(|name| !name.is_empty()) else { return Ok(None) };
+    let max = visit.app.config.http.upload_bytes_max;
+    let made = visit.drive().upload(folder, name::of_upload(&sent), &mut part, max)?;
+    made.map(Some).ok_or_else(|| Error::bad("the folder was removed meanwhile"))
+}
+
+fn tell(outcome: Result<()>, uploaded: Vec<String>) -> Response {
+    match outcome {
+        Ok(()) => Response::json(200, &Told { uploaded, fault: None }),
+        Err(error) => {
+            let problem = problem::Problem::of(&error);
+            let fault = Some(format!("{} {}", problem.what, problem.advice));
+            Response::json(http::status_of(&error), &Told { uploaded, fault })
+        }
+    }
+}
+
+fn with_progress(why: &str, uploaded: &[String]) -> String {
+    match uploaded {
+        [] => why.into(),
+        [.., last] => format!("{why} (the files before it, up to “{last}”, were uploaded)"),
+    }
+}
