@@ -3,5 +3,6 @@
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
 mod http;
+mod mail;
 mod master;
 mod replication;

@@ -254,8 +254,8 @@ pub(super) fn body_column(guid: &str) -> String {
     format!("body/{guid}")
 }
 
-pub(super) fn bcc_column(guid: &str) -> String {
-    format!("bcc/{guid}")
+pub(super) fn typed_column(guid: &str) -> String {
+    format!("typed/{guid}")
 }
 
 pub(super) fn count_column(folder: Folder, counter: &str) -> String {

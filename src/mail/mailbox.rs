@@ -2,8 +2,8 @@
 
 use super::address::Address;
 use super::entry::{
-    Entry, Folder, FolderCell, Held, Place, Tally, bcc_column, body_column, count_column, now,
-    prefix, row,
+    Entry, Folder, FolderCell, Held, Place, Tally, body_column, count_column, now, prefix, row,
+    typed_column,
 };
 use crate::client::{Client, Scan, ValueReader, Written};
 use crate::config::Config;
@@ -315,7 +315,7 @@ impl Plan {
     /// A message's bytes go.
     pub fn remove_body(&mut self, guid: &str) {
         self.ops.push(Op::delete(self.row.as_str(), body_column(guid)));
-        self.ops.push(Op::delete(self.row.as_str(), bcc_column(guid)));
+        self.ops.push(Op::delete(self.row.as_str(), typed_column(guid)));
     }
 
     fn tally(&mut self, folder: Folder, change: Tally) {

@@ -10,7 +10,7 @@
 //! | `m/<folder>/<12 digits>` | an [`Entry`]: JSON of a few hundred bytes, written by APPEND, which numbers it |
 //! | `count/<folder>/total`, `…/unread`, `…/bytes` | counters, changed by ADD in the BATCH that changes entries |
 //! | `body/<guid>` | the message as it was received, byte for byte, below our trace lines |
-//! | `bcc/<guid>` | blind recipients of a draft or of a sent message: they are never in the message |
+//! | `typed/<guid>` | JSON: the address fields of a draft or of a sent message as they were typed. Blind recipients are never in the message |
 //! | `done/<delivery>` | this delivery was made; for 7 days |
 //!
 //! and `~address/<address in lower case>`, column `user`, says whose an address is. The bytes of all
@@ -57,5 +57,5 @@ pub use delivery::{Delivered, DeliveryId, Incoming};
 pub use entry::{Entry, Flags, Folder, Held, Place, Tally};
 pub use mailbox::Mailboxes;
 pub use message::{Letter, Summary};
-pub use send::{DraftWriter, Recipient, Unreachable};
+pub use send::{DraftWriter, Recipient, Typed, Unreachable};
 pub use staging::Body;

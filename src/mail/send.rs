@@ -9,10 +9,10 @@
 //! ```
 
 use super::Mailboxes;
-use super::address::{Address, Contact, format_list};
+use super::address::{Address, Contact};
 use super::compose::{Composer, Outline, Sink};
 use super::delivery::{Delivered, DeliveryId};
-use super::entry::{Entry, Folder, Held, Place, bcc_column, now, prefix, row};
+use super::entry::{Entry, Folder, Held, Place, now, prefix, row, typed_column};
 use super::mailbox::{Plan, held};
 use super::message::{Summary, id_hash, received};
 use super::staging::{Body, Staging};
@@ -20,14 +20,15 @@ use crate::client::Written;
 use crate::error::{Error, Result};
 use crate::protocol::cell::Bytes;
 use crate::protocol::command::{LIMIT_MAX, Op};
+use serde::{Deserialize, Serialize};
 use std::io::Read;
 
 /// Bytes of a composed message: 25 MiB of files in base64, and a text.
 pub const MESSAGE_BYTES_MAX: u64 = 36 << 20;
 /// Trace lines that delivery puts above a message.
 const TRACE_BYTES_MAX: u64 = 4 << 10;
-/// Bytes of a list of blind recipients.
-const BCC_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of what was typed into the address fields.
+const TYPED_BYTES_MAX: u64 = 256 << 10;
 /// How often a draft is saved again over what another page saved.
 const TRIES: usize = 8;
 
@@ -47,7 +48,20 @@ pub struct DraftWriter {
     mailboxes: Mailboxes,
     user: String,
     guid: String,
-    bcc: String,
+    typed: Typed,
+}
+
+/// What the author typed into the address fields, right or wrong. Kept beside the message: blind recipients
+/// are never in it, and what is no address yet cannot be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Typed {
+    /// The field To.
+    pub to: String,
+    /// The field Cc.
+    pub cc: String,
+    /// The field Bcc.
+    pub bcc: String,
 }
 
 impl Sink for Staging {
@@ -95,7 +109,7 @@ impl Mailboxes {
         user: &str,
         guid: &str,
         outline: Outline,
-        bcc: &[Contact],
+        typed: Typed,
     ) -> DraftWriter {
         let staging = Staging::new(self, vec![user.to_string()], MESSAGE_BYTES_MAX);
         DraftWriter {
@@ -103,7 +117,7 @@ impl Mailboxes {
             mailboxes: self.clone(),
             user: user.into(),
             guid: guid.into(),
-            bcc: format_list(bcc),
+            typed,
         }
     }
 
@@ -115,10 +129,10 @@ impl Mailboxes {
         drafts.find(|draft| draft.as_ref().map_or(true, |d| d.entry.summary.mid == mid)).transpose()
     }
 
-    /// Blind recipients of a message of one's own, as they were typed.
-    pub fn bcc(&self, user: &str, guid: &str) -> Result<String> {
-        let found = self.client.get(row(user), bcc_column(guid), BCC_BYTES_MAX)?;
-        Ok(found.map_or_else(String::new, |f| String::from_utf8_lossy(&f.value).into_owned()))
+    /// What the author of a message of one's own typed into the address fields.
+    pub fn typed(&self, user: &str, guid: &str) -> Result<Option<Typed>> {
+        let found = self.client.get(row(user), typed_column(guid), TYPED_BYTES_MAX)?;
+        Ok(found.and_then(|found| serde_json::from_slice(&found.value).ok()))
     }
 
     /// Whether what was composed under a guid has been sent.
@@ -192,15 +206,14 @@ impl Mailboxes {
         guid: &str,
         entry: &Entry,
         body: &Body,
-        bcc: &str,
+        typed: &Typed,
     ) -> Result<Held> {
+        let json = serde_json::to_vec(typed).expect("three strings are always JSON");
         for _ in 0..TRIES {
             let before = self.find_draft(user, guid)?;
             let mut plan = Plan::new(user);
             plan.push(body.op(&row(user), &entry.guid));
-            if !bcc.is_empty() {
-                plan.push(Op::put(row(user), bcc_column(&entry.guid), bcc));
-            }
+            plan.push(Op::put(row(user), typed_column(&entry.guid), json.as_slice()));
             match &before {
                 Some(before) => {
                     plan.replace(before, entry);
@@ -263,7 +276,7 @@ impl DraftWriter {
         let staged = written.staged.pop().ok_or_else(|| Error::corrupt("a draft of nobody"))?;
         let body = staged.body?;
         let entry = Entry::new(&new_guid(), size, Summary::of(&written.head)).seen();
-        self.mailboxes.save_draft(&self.user, &self.guid, &entry, &body, &self.bcc).inspect_err(
+        self.mailboxes.save_draft(&self.user, &self.guid, &entry, &body, &self.typed).inspect_err(
             |error| {
                 if error.is_definite() {
                     self.mailboxes.abandon(&self.user, &body);
