@@ -10,10 +10,18 @@ use penncloud::mail::{
     Address, Contact, Delivered, Entry, Folder, Held, Mailboxes, Outline, Place, Tally, Typed,
 };
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 const MESSAGE_BYTES_MAX: u64 = 50 << 20;
 
-/// Mailboxes of three users of a test's own, on the cluster that all tests share.
+/// A cluster without frontends: these tests ask the store alone.
+fn store() -> &'static Cluster {
+    static STORE: OnceLock<Cluster> = OnceLock::new();
+    let cut = |text: &mut String| text.truncate(text.find("[[frontend]]").unwrap());
+    STORE.get_or_init(|| Cluster::start_with(cut))
+}
+
+/// Mailboxes of three users of a test's own, on the cluster that they share.
 struct Post {
     _cluster: &'static Cluster,
     client: Client,
@@ -25,7 +33,7 @@ struct Post {
 
 impl Post {
     fn start() -> Post {
-        let cluster = dev();
+        let cluster = store();
         let client = Client::new(cluster.config()).unwrap();
         let mailboxes = Mailboxes::new(client.clone(), cluster.config());
         let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| {
@@ -51,6 +59,12 @@ impl Post {
         let mut outcomes = incoming.deliver().unwrap();
         assert_eq!(outcomes.len(), 1);
         outcomes.remove(0).1.unwrap()
+    }
+
+    fn deliver_many(&self, user: &str, n: usize) {
+        for n in 0..n {
+            assert_eq!(self.deliver(user, &message(&format!("{n}@x"), "x")), Delivered::Stored);
+        }
     }
 
     fn inbox(&self, user: &str) -> Vec<Held> {
@@ -240,7 +254,7 @@ fn several_recipients_get_one_message_each() {
 #[test]
 fn flags_merge_and_count() {
     let post = Post::start();
-    (0..3).for_each(|n| drop(post.deliver(&post.bob, &message(&format!("{n}@x"), "x"))));
+    post.deliver_many(&post.bob, 3);
     let places: Vec<Place> = post.inbox(&post.bob).iter().map(|held| held.place).collect();
     let mailboxes = &post.mailboxes;
     assert_eq!(mailboxes.change(&post.bob, &places[..2], |flags| flags.seen = true), Ok(2));
@@ -258,7 +272,7 @@ fn flags_merge_and_count() {
 #[test]
 fn moves_keep_the_message_and_expunging_leaves_nothing() {
     let post = Post::start();
-    (0..5).for_each(|n| drop(post.deliver(&post.bob, &message(&format!("{n}@x"), "x"))));
+    post.deliver_many(&post.bob, 5);
     let places: Vec<Place> = post.inbox(&post.bob).iter().map(|held| held.place).collect();
     let before = post.inbox(&post.bob)[0].entry.clone();
     assert_eq!(post.mailboxes.move_to(&post.bob, &places[..3], Folder::Trash), Ok(3));
@@ -277,7 +291,7 @@ fn moves_keep_the_message_and_expunging_leaves_nothing() {
 fn pages_go_both_ways() {
     let post = Post::start();
     let user = post.bob.as_str();
-    (0..120).for_each(|n| drop(post.deliver(user, &message(&format!("{n}@x"), "x"))));
+    post.deliver_many(user, 120);
     let page = |from| post.mailboxes.list(user, Folder::Inbox, from).unwrap();
     let numbers =
         |from| -> Vec<u64> { page(from).messages.iter().map(|m| m.place.number).collect() };
@@ -338,8 +352,4 @@ fn a_draft_saved_again_takes_the_place_of_the_first() {
     assert_eq!(penncloud::mail::Letter::parse(&bytes).unwrap().text().0.trim_end(), "two");
     assert_eq!(post.columns(&post.alice, "typed/"), 1);
     post.assert_counted(&post.alice);
-}
-fn dev() -> &'static Cluster {
-    static S: std::sync::OnceLock<Cluster> = std::sync::OnceLock::new();
-    S.get_or_init(|| Cluster::start_with(|t| t.truncate(t.find("[[frontend]]").unwrap())))
 }
