@@ -52,7 +52,7 @@ struct Heart {
     orders: Receiver<Order>,
     interval: Duration,
     timeout: Duration,
-    /// How long a node may take to go out of service or back.
+    /// How long a node may take to open new tablets, to go out of service or to come back.
     order_time: Duration,
 }
 
@@ -119,7 +119,8 @@ impl Heart {
         if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &routes)) {
             return Ok(());
         }
-        link.ask("@ROUTES", Vec::new(), &json(&*routes))?;
+        link.stream.set_deadline(Some(Instant::now() + self.order_time));
+        link.exchange("@ROUTES", Vec::new(), &json(&*routes))?;
         *told = Some(routes);
         Ok(())
     }
