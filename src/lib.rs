@@ -34,6 +34,8 @@
 //! A write from the outside in: [`protocol`], [`client`], [`backend`], [`replication`], [`storage`]. A page:
 //! [`http`], [`frontend`], [`drive`]. A message: [`smtp`], [`mail`].
 
+#![allow(rustdoc::private_intra_doc_links, reason = "the design pages lead to private modules too")]
+
 pub mod account;
 pub mod backend;
 pub mod balancer;

@@ -13,7 +13,7 @@ use crate::replication::{
     Configuration, Input, Outcome, Output, Proposal, Replica, Setting, Table, Token,
 };
 use crate::storage::{self, Log, Position, TabletConfig};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,8 +22,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Requests that wait for one tablet.
 const INBOX_MAX: usize = 1024;
-/// Inputs that the replica thread takes before it hands entries to the log.
-const INPUTS_PER_ROUND: usize = 256;
+/// Writes that the replica thread takes before it hands entries to the log.
+const WRITES_PER_ROUND: usize = 256;
+/// What a tablet's own threads and the master have to say to it. One report comes for each batch of entries
+/// at most, and a batch is handed out only after all reports were heard, so this never fills up.
+const CONTROL_MAX: usize = 64;
 /// Batches of entries that wait for the log.
 const LOG_QUEUE_MAX: usize = 64;
 
@@ -31,7 +34,8 @@ const LOG_QUEUE_MAX: usize = 64;
 pub struct Tablet {
     /// Its name in the cluster.
     pub id: String,
-    inbox: Sender<Event>,
+    inbox: Sender<Asked>,
+    control: Sender<Event>,
     view: Arc<RwLock<View>>,
 }
 
@@ -68,9 +72,12 @@ pub struct Write {
     pub options: Options,
 }
 
+/// A write, and where its outcome goes.
+struct Asked(Write, Sender<Outcome>);
+
+/// What a tablet hears from the master and from its own threads. These do not queue behind clients.
 enum Event {
     Configure(Configuration),
-    Propose(Write, Sender<Outcome>),
     Persisted { version: u64, grown_bytes: u64 },
     Checkpointed(Result<u64>),
 }
@@ -102,7 +109,8 @@ impl Tablet {
         let configuration =
             Configuration { epoch: adopted.epoch, primary: adopted.primary, isr: adopted.isr };
         let replica = Replica::recover(&around.node, configuration, table, entries);
-        let (inbox, events) = bounded(INBOX_MAX);
+        let (inbox, asked) = bounded(INBOX_MAX);
+        let (control, events) = bounded(CONTROL_MAX);
         let (to_log, jobs) = bounded(LOG_QUEUE_MAX);
         let shell = Shell {
             id: id.into(),
@@ -111,26 +119,26 @@ impl Tablet {
             replica,
             view: view.clone(),
             to_log,
-            to_self: inbox.clone(),
+            to_self: control.clone(),
             open: HashMap::new(),
             next: 0,
             checkpoint: Checkpoints::default(),
         };
-        let to_replica = inbox.clone();
+        let to_replica = control.clone();
         spawn(format!("{id} log"), move || write_log(recovered.log, &jobs, &to_replica));
-        spawn(format!("{id} replica"), move || shell.run(&events));
-        Ok(Arc::new(Tablet { id: id.into(), inbox, view }))
+        spawn(format!("{id} replica"), move || shell.run(&events, &asked));
+        Ok(Arc::new(Tablet { id: id.into(), inbox, control, view }))
     }
 
     /// Tells the replica the master's configuration.
     pub fn configure(&self, configuration: Configuration) {
-        let _ = self.inbox.send(Event::Configure(configuration));
+        let _ = self.control.send(Event::Configure(configuration));
     }
 
     /// Has ops executed, and waits for the outcome until the deadline.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
         let (answer, outcome) = bounded(1);
-        if self.inbox.send_deadline(Event::Propose(write, answer), deadline).is_err() {
+        if self.inbox.send_deadline(Asked(write, answer), deadline).is_err() {
             return Outcome::Refused(Error::retry("the tablet has too much to do"));
         }
         match outcome.recv_deadline(deadline) {
@@ -242,30 +250,47 @@ struct Checkpoints {
 }
 
 impl Shell {
-    fn run(mut self, events: &Receiver<Event>) {
-        while let Ok(first) = events.recv() {
+    fn run(mut self, events: &Receiver<Event>, asked: &Receiver<Asked>) {
+        loop {
             let mut entries = Vec::new();
-            let more = events.try_iter().take(INPUTS_PER_ROUND);
-            for event in std::iter::once(first).chain(more.collect::<Vec<_>>()) {
-                self.take(event, &mut entries);
+            select! {
+                recv(events) -> event => match event {
+                    Ok(event) => self.hear(event, &mut entries),
+                    Err(_) => return,
+                },
+                recv(asked) -> write => match write {
+                    Ok(write) => self.propose(write, &mut entries),
+                    Err(_) => return,
+                },
             }
+            events.try_iter().for_each(|event| self.hear(event, &mut entries));
+            asked
+                .try_iter()
+                .take(WRITES_PER_ROUND)
+                .for_each(|write| self.propose(write, &mut entries));
             if !entries.is_empty() && self.to_log.send(Job::Append(entries)).is_err() {
                 return;
             }
         }
     }
 
-    fn take(&mut self, event: Event, entries: &mut Vec<Arc<Entry>>) {
-        let input = match event {
-            Event::Configure(configuration) => Input::Configure(configuration),
-            Event::Propose(write, answer) => self.proposal(write, answer),
+    fn hear(&mut self, event: Event, entries: &mut Vec<Arc<Entry>>) {
+        match event {
+            Event::Configure(configuration) => self.step(Input::Configure(configuration), entries),
             Event::Persisted { version, grown_bytes } => {
-                let outputs = self.replica.step(Input::Persisted(version));
-                self.perform(outputs, entries);
-                return self.checkpoint_if_due(grown_bytes);
+                self.step(Input::Persisted(version), entries);
+                self.checkpoint_if_due(grown_bytes);
             }
-            Event::Checkpointed(done) => return self.checkpointed(done),
-        };
+            Event::Checkpointed(done) => self.checkpointed(done),
+        }
+    }
+
+    fn propose(&mut self, asked: Asked, entries: &mut Vec<Arc<Entry>>) {
+        let input = self.proposal(asked.0, asked.1);
+        self.step(input, entries);
+    }
+
+    fn step(&mut self, input: Input, entries: &mut Vec<Arc<Entry>>) {
         let outputs = self.replica.step(input);
         self.perform(outputs, entries);
     }

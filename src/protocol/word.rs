@@ -1,20 +1,22 @@
 //! Words of a protocol line: any byte, with space, control characters, `%` and `=` written `%XX`.
 
 use crate::error::{Error, Result};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode, percent_encode};
+use percent_encoding::percent_decode;
 use std::collections::BTreeMap;
 
-/// What a word must escape. Bytes from 0x80 stay as they are: UTF-8 names remain readable.
-const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'=');
+/// Whether a byte must be written `%XX`. Bytes from 0x80 stay as they are: UTF-8 names remain readable.
+fn is_special(byte: u8) -> bool {
+    byte <= b' ' || matches!(byte, b'%' | b'=' | 0x7f)
+}
 
 /// Writes bytes as one word.
 pub fn escape(bytes: &[u8]) -> Vec<u8> {
     let mut word = Vec::with_capacity(bytes.len());
     for &byte in bytes {
-        if byte >= 0x80 {
-            word.push(byte);
+        if is_special(byte) {
+            word.extend(format!("%{byte:02X}").bytes());
         } else {
-            word.extend(percent_encode(&[byte], ESCAPED).flat_map(|s| s.bytes()));
+            word.push(byte);
         }
     }
     word
@@ -182,5 +184,39 @@ impl LineBuilder {
     pub fn build(mut self) -> Vec<u8> {
         self.0.push(b'\n');
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_survive_as_a_word(bytes in proptest::collection::vec(any::<u8>(), 1..64)) {
+            let line = LineBuilder::new("GET").word(&bytes).option("after", &bytes).build();
+            let mut line = Line::parse(line.strip_suffix(b"\n").unwrap()).unwrap();
+            prop_assert_eq!(line.word("verb").unwrap(), b"GET");
+            prop_assert_eq!(line.word("row").unwrap(), &bytes[..]);
+            prop_assert_eq!(line.option("after").unwrap(), &bytes[..]);
+            prop_assert!(line.end().is_ok());
+        }
+
+        #[test]
+        fn any_line_is_parsed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = Line::parse(&bytes);
+            let _ = crate::protocol::command::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn what_nobody_took_is_refused() {
+        assert_eq!(Line::parse(b"a b").unwrap().end(), Err(Error::bad("one word too many: a")));
+        assert_eq!(Line::parse(b"x=1").unwrap().end(), Err(Error::bad("unknown option x")));
+        assert!(Line::parse(b"x=1 word").is_err());
+        assert!(Line::parse(b"x=1 x=2").is_err());
+        assert!(Line::parse(b"a%2").is_err());
+        assert!(Line::parse(b"a%zz").is_err());
     }
 }
