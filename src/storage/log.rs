@@ -208,6 +208,14 @@ impl Log {
     }
 }
 
+#[cfg(test)]
+impl Log {
+    /// Writes and syncs another file from now on.
+    pub(super) fn swap_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.active, file)
+    }
+}
+
 fn grown_since(version: u64, scan: &Scan) -> u64 {
     let after = scan.segments.iter().filter(|s| s.limit > version);
     after.map(|s| s.end - segment::HEADER_BYTES).sum()

@@ -21,41 +21,53 @@ use super::*;
 /// Small segments: rolls are frequent.
 const SMALL: Options = Options { segment_bytes: 16 << 10 };
 
-fn versions(recovered: Recovered) -> Vec<u64> {
-    recovered.entries.map(|entry| entry.expect("whole").version).collect()
+/// A log with one synced entry.
+fn log_of_one(dir: &Path) -> Log {
+    let mut log = open(dir, &SMALL).expect("opened").log;
+    log.append(&[entry(1, 10)]).expect("appended");
+    log.sync().expect("synced");
+    log
+}
+
+/// Every call is refused, and what had been synced is there.
+fn assert_stopped(mut log: Log, dir: &Path) {
+    for refused in
+        [log.append(&[entry(2, 10)]), log.sync(), log.truncate_before(1), log.truncate_after(1)]
+    {
+        let Err(Error::Io(_, why)) = refused else { panic!("the log goes on: {refused:?}") };
+        assert!(why.starts_with("the log stopped earlier"), "{why}");
+    }
+    drop(log);
+    let found: Vec<_> = open(dir, &SMALL).expect("opened").entries.collect();
+    assert_eq!(found, [Ok(entry(1, 10))]);
 }
 
 #[test]
-fn what_was_synced_comes_back_over_many_segments() {
+fn after_a_failed_write_the_log_stops() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let tablet = dir.path().join("a-s0");
-    let mut log = open(&tablet, &SMALL).expect("opened").log;
-    for first in (1..100).step_by(3) {
-        let batch: Vec<_> = (first..first + 3).map(|v| entry(v, 500)).collect();
-        log.append(&batch).expect("appended");
-        log.sync().expect("synced");
-    }
-    drop(log);
-    let recovered = open(&tablet, &SMALL).expect("opened");
-    assert_eq!(recovered.log.end(), Position { epoch: 1, version: 99 });
-    let entries: Vec<_> = recovered.entries.map(|e| e.expect("whole")).collect();
-    assert!(entries == (1..100).map(|v| entry(v, 500)).collect::<Vec<_>>());
-    assert!(file::numbered(&tablet, "log").expect("listed").len() > 3);
+    let mut log = log_of_one(dir.path());
+    let writable = log.swap_file(File::open("/dev/full").expect("opened for reading only"));
+    log.append(&[entry(2, 10)]).expect_err("the file cannot be written");
+    log.swap_file(writable);
+    assert_stopped(log, dir.path());
 }
 
 #[test]
-fn a_checkpoint_lets_the_log_before_it_go() {
+fn after_a_failed_sync_the_log_stops_and_asks_the_disk_no_more() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut log = open(dir.path(), &SMALL).expect("opened").log;
-    for version in 1..=90 {
-        log.append(&[entry(version, 500)]).expect("appended");
-        log.sync().expect("synced");
-    }
-    write_checkpoint(dir.path(), Position { epoch: 1, version: 80 }, []).expect("written");
-    log.truncate_before(80).expect("truncated");
-    assert!(log.start().version > 0);
-    drop(log);
-    let recovered = open(dir.path(), &SMALL).expect("opened");
-    assert_eq!(recovered.checkpoint.as_ref().expect("there").summary.position.version, 80);
-    assert_eq!(versions(recovered), (81..=90).collect::<Vec<_>>());
+    let mut log = log_of_one(dir.path());
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").expect("opened");
+    let syncable = log.swap_file(null);
+    log.append(&[entry(2, 10)]).expect("/dev/null takes it");
+    log.sync().expect_err("/dev/null cannot be synced");
+    assert_eq!(log.durable_version(), 1);
+    log.swap_file(syncable);
+    assert_stopped(log, dir.path());
+}
+
+#[test]
+#[should_panic(expected = "does not follow")]
+fn an_entry_that_does_not_follow_is_a_programming_error() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let _ = log_of_one(dir.path()).append(&[entry(3, 10)]);
 }

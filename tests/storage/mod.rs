@@ -1,0 +1,106 @@
+//! Storage as its users see it, and as a crash or a bad disk leaves it.
+
+mod checkpoints;
+mod codec;
+mod crashes;
+mod damage;
+mod scripts;
+
+use penncloud::protocol::cell::{Cell, Key, Value};
+use penncloud::protocol::entry::{Answer, Effect, Encode, Entry, Item};
+use penncloud::storage::{self, Log, Options, Position, Recovered};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// Small segments: rolls are frequent.
+const SMALL: Options = Options { segment_bytes: 16 << 10 };
+
+/// Bytes before the first record of a segment.
+const HEADER: usize = 4096;
+
+/// A directory in memory where there is one: these tests sync thousands of times.
+fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
+/// The entry of a version that writes one cell of so many bytes; `life` tells apart what is written twice.
+fn entry_of(life: u8, version: u64, bytes: usize) -> Entry {
+    let value = Value::Inline(vec![version as u8 ^ life; bytes].into());
+    let key = Key::new(b"alice", version.to_string().as_bytes());
+    Entry {
+        epoch: 1,
+        version,
+        prev_epoch: u64::from(version > 1),
+        retire: 0,
+        request: None,
+        answer: Answer { version, words: vec![] },
+        effects: vec![Effect::Put { key, value, expires: 0 }],
+    }
+}
+
+fn entry(version: u64, bytes: usize) -> Entry {
+    entry_of(0, version, bytes)
+}
+
+fn cell(number: u64, bytes: usize) -> Item {
+    let key = Key::new(b"alice", format!("{number:06}").as_bytes());
+    let value = Value::Inline(vec![number as u8; bytes].into());
+    Item::Cell(key, Cell { version: number, expires: 0, value })
+}
+
+/// Bytes of an entry's record in a segment, as the format says.
+fn record_bytes(entry: &Entry) -> usize {
+    (32 + entry.to_bytes().len()).next_multiple_of(8)
+}
+
+fn at(version: u64) -> Position {
+    Position { epoch: 1, version }
+}
+
+fn open(dir: &Path) -> Recovered {
+    storage::open(dir, &SMALL).expect("the tablet opens")
+}
+
+fn append(log: &mut Log, entries: &[Entry]) {
+    log.append(entries).expect("appended");
+    log.sync().expect("synced");
+}
+
+fn entries(recovered: Recovered) -> Vec<Entry> {
+    recovered.entries.map(|entry| entry.expect("whole")).collect()
+}
+
+fn versions(dir: &Path) -> Vec<u64> {
+    entries(open(dir)).iter().map(|entry| entry.version).collect()
+}
+
+/// The only segment, or the one of this number.
+fn segment(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("log-{number:016x}"))
+}
+
+/// Names of the files that begin like this, sorted.
+fn names(dir: &Path, start: &str) -> Vec<String> {
+    let name = |e: fs::DirEntry| e.file_name().into_string().expect("ASCII");
+    let all = fs::read_dir(dir).expect("listed").map(|e| name(e.expect("listed")));
+    let mut names: Vec<_> = all.filter(|name| name.starts_with(start)).collect();
+    names.sort();
+    names
+}
+
+/// Every file of a directory, as a crash at this moment leaves it.
+fn snapshot(dir: &Path) -> TempDir {
+    let copy = scratch();
+    for name in names(dir, "") {
+        fs::copy(dir.join(&name), copy.path().join(&name)).expect("copied");
+    }
+    copy
+}
+
+/// Changes a file in place.
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).expect("read");
+    change(&mut bytes);
+    fs::write(path, bytes).expect("written");
+}
