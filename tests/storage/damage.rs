@@ -120,6 +120,46 @@ fn damage_in_the_middle_of_many_segments_is_found() {
 }
 
 #[test]
+fn damage_at_the_end_of_a_segment_is_found_there() {
+    let dir = scratch();
+    let mut log = open(dir.path()).log;
+    (1..=30).for_each(|version| append(&mut log, &[entry(version, 1000)]));
+    let last = names(dir.path(), "log").len() as u64;
+    for number in 1..last {
+        let copy = snapshot(dir.path());
+        change(&segment(copy.path(), number), |bytes| {
+            let end = bytes.iter().rposition(|byte| *byte != 0).expect("it has records");
+            bytes[end - 100] ^= 1;
+        });
+        let Err(Error::Corrupt(why)) = storage::open(copy.path(), &SMALL) else {
+            panic!("damage in segment {number} went unnoticed")
+        };
+        assert!(why.contains(&format!("log-{number:016x} at byte 15")), "{why}");
+    }
+}
+
+#[test]
+fn a_lost_segment_is_damage_though_the_mark_is_older_than_its_entries() {
+    let dir = scratch();
+    let mut log = open(dir.path()).log;
+    let mut version = 0;
+    while names(dir.path(), "log").len() < 2 {
+        version += 1;
+        log.append(&[entry(version, 1000)]).expect("appended");
+    }
+    let older = fs::read(dir.path().join("durable")).expect("read");
+    log.sync().expect("synced");
+    drop(log);
+    fs::write(dir.path().join("durable"), older).expect("written");
+    assert_eq!(versions(snapshot(dir.path()).path()).len() as u64, version);
+    fs::remove_file(segment(dir.path(), 2)).expect("removed");
+    let Err(Error::Corrupt(why)) = storage::open(dir.path(), &SMALL) else {
+        panic!("the loss of a synced entry went unnoticed")
+    };
+    assert!(why.contains("log segment 0000000000000002 is missing"), "{why}");
+}
+
+#[test]
 fn a_value_that_looks_like_a_record_is_not_taken_for_one() {
     let dir = scratch();
     let mut log = open(dir.path()).log;
