@@ -5,5 +5,6 @@ mod harness;
 mod http;
 mod mail;
 mod master;
+mod protocol;
 mod replication;
 mod storage;

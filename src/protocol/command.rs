@@ -339,6 +339,15 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// Whether each value has at most so many bytes.
+    pub fn fits(self, limit: u64) -> bool {
+        match self {
+            Payload::None | Payload::Items(_) => true,
+            Payload::One(n) => n <= limit,
+            Payload::Two(a, b) => a <= limit && b <= limit,
+        }
+    }
+
     /// Bytes to read, where the line says so.
     pub fn bytes(self) -> u64 {
         match self {

@@ -101,11 +101,7 @@ fn read_payload(
 ) -> Result<Incoming> {
     let n = payload.bytes();
     let limit = if matches!(request.command, Command::Peer(_)) { PEER_BYTES_MAX } else { cell };
-    let fits = match payload {
-        Payload::Two(a, b) => a <= limit && b <= limit,
-        _ => n <= limit,
-    };
-    if fits {
+    if payload.fits(limit) {
         request.fill(read_bytes(from, n)?, payload);
         return Ok(Incoming::Request(request));
     }
@@ -149,7 +145,7 @@ fn read_batch(
             ))));
         }
         op.fill(read_bytes(from, payload.bytes())?, payload);
-        if payload.bytes() > cell_bytes {
+        if !payload.fits(cell_bytes) {
             refused =
                 Some(Error::TooBig(format!("a value in a BATCH has at most {cell_bytes} bytes")));
         }
