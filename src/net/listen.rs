@@ -165,3 +165,74 @@ impl Drop for Slot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    /// Serves echoes on a free port; a connection over the cap is told `full`.
+    fn echo(connections: usize) -> SocketAddr {
+        let listener = bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let echo = |mut stream: Stream, _| {
+            let mut byte = [0];
+            while stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                assert_ne!(byte, *b"!", "a handler that panics");
+                stream.write_all(&byte).unwrap();
+            }
+        };
+        let full = |mut stream: Stream| drop(stream.write_all(b"full"));
+        spawn(listener, Limits { connections, per_address: 1 }, echo, full);
+        address
+    }
+
+    fn say(stream: &mut TcpStream, byte: u8) -> Option<u8> {
+        stream.write_all(&[byte]).ok()?;
+        let mut answer = [0];
+        (stream.read(&mut answer).ok()? == 1).then_some(answer[0])
+    }
+
+    /// Tries until there is an echo: a slot is free only when its thread has ended.
+    fn connect(address: SocketAddr) -> TcpStream {
+        for _ in 0..500 {
+            let mut stream = TcpStream::connect(address).unwrap();
+            if say(&mut stream, b'a') == Some(b'a') {
+                return stream;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("no slot became free");
+    }
+
+    #[test]
+    fn the_cap_holds_and_a_closed_connection_frees_its_slot() {
+        let address = echo(2);
+        let (first, _second) = (connect(address), connect(address));
+        let mut third = TcpStream::connect(address).unwrap();
+        let mut answer = String::new();
+        third.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "full");
+        drop(first);
+        connect(address);
+    }
+
+    #[test]
+    fn a_panic_frees_its_slot() {
+        let address = echo(1);
+        for _ in 0..3 {
+            let mut stream = connect(address);
+            assert_eq!(say(&mut stream, b'!'), None);
+        }
+        connect(address);
+    }
+
+    #[test]
+    fn a_taken_port_is_a_sentence() {
+        let taken = bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = bind(&address).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+    }
+}

@@ -126,3 +126,50 @@ impl Write for Stream {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Stream::new(listener.accept().unwrap().0).unwrap(), other)
+    }
+
+    #[test]
+    fn a_deadline_ends_a_peer_that_sends_a_byte_now_and_then() {
+        let (mut stream, mut other) = pair();
+        let trickle = std::thread::spawn(move || {
+            while other.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        stream.set_deadline(Some(Instant::now() + Duration::from_millis(200)));
+        let mut all = Vec::new();
+        let ended = stream.read_to_end(&mut all).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        assert!(!all.is_empty(), "bytes came all the time");
+        stream.close();
+        drop(stream);
+        trickle.join().unwrap();
+    }
+
+    #[test]
+    fn a_stall_ends_one_read() {
+        let (mut stream, other) = pair();
+        stream.set_stall(Some(Duration::from_millis(20)));
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(other);
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_ends_the_write() {
+        let (mut stream, other) = pair();
+        stream.set_deadline(Some(Instant::now() + Duration::from_millis(100)));
+        let ended = stream.write_all(&vec![0; 64 << 20]).unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        drop(other);
+    }
+}

@@ -192,8 +192,7 @@ fn error_line(error: &Error) -> LineBuilder {
         Error::TabletFull => ("TABLETFULL", ""),
         Error::Quota => ("QUOTA", ""),
     };
-    let why: String =
-        why.chars().map(|c| if c.is_control() || c == '=' { '?' } else { c }).take(500).collect();
+    let why: String = why.chars().map(|c| if c.is_control() { '?' } else { c }).take(500).collect();
     if why.is_empty() { LineBuilder::new(verb) } else { LineBuilder::new(verb).plain(why) }
 }
 
