@@ -33,6 +33,11 @@ enum Role {
     Format(ConfigFile),
     /// Lists the processes of the cluster, for scripts.
     Processes(ConfigFile),
+    /// Checks the data of a stopped node, or of all nodes of a stopped cluster.
+    Fsck {
+        /// Data directory of a node or a cluster.
+        dir: PathBuf,
+    },
 }
 
 /// Which cluster.
@@ -77,6 +82,7 @@ fn run(role: Role) -> Result<()> {
         Role::Balancer(p) => start(p, penncloud::balancer::run),
         Role::Console(p) => start(p, penncloud::console::run),
         Role::Format(file) => format(&file),
+        Role::Fsck { dir } => tools::fsck::run(&dir, &mut std::io::stdout()),
         Role::Processes(file) => {
             print!("{}", tools::processes::list(&Config::load(&file.config)?));
             Ok(())

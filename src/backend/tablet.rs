@@ -210,8 +210,7 @@ fn write_log(mut log: Log, jobs: &Receiver<Job>, to_replica: &Sender<Event>) {
             let done = match job {
                 Job::Append(entries) => {
                     appended = true;
-                    let entries: Vec<Entry> = entries.iter().map(|e| Entry::clone(e)).collect();
-                    log.append(&entries)
+                    log.append(entries)
                 }
                 Job::Release(version) => log.truncate_before(version),
             };

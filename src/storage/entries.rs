@@ -2,6 +2,7 @@
 
 use super::Position;
 use super::file::corrupt;
+use super::scan::Scanned;
 use super::segment::{self, Segment};
 use crate::error::Result;
 use crate::protocol::entry::{Encode, Entry};
@@ -13,6 +14,13 @@ pub(super) struct Source {
     pub path: PathBuf,
     pub sequence: u64,
     pub limit: u64,
+}
+
+impl From<&Scanned> for Source {
+    fn from(segment: &Scanned) -> Source {
+        let Scanned { path, header, limit, .. } = segment;
+        Source { path: path.clone(), sequence: header.sequence, limit: *limit }
+    }
 }
 
 /// Iterates over entries of a log, one segment in memory at a time. Ends after the first error.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Ending of unfinished files. Whoever opens the directory removes them.
-const TEMPORARY: &str = "tmp";
+pub(super) const TEMPORARY: &str = "tmp";
 
 /// Adds the file's name to an I/O error.
 pub(super) trait AtPath<T> {

@@ -8,6 +8,7 @@ use super::scan::Scan;
 use super::{Options, Position, record, segment};
 use crate::error::{Error, Result};
 use crate::protocol::entry::Entry;
+use std::borrow::Borrow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -62,9 +63,9 @@ impl Log {
     ///
     /// # Panics
     /// If they do not follow the last one: that would break the log's lineage.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<()> {
+    pub fn append<E: Borrow<Entry>>(&mut self, entries: impl IntoIterator<Item = E>) -> Result<()> {
         self.unless_failed(|log| {
-            entries.iter().try_for_each(|entry| log.stage(entry))?;
+            entries.into_iter().try_for_each(|entry| log.stage(entry.borrow()))?;
             log.write()
         })
     }

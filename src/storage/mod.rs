@@ -74,7 +74,8 @@
 //! # Recovery
 //!
 //! 1. Unfinished files are removed. The newest checkpoint whose index and footer are whole is taken.
-//! 2. The segments are read in order. Each must go on from a position that the ones before it reach.
+//! 2. Segments that hold nothing after the checkpoint are removed. The others are read in order; each must go
+//!    on from the position that the one before reaches.
 //! 3. The log ends at the first record that is not valid. Is it *torn* or is it *damage*? It is damage when
 //!    anything says that this version had been synced: the `after` of a later segment, a record further on
 //!    that carries a `durable` mark as high (every multiple of 8 is tried), or the file `durable`. Then
@@ -121,6 +122,7 @@ mod datadir;
 mod entries;
 mod epoch;
 mod file;
+mod inspect;
 mod log;
 mod mark;
 mod record;
@@ -134,6 +136,7 @@ pub use checkpoint::{CheckpointReader, CheckpointSummary, Items, write_checkpoin
 pub use datadir::{DataDir, FORMAT_VERSION};
 pub use entries::Entries;
 pub use epoch::TabletConfig;
+pub use inspect::{Inspection, LogSummary, inspect};
 pub use log::Log;
 pub use record::ENTRY_BYTES_MAX;
 

@@ -4,6 +4,7 @@ mod checkpoints;
 mod codec;
 mod crashes;
 mod damage;
+mod fsck;
 mod scripts;
 
 use penncloud::protocol::cell::{Cell, Key, Value};

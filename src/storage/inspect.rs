@@ -1,0 +1,93 @@
+//! Looks a tablet over without changing it: everything is read, and every checksum compared.
+
+use super::checkpoint::{self, CheckpointReader, CheckpointSummary};
+use super::entries::{Entries, Source};
+use super::mark::Mark;
+use super::{Position, TabletConfig, file, gap, scan};
+use crate::error::{Error, Result};
+use std::path::Path;
+
+/// What lies in a tablet's directory.
+#[derive(Debug)]
+pub struct Inspection {
+    /// The durable configuration.
+    pub config: Result<Option<TabletConfig>>,
+    /// Each checkpoint, newest first.
+    pub checkpoints: Vec<Result<CheckpointSummary>>,
+    /// The log.
+    pub log: Result<LogSummary>,
+    /// Whether the durable mark is there: without it a lost tail of the log goes unnoticed.
+    pub has_mark: bool,
+    /// Unfinished files, which the next opening removes.
+    pub unfinished: usize,
+}
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSummary {
+    /// The position that its first entry follows.
+    pub start: Position,
+    /// Its last entry.
+    pub end: Position,
+    /// Segments in use.
+    pub segments: usize,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Whether parts of a write that nobody was told of lie beyond the end; the next opening cuts them off.
+    pub torn: bool,
+}
+
+impl Inspection {
+    /// What is damaged, worst first. A newer checkpoint that cannot be read counts, even if all it held is
+    /// in the log.
+    pub fn damage(&self) -> Vec<&Error> {
+        let log = self.log.as_ref().err();
+        let checkpoints = self.checkpoints.iter().filter_map(|c| c.as_ref().err());
+        log.into_iter().chain(checkpoints).chain(self.config.as_ref().err()).collect()
+    }
+
+    /// The newest checkpoint that is whole.
+    pub fn checkpoint(&self) -> Option<CheckpointSummary> {
+        self.checkpoints.iter().find_map(|c| c.as_ref().ok()).copied()
+    }
+}
+
+/// Inspects the directory of a tablet that no process has open.
+pub fn inspect(dir: &Path) -> Result<Inspection> {
+    let names = file::names(dir)?;
+    let mark = Mark::load(dir)?;
+    let files = checkpoint::list(dir)?.into_iter().rev();
+    let checkpoints: Vec<_> =
+        files.map(|(version, path)| read_checkpoint(&path, version)).collect();
+    let newest = checkpoints.iter().find_map(|c| c.as_ref().ok()).copied();
+    Ok(Inspection {
+        config: TabletConfig::load(dir),
+        log: read_log(dir, mark, newest.map(|c| c.position).unwrap_or_default()),
+        checkpoints,
+        has_mark: mark.is_some(),
+        unfinished: names.iter().filter(|name| name.ends_with(file::TEMPORARY)).count(),
+    })
+}
+
+fn read_checkpoint(path: &Path, version: u64) -> Result<CheckpointSummary> {
+    let reader = CheckpointReader::open(path, version)?;
+    reader.items().try_for_each(|item| item.map(|_| ()))?;
+    Ok(reader.summary)
+}
+
+fn read_log(dir: &Path, mark: Option<Mark>, checkpoint: Position) -> Result<LogSummary> {
+    let scan = scan::scan(dir, mark, checkpoint)?;
+    if scan.start.version > checkpoint.version {
+        return Err(gap(dir, scan.start, checkpoint));
+    }
+    let sources = scan.segments.iter().map(Source::from).collect();
+    let mut entries = Entries::new(scan.start, sources, 0, scan.end.version);
+    entries.try_for_each(|entry| entry.map(|_| ()))?;
+    Ok(LogSummary {
+        start: scan.start,
+        end: scan.end,
+        segments: scan.segments.len(),
+        bytes: scan.segments.iter().map(|s| s.len).sum(),
+        torn: scan.torn,
+    })
+}

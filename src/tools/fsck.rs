@@ -1,0 +1,94 @@
+//! `penncloud fsck`: reads everything that a node has on disk, says what it is, and finds damage.
+//! Nothing is changed.
+
+use crate::error::{Error, Result};
+use crate::storage::{DataDir, Inspection, LogSummary, inspect};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Checks the data directory of a node, or those of all nodes of a cluster. Damage is an error, after
+/// everything was looked at.
+pub fn run(dir: &Path, out: &mut dyn Write) -> Result<()> {
+    let (mut tablets, mut damaged) = (0, 0);
+    for node in nodes(dir)? {
+        let data = DataDir::open_existing(&node)?;
+        writeln!(out, "{}: store {}", node.display(), data.store_uuid())?;
+        for name in data.tablets()? {
+            let inspection = inspect(&data.tablet(&name))?;
+            tablets += 1;
+            damaged += usize::from(!inspection.damage().is_empty());
+            describe(&name, &inspection, out)?;
+        }
+    }
+    if damaged > 0 {
+        return Err(Error::Corrupt(format!("{damaged} of {tablets} tablets are damaged")));
+    }
+    writeln!(out, "{tablets} tablets, all whole")?;
+    Ok(())
+}
+
+/// The directory itself if it is a node's, else the nodes' directories in it.
+fn nodes(dir: &Path) -> Result<Vec<PathBuf>> {
+    let is_node = |path: &PathBuf| path.join("format").is_file();
+    if is_node(&dir.to_path_buf()) {
+        return Ok(vec![dir.to_path_buf()]);
+    }
+    let listed = std::fs::read_dir(dir)
+        .map_err(|e| Error::from(e).during(format_args!("list {}", dir.display())))?;
+    let mut paths = listed.map(|e| Ok(e?.path())).collect::<Result<Vec<_>>>()?;
+    paths.retain(is_node);
+    paths.sort();
+    if paths.is_empty() {
+        let dir = dir.display();
+        return Err(Error::config(format!("{dir} is no data directory of a node or a cluster")));
+    }
+    Ok(paths)
+}
+
+fn describe(name: &str, found: &Inspection, out: &mut dyn Write) -> Result<()> {
+    let state = if found.damage().is_empty() { "whole" } else { "DAMAGED" };
+    writeln!(out, "  {name}: {state}; {}", contents(found))?;
+    for damage in found.damage() {
+        writeln!(out, "    {damage}")?;
+    }
+    for remark in remarks(found) {
+        writeln!(out, "    {remark}")?;
+    }
+    Ok(())
+}
+
+fn contents(found: &Inspection) -> String {
+    let mut parts = Vec::new();
+    if let Ok(Some(config)) = &found.config {
+        parts.push(format!("epoch {}", config.epoch));
+    }
+    if let Some(checkpoint) = found.checkpoint() {
+        let (version, items) = (checkpoint.position.version, checkpoint.items);
+        parts.push(format!("checkpoint of version {version} ({items} items)"));
+    }
+    if let Ok(LogSummary { start, end, segments, bytes, .. }) = found.log {
+        let (start, end) = (start.version, end.version);
+        parts
+            .push(format!("log from {start} to {end} ({segments} segments, {} KiB)", bytes / 1024));
+    }
+    parts.join(", ")
+}
+
+/// What is worth a word but no damage.
+fn remarks(found: &Inspection) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if found.log.as_ref().is_ok_and(|log| log.torn) {
+        remarks.push(
+            "the log ends in a write that was never acknowledged: the next start cuts it off"
+                .into(),
+        );
+    }
+    if !found.has_mark {
+        remarks.push("there is no durable mark: a lost end of the log would go unnoticed".into());
+    }
+    if found.unfinished > 0 {
+        let files = found.unfinished;
+        remarks.push(format!("{files} unfinished files: the next start removes them"));
+    }
+    remarks
+}
