@@ -8,3 +8,4 @@ mod master;
 mod protocol;
 mod replication;
 mod storage;
+mod smtp_session;
