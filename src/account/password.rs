@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Shortest and longest password, in characters.
 pub const LENGTH: std::ops::RangeInclusive<usize> = 8..=256;
@@ -82,7 +82,7 @@ pub struct Passwords {
     argon2: Argon2<'static>,
     gate: Gate,
     /// Verified for a user who does not exist, so that the answer takes as long.
-    dummy: OnceLock<String>,
+    dummy: String,
 }
 
 impl Passwords {
@@ -90,34 +90,31 @@ impl Passwords {
     pub fn new() -> Passwords {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the costs are in range");
-        Passwords {
-            argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            gate: Gate::new(2 * cores, WAITING_MAX),
-            dummy: OnceLock::new(),
-        }
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let dummy = hash(&argon2, "nobody's password");
+        Passwords { argon2, gate: Gate::new(2 * cores, WAITING_MAX), dummy }
     }
 
     /// Hashes a password with a new salt; `Retry` when too many wait.
     pub fn hash(&self, password: &str) -> Result<String> {
         let _turn = self.gate.enter()?;
-        Ok(self.hash_now(password))
+        Ok(hash(&self.argon2, password))
     }
 
     /// Whether a password fits a stored hash; `None` takes as long and fits nothing.
     pub fn verify(&self, password: &str, stored: Option<&str>) -> Result<bool> {
         let _turn = self.gate.enter()?;
-        let dummy = || self.dummy.get_or_init(|| self.hash_now("nobody's password")).as_str();
-        let hash = PasswordHash::new(stored.unwrap_or_else(dummy))
+        let hash = PasswordHash::new(stored.unwrap_or(&self.dummy))
             .map_err(|e| Error::corrupt(format!("a stored password hash: {e}")))?;
         let fits = *LENGTH.end() >= password.chars().count()
             && self.argon2.verify_password(password.as_bytes(), &hash).is_ok();
         Ok(fits && stored.is_some())
     }
+}
 
-    fn hash_now(&self, password: &str) -> String {
-        let hash = self.argon2.hash_password(password.as_bytes());
-        hash.expect("a bounded password and fixed costs can be hashed").to_string()
-    }
+fn hash(argon2: &Argon2, password: &str) -> String {
+    let hash = argon2.hash_password(password.as_bytes());
+    hash.expect("a bounded password and fixed costs can be hashed").to_string()
 }
 
 impl Default for Passwords {

@@ -72,7 +72,7 @@ struct DeletePage {
 /// An entry as it is listed.
 struct Row {
     node: Node,
-    icon: &'static str,
+    kind: &'static str,
     size: String,
     modified: String,
     modified_iso: String,
@@ -81,18 +81,23 @@ struct Row {
 impl Row {
     fn new(node: Node) -> Row {
         Row {
-            icon: icon(&node),
+            kind: kind(&node),
             size: if node.folder { String::new() } else { text::size(node.size) },
             modified: text::moment(node.modified),
             modified_iso: text::iso(node.modified),
             node,
         }
     }
+
+    fn icon(&self) -> &'static str {
+        if self.node.folder { "folder-full" } else { self.kind }
+    }
 }
 
-fn icon(node: &Node) -> &'static str {
-    let kind = node.content_type.split('/').next().unwrap_or_default();
-    match (node.folder, kind, node.content_type.as_str()) {
+/// What a node is, by the type of its bytes.
+fn kind(node: &Node) -> &'static str {
+    let main = node.content_type.split('/').next().unwrap_or_default();
+    match (node.folder, main, node.content_type.as_str()) {
         (true, ..) => "folder",
         (_, "image", _) => "image",
         (_, "audio", _) => "audio",
