@@ -17,7 +17,7 @@ pub fn format(time: SystemTime) -> String {
     format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
-/// Reads what [`format`] writes; the two obsolete forms and dates before 1970 are `None`.
+/// Reads what [`format()`] writes; the two obsolete forms and dates before 1970 are `None`.
 pub fn parse(text: &str) -> Option<SystemTime> {
     let words: Vec<&str> = text.split(' ').collect();
     let [weekday, day, month, year, clock, "GMT"] = words[..] else { return None };

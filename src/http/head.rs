@@ -5,6 +5,7 @@ use crate::http::headers::Headers;
 use crate::http::method::Method;
 use crate::http::status::Refusal;
 use crate::http::target::{Target, check_authority};
+use std::ops::Range;
 
 /// Fields of one head.
 pub const FIELDS_MAX: usize = 100;
@@ -12,6 +13,8 @@ pub const FIELDS_MAX: usize = 100;
 pub const TARGET_BYTES_MAX: usize = 8 << 10;
 /// Bytes of a request line beside its target: the longest method, the version, two spaces.
 const REQUEST_LINE_REST: usize = 64;
+/// Bytes of empty lines before a request.
+pub const LEADING_MAX: usize = 16;
 
 /// How the body that follows a head is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,37 +53,61 @@ pub struct Head {
     pub expects_continue: bool,
 }
 
-/// Looks for the end of a head while it comes in, and refuses what can never become a good one: a slow
-/// sender is answered as soon as it breaks a rule.
+/// Looks for a head while it comes in, and refuses what can never become a good one: a slow sender is
+/// answered as soon as it breaks a rule.
 #[derive(Debug, Default)]
 pub struct Scan {
+    /// Bytes of empty lines before the head: some clients send one after a form.
+    start: usize,
+    begun: bool,
     at: usize,
     line: usize,
     lines: usize,
 }
 
 impl Scan {
-    /// The length of the head at the start of `bytes`, once it is whole. `bytes` may only grow between calls.
-    pub fn find_end(&mut self, bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, Refusal> {
-        while self.at < bytes.len() {
+    /// Where in `bytes` the head lies, once it is whole. `bytes` may only grow between calls.
+    pub fn find(
+        &mut self,
+        bytes: &[u8],
+        bytes_max: usize,
+    ) -> Result<Option<Range<usize>>, Refusal> {
+        self.skip_empty_lines(bytes);
+        while self.begun && self.at < bytes.len() {
             self.check_byte(bytes, bytes_max)?;
             self.at += 1;
             if bytes[self.at - 1] != b'\n' {
                 continue;
             }
             if self.at - self.line == 2 {
-                return Ok(Some(self.at));
+                return Ok(Some(self.start..self.at));
             }
             self.end_line(bytes)?;
         }
         Ok(None)
     }
 
+    /// Whether the head's first byte is there.
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    fn skip_empty_lines(&mut self, bytes: &[u8]) {
+        while !self.begun {
+            match &bytes[self.at..] {
+                [] | [b'\r'] => return,
+                [b'\r', b'\n', ..] if self.start < LEADING_MAX => self.start += 2,
+                _ => self.begun = true,
+            }
+            (self.at, self.line) = (self.start, self.start);
+        }
+    }
+
     fn check_byte(&self, bytes: &[u8], bytes_max: usize) -> Result<(), Refusal> {
-        if self.at >= bytes_max {
+        if self.at - self.start >= bytes_max {
             return Err(Refusal::new(431, "the head is too long"));
         }
-        if self.lines == 0 && self.at > TARGET_BYTES_MAX + REQUEST_LINE_REST {
+        if self.lines == 0 && self.at - self.start > TARGET_BYTES_MAX + REQUEST_LINE_REST {
             return Err(Refusal::new(414, "the target is too long"));
         }
         let after_cr = self.at > self.line && bytes[self.at - 1] == b'\r';
@@ -98,8 +125,8 @@ impl Scan {
         if self.lines == 0 {
             let mut none = [];
             httparse::Request::new(&mut none)
-                .parse(&bytes[..self.at])
-                .map_err(|e| refusal(e, &bytes[..self.at]))?;
+                .parse(&bytes[self.start..self.at])
+                .map_err(|e| refusal(e, &bytes[self.start..self.at]))?;
         }
         self.line = self.at;
         self.lines += 1;

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::http::form::read_all;
 use crate::http::parts::{Found, PART_HEAD_MAX, PartHead, Scanner};
+use crate::http::transfer::decoded;
 use std::io::{self, Read};
 
 /// Bytes of a body that are in memory at once.
@@ -22,7 +23,7 @@ pub struct Part<'p> {
     pub filename: Option<String>,
     /// Type of the content, as the browser guessed it.
     pub content_type: Option<String>,
-    from: &'p mut (dyn Read + 'p),
+    from: Box<dyn Read + 'p>,
 }
 
 impl<'a> Multipart<'a> {
@@ -40,8 +41,9 @@ impl<'a> Multipart<'a> {
     pub fn next_part(&mut self) -> Result<Option<Part<'_>>> {
         io::copy(&mut self.pieces, &mut io::sink())?;
         let Some(head) = self.pieces.next_head()? else { return Ok(None) };
-        let PartHead { name, filename, content_type } = head;
-        Ok(Some(Part { name, filename, content_type, from: &mut self.pieces }))
+        let PartHead { name, filename, content_type, encoding } = head;
+        let from = decoded(encoding.as_deref(), &mut self.pieces)?;
+        Ok(Some(Part { name, filename, content_type, from }))
     }
 }
 

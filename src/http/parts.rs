@@ -29,6 +29,8 @@ pub struct PartHead {
     pub filename: Option<String>,
     /// Type of the content, as the browser guessed it.
     pub content_type: Option<String>,
+    /// Transfer encoding of the content, where it has one.
+    pub encoding: Option<String>,
 }
 
 /// What the beginning of the bytes is.
@@ -185,6 +187,7 @@ impl PartHead {
             name: name(disposition.get("name").ok_or_else(odd)?)?,
             filename,
             content_type: field("content-type")?.map(String::from),
+            encoding: field("content-transfer-encoding")?.map(String::from),
         })
     }
 }

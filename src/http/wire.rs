@@ -2,15 +2,13 @@
 
 use crate::error::Result;
 use crate::http::body::Source;
-use crate::http::head::{Head, Scan};
+use crate::http::head::{Head, LEADING_MAX, Scan};
 use crate::http::pace::Pace;
 use crate::http::status::Refusal;
 use crate::net::Stream;
 use std::io::{self, BufRead, Read, Write};
 use std::time::{Duration, Instant};
 
-/// Empty lines before a request, in bytes: some clients send one after a form.
-const LEADING_MAX: usize = 16;
 /// Bytes read away before a close, and the time for it: unread bytes would make the close a reset, and a
 /// reset takes the answer with it.
 const LINGER_BYTES: usize = 64 << 10;
@@ -21,7 +19,9 @@ const DIRECT: usize = 4 << 10;
 /// A connection.
 pub struct Wire {
     stream: Stream,
+    /// Room for the longest head, and one byte more by which a longer one is known.
     buffer: Vec<u8>,
+    head_bytes_max: usize,
     start: usize,
     end: usize,
     /// When what is read now must be over.
@@ -50,48 +50,43 @@ impl From<Refusal> for Missing {
 impl Wire {
     /// A connection whose heads have at most `head_bytes_max`.
     pub fn new(stream: Stream, head_bytes_max: usize) -> Wire {
-        let buffer = vec![0; head_bytes_max + 1];
-        Wire { stream, buffer, start: 0, end: 0, until: None, pace: None, awaited: false }
-    }
-
-    /// Reads the next request's head.
-    pub fn head(&mut self, idle: Duration, time: Duration) -> Result<Head, Missing> {
-        self.set_clocks(Some(idle), None);
-        self.first_byte()?;
-        self.set_clocks(Some(time), None);
-        let mut scan = Scan::default();
-        loop {
-            if let Some(length) = scan.find_end(self.window(), self.buffer.len() - 1)? {
-                let head = Head::parse(&self.window()[..length])?;
-                self.consume(length);
-                self.awaited = head.expects_continue;
-                return Ok(head);
-            }
-            match self.fill() {
-                Ok(0) => return Err(Refusal::bad("the head ends too early").into()),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    return Err(Refusal::new(408, "the head came too slowly").into());
-                }
-                Err(_) => return Err(Missing::Nothing),
-            }
+        let buffer = vec![0; LEADING_MAX + head_bytes_max + 1];
+        Wire {
+            stream,
+            buffer,
+            head_bytes_max,
+            start: 0,
+            end: 0,
+            until: None,
+            pace: None,
+            awaited: false,
         }
     }
 
-    /// Waits for a request's first byte, past empty lines.
-    fn first_byte(&mut self) -> Result<(), Missing> {
-        let mut skipped = 0;
+    /// Reads the next request's head. `idle` is the time until its first byte, `time` from there to its end.
+    pub fn head(&mut self, idle: Duration, time: Duration) -> Result<Head, Missing> {
+        self.set_clocks(Some(idle), None);
+        let mut scan = Scan::default();
         loop {
-            match self.window() {
-                [] | [b'\r'] => match self.fill() {
-                    Ok(n) if n > 0 => {}
-                    _ => return Err(Missing::Nothing),
-                },
-                [b'\r', b'\n', ..] if skipped < LEADING_MAX => {
-                    self.consume(2);
-                    skipped += 2;
+            let begun = scan.has_begun();
+            if let Some(found) = scan.find(self.window(), self.head_bytes_max)? {
+                let head = Head::parse(&self.window()[found.clone()])?;
+                self.consume(found.end);
+                self.awaited = head.expects_continue;
+                return Ok(head);
+            }
+            if scan.has_begun() && !begun {
+                self.set_clocks(Some(time), None);
+            }
+            let filled = self.fill();
+            match filled.map_err(|e| e.kind()) {
+                Ok(n) if n > 0 => {}
+                _ if !scan.has_begun() => return Err(Missing::Nothing),
+                Ok(_) => return Err(Refusal::bad("the head ends too early").into()),
+                Err(io::ErrorKind::TimedOut) => {
+                    return Err(Refusal::new(408, "the head came too slowly").into());
                 }
-                _ => return Ok(()),
+                Err(_) => return Err(Missing::Nothing),
             }
         }
     }

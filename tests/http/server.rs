@@ -1,0 +1,122 @@
+//! A server with a small application, on a free port.
+
+use penncloud::config;
+use penncloud::error::Result;
+use penncloud::http::{self, App, Request, Response, Routed, Router};
+use std::io::{Read, repeat};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a test waits for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Site {
+    router: Router<()>,
+}
+
+impl App for Site {
+    fn respond(&self, request: &mut Request<'_>) -> Response {
+        match self.router.dispatch(&(), request) {
+            Routed::Response(response) => response,
+            Routed::Error(e) => Response::text(http::status_of(&e), e.to_string()),
+            Routed::NotFound => {
+                count(&(), request).unwrap_or_else(|e| Response::text(400, e.to_string()))
+            }
+            Routed::MethodNotAllowed(methods) => {
+                Response::text(405, "no").with_header("Allow", &http::Method::list(&methods))
+            }
+        }
+    }
+}
+
+/// Anything else: says how long the body is.
+fn count(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let length = std::io::copy(request.body(), &mut std::io::sink())?;
+    Ok(Response::text(200, format!("{} {} {length}", request.method, request.path)))
+}
+
+fn echo(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let mut body = Vec::new();
+    request.body().read_to_end(&mut body)?;
+    Ok(Response::bytes(200, "application/octet-stream", body))
+}
+
+fn unread(_: &(), _: &mut Request<'_>) -> Result<Response> {
+    Ok(Response::text(200, "unread"))
+}
+
+fn panics(_: &(), _: &mut Request<'_>) -> Result<Response> {
+    panic!("on purpose");
+}
+
+fn form(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let form = request.form()?;
+    let fields: Vec<String> = form.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Ok(Response::text(200, fields.join("\n")))
+}
+
+fn upload(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let mut said = String::new();
+    let mut parts = request.multipart()?;
+    while let Some(mut part) = parts.next_part()? {
+        let n = std::io::copy(&mut part, &mut std::io::sink())?;
+        said += &format!("{} {:?} {n}\n", part.name, part.filename);
+    }
+    Ok(Response::text(200, said))
+}
+
+fn streamed(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let size: u64 = request.param("size").parse().unwrap_or_default();
+    let length = request.query("sized").map(|_| size);
+    Ok(Response::stream("text/plain", length, Box::new(repeat(b'x').take(size))))
+}
+
+fn broken(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let length = request.query("sized").map(|_| 1_000_000);
+    let from = repeat(b'x').take(100_000).chain(Failing);
+    Ok(Response::stream("text/plain", length, Box::new(from)))
+}
+
+struct Failing;
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other("the store is gone"))
+    }
+}
+
+/// Limits that a test need not wait long for, and that no test meets unasked.
+pub fn limits() -> config::Http {
+    config::Http { idle_ms: 20_000, head_ms: 20_000, ..config::Http::default() }
+}
+
+pub fn start(limits: config::Http) -> SocketAddr {
+    let router = Router::new()
+        .post("/echo", echo)
+        .post("/unread", unread)
+        .get("/unread", unread)
+        .get("/panic", panics)
+        .post("/form", form)
+        .post("/upload", upload)
+        .get("/stream/:size", streamed)
+        .get("/broken", broken);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    std::thread::spawn(move || http::serve(listener, &limits, Arc::new(Site { router })));
+    address
+}
+
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    stream.set_nodelay(true).expect("delay can be turned off");
+    stream
+}
+
+/// The statuses of all answers; no body of ours looks like a status line.
+pub fn statuses(answers: &[u8]) -> Vec<u16> {
+    let text = String::from_utf8_lossy(answers);
+    let statuses = text.match_indices("HTTP/1.1 ").map(|(at, _)| &text[at + 9..at + 12]);
+    statuses.map(|s| s.parse().expect("a status has three digits")).collect()
+}

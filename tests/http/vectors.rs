@@ -1,0 +1,133 @@
+//! Requests and forms that other projects test their parsers with: `vectors/README.md` says whose.
+
+use super::pieces::{parts, requests};
+use super::server;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+const PIECES: [usize; 3] = [usize::MAX, 1, 7];
+
+#[derive(Deserialize)]
+struct Vector {
+    name: String,
+    raw: String,
+    upstream: String,
+    /// Whether the message is whole; what is not ends too early.
+    complete: bool,
+}
+
+impl Vector {
+    fn is_rejected(&self) -> bool {
+        self.upstream == "reject"
+    }
+
+    /// The bytes, with a Host where the vector has none.
+    fn bytes(&self) -> Vec<u8> {
+        let raw = match self.raw.to_ascii_lowercase().contains("host:") {
+            true => self.raw.clone(),
+            false => self.raw.replace("HTTP/1.1\r\n", "HTTP/1.1\r\nHost: x\r\n"),
+        };
+        raw.chars().map(|c| c as u8).collect()
+    }
+}
+
+fn llhttp() -> Vec<Vector> {
+    let vectors: Vec<Vector> =
+        serde_json::from_str(include_str!("vectors/llhttp.json")).expect("good JSON");
+    assert_eq!(vectors.len(), 131);
+    vectors
+}
+
+/// Rules by which we refuse what llhttp accepts.
+const STRICTER: [&str; 6] = [
+    "an unknown method",
+    "this method is not served",
+    "the request line ends in HTTP/1.1",
+    "the request line",
+    "a target has no fragment",
+    "Host is one name or address, and a port",
+];
+
+#[test]
+fn what_llhttp_rejects_is_refused_and_what_it_accepts_is_served() {
+    let mut seen = BTreeSet::new();
+    for vector in llhttp() {
+        for piece in PIECES {
+            let (served, refusal) = requests(&vector.bytes(), piece);
+            let name = &vector.name;
+            match refusal {
+                None => assert!(!vector.is_rejected(), "{name} is served in pieces of {piece}"),
+                Some(refusal) if vector.is_rejected() => assert!(refusal.status >= 400, "{name}"),
+                Some(refusal) if refusal.why.ends_with("too early") => {
+                    assert!(
+                        !served.is_empty() || !vector.complete || name.contains("reset"),
+                        "{name}"
+                    );
+                }
+                Some(refusal) => {
+                    assert!(STRICTER.contains(&refusal.why), "{name}: {refusal:?}");
+                    seen.insert(refusal.why);
+                }
+            }
+        }
+    }
+    assert_eq!(seen.len(), STRICTER.len(), "only {seen:?} are needed");
+}
+
+#[test]
+fn the_server_answers_the_vectors_as_the_machines_judge_them() {
+    let address = server::start(server::limits());
+    for vector in llhttp() {
+        let mut stream = server::connect(address);
+        stream.write_all(&vector.bytes()).expect("send");
+        stream.shutdown(Shutdown::Write).expect("half closed");
+        let mut answers = Vec::new();
+        stream.read_to_end(&mut answers).expect("answers");
+        let statuses = server::statuses(&answers);
+        assert!(!statuses.is_empty(), "{} is not answered", vector.name);
+        let (served, refusal) = requests(&vector.bytes(), usize::MAX);
+        let expected = served.iter().map(|_| 200).chain(refusal.map(|r| r.status));
+        assert_eq!(statuses, expected.collect::<Vec<_>>(), "{}", vector.name);
+    }
+}
+
+#[derive(Deserialize)]
+struct Form {
+    name: String,
+    boundary: String,
+    body: String,
+    error: bool,
+    parts: Vec<Part>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    name: String,
+    filename: Option<String>,
+    data: String,
+}
+
+#[test]
+fn forms_come_back_byte_for_byte_or_are_refused() {
+    let forms: Vec<Form> =
+        serde_json::from_str(include_str!("vectors/multipart.json")).expect("good JSON");
+    assert_eq!(forms.len(), 29);
+    for form in forms {
+        let body = BASE64_STANDARD.decode(&form.body).expect("base64");
+        let content_type = format!("multipart/form-data; boundary=\"{}\"", form.boundary);
+        for piece in PIECES {
+            let read = parts(&content_type, &body, piece);
+            assert_eq!(read.is_err(), form.error, "{}: {read:?}", form.name);
+            let Ok(read) = read else { continue };
+            assert_eq!(read.len(), form.parts.len(), "{}", form.name);
+            for ((name, filename, _, bytes), part) in read.into_iter().zip(&form.parts) {
+                assert_eq!((&name, &filename), (&part.name, &part.filename), "{}", form.name);
+                assert_eq!(bytes, BASE64_STANDARD.decode(&part.data).expect("base64"), "{name}");
+            }
+        }
+    }
+}
