@@ -148,11 +148,17 @@ answers() (
     esac
 )
 
+# Whether what was launched has not ended; it may not be penncloud yet, but the shell that becomes it.
+lives() {
+    local pid line
+    { read -r pid <"$run/$1.pid" && line=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null && [[ -n $line ]]
+}
+
 # Waits until a process that was launched answers.
 await() {
     local end=$((SECONDS + START_SECONDS)) why
     until answers "${role[$1]}" "${address[$1]}"; do
-        if ! pid_of "$1" >/dev/null; then
+        if ! lives "$1"; then
             why=$(tail -qn 1 "$log/$1.out" "$log/$1.log" 2>/dev/null | head -n 1)
             die "$1 ended at its start: ${why#penncloud: }"
         fi
