@@ -84,7 +84,7 @@ pub struct Store {
     pub segment_bytes: u64,
     /// A checkpoint starts when the log has grown by this much (or by the tablet's size, if that is more).
     pub checkpoint_bytes: u64,
-    /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`.
+    /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`. All of them are in memory.
     pub tablet_bytes_max: u64,
     /// Free disk space below which writes are refused with `NOSPACE`.
     pub disk_reserve_bytes: u64,
@@ -107,7 +107,7 @@ impl Default for Store {
             large_tablets: 3,
             segment_bytes: 16 << 20,
             checkpoint_bytes: 64 << 20,
-            tablet_bytes_max: 4 << 30,
+            tablet_bytes_max: 512 << 20,
             disk_reserve_bytes: 256 << 20,
             stage_ms: 60 * 60 * 1000,
             retire_ms: 60 * 60 * 1000,
