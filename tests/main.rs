@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod drive;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
 mod http;
@@ -7,5 +8,6 @@ mod mail;
 mod master;
 mod protocol;
 mod replication;
-mod storage;
 mod smtp_session;
+mod storage;
+mod web;

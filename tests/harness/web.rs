@@ -73,6 +73,11 @@ impl Web {
         Web { host: host.into(), cookies: BTreeMap::new() }
     }
 
+    /// The value of a cookie.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies.get(name).map(String::as_str)
+    }
+
     /// Fetches a page, following redirects.
     pub fn get(&mut self, path: &str) -> io::Result<Page> {
         let page = self.once("GET", path, &[], &[])?;
