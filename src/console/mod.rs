@@ -1,9 +1,73 @@
-//! console
+//! The console: the admin's web page. Every node and its state, shut down and wake up, and the raw rows and
+//! columns that any backend holds.
+//!
+//! # Pages
+//!
+//! | path | what |
+//! |---|---|
+//! | `/` | the dashboard: one headline, the nodes, the tablets, the web processes; looks again every 5 s |
+//! | `/nodes/<node>/shutdown`, `…/wakeup` | asks for the node's name, then gives the order to the master |
+//! | `/kv`, `/kv/<node>`, `…/row`, `…/cell` | rows, columns and values as the node itself holds them |
+//! | `/audit` | who did what, newest first |
+//! | `/login`, `/logout`, `/ping`, `/static/…` | |
+//!
+//! # Rows
+//!
+//! `~console/admin`: `password` (argon2id, made from the secrets file at the first login). `~console/session`:
+//! `<hash of token>` (ttl). `~console/audit`: `event/…` by APPEND.
+//!
+//! # Invariants
+//!
+//! * Whatever is broken, the console opens: a panel whose source does not answer says so and nothing else. The
+//!   console must be able to wake the very node that keeps its own rows, so a session lives in memory too, and
+//!   while the store is down the password is judged by what was last known ([`admin`]).
+//! * Every action is written to the audit row *before* it is done; where that fails, to the log.
+//! * Values are shown as text or as hexadecimal digits, never as HTML; password hashes and sessions are not shown.
+//! * Every form carries the session's token, and comes from our own origin ([`guard`]).
+//!
+//! # Threads
+//!
+//! One a connection (`http`); a dashboard asks all its sources at once, each on a thread for as long as
+//! [`gather::PATIENCE`].
+//!
+//! # Caveats
+//!
+//! * One account. Without TLS the console listens on loopback only.
+//! * The audit row is never cut.
+
+mod admin;
+mod app;
+mod assets;
+mod audit;
+mod browse;
+mod dashboard;
+mod door;
+mod gather;
+mod guard;
+mod orders;
+mod page;
+mod session;
+mod value;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::{http, net};
+use std::sync::Arc;
 
 /// Runs the console named `name` until the process is told to end.
-pub fn run(_config: &Config, name: &str) -> Result<()> {
-    Err(Error::config(format!("{name}: not built")))
+pub fn run(config: &Config, name: &str) -> Result<()> {
+    let process = config.consoles.iter().find(|c| c.name == name);
+    let process =
+        process.ok_or_else(|| Error::config(format!("no console {name:?} is configured")))?;
+    let listener = net::bind(&process.address)?;
+    if !listener.local_addr()?.ip().is_loopback() {
+        return Err(Error::config(format!(
+            "the console {name} listens on loopback only, not on {}: it has no TLS",
+            process.address
+        )));
+    }
+    let app = Arc::new(app::App::new(config, name)?);
+    log::info!("{name}: http://{}", process.address);
+    http::serve(listener, &config.http, Arc::new(app::Front::new(app)));
+    Ok(())
 }
