@@ -153,7 +153,7 @@ fn address(text: &str) -> Address {
 }
 
 fn typed(to: &str) -> Typed {
-    Typed { to: to.into(), cc: String::new(), bcc: "Carol <carol@penn.test>, nonsense".into() }
+    Typed { to: to.into(), bcc: "Carol <carol@penn.test>, nonsense".into(), ..Typed::default() }
 }
 
 fn message(id: &str, text: &str) -> Vec<u8> {

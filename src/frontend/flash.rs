@@ -26,6 +26,7 @@ const TEXTS: &[(&str, &str, &str)] = &[
     ("mail-deleted", "Message deleted.", "# messages deleted."),
     ("mail-moved", "Message moved.", "# messages moved."),
     ("mail-marked", "Message marked.", "# messages marked."),
+    ("mail-none", "No message was chosen.", ""),
 ];
 
 /// What the next page says.

@@ -62,6 +62,8 @@ pub struct Typed {
     pub cc: String,
     /// The field Bcc.
     pub bcc: String,
+    /// The message that is answered or forwarded, as the compose page names it.
+    pub origin: String,
 }
 
 impl Sink for Staging {

@@ -1,0 +1,267 @@
+//! A message, its files, and its original.
+
+use super::text::{Block, blocks};
+use super::{Moment, Side, folder_url};
+use crate::error::{Error, Result};
+use crate::frontend::download::attachment;
+use crate::frontend::headers::USER_BYTES_POLICY;
+use crate::frontend::text::size;
+use crate::frontend::{Shell, Visit, problem};
+use crate::http::{Request, Response};
+use crate::mail::message::Person;
+use crate::mail::{Address, Folder, Held, Letter, Place};
+use askama::Template;
+
+#[derive(Template)]
+#[template(path = "mail/message.html")]
+struct MessagePage<'a> {
+    shell: Shell,
+    side: Side,
+    place: Place,
+    held: &'a Held,
+    /// The list that it is in.
+    list: String,
+    subject: String,
+    from: Vec<Person>,
+    /// Names and addresses of a field each, by its name; fields without any are left out.
+    people: Vec<(&'static str, String)>,
+    date: Moment,
+    blocks: Vec<Block<'a>>,
+    /// Whether the text is longer than what is shown.
+    cut: bool,
+    files: Vec<File>,
+    targets: Vec<Folder>,
+}
+
+/// A file that came with the message.
+struct File {
+    index: usize,
+    name: String,
+    size: String,
+    icon: &'static str,
+}
+
+impl MessagePage<'_> {
+    fn is(&self, folder: &str) -> bool {
+        self.place.folder.id() == folder
+    }
+
+    fn initial(&self) -> char {
+        let label = self.from.first().map(Person::label).unwrap_or_default();
+        let letter = label.chars().find(|c| c.is_alphanumeric());
+        letter.and_then(|c| c.to_uppercase().next()).unwrap_or('?')
+    }
+
+    /// "to bob, carol".
+    fn to(&self) -> &str {
+        let to = self.people.iter().find(|(field, _)| *field == "To");
+        to.map_or("undisclosed recipients", |(_, people)| people)
+    }
+}
+
+/// Shows a message, and marks it as read.
+pub(super) fn show(visit: &Visit, request: &mut Request) -> Result<Response> {
+    let Some(held) = find(visit, request)? else { return Ok(gone(visit, request)) };
+    if held.place.folder == Folder::Drafts {
+        return Ok(Response::redirect(&format!("/mail/compose?draft={}", held.place)));
+    }
+    mark_as_read(visit, &held);
+    let Some((bytes, whole)) = visit.mailboxes().read(visit.user(), &held.entry.guid)? else {
+        return Err(Error::corrupt(format!("the message {} has no body", held.place)));
+    };
+    let raw = String::from_utf8_lossy(&bytes[..bytes.len().min(100_000)]).into_owned();
+    let (text, cut, page) = match Letter::parse(&bytes) {
+        Ok(letter) => {
+            let (text, cut) = letter.text();
+            (text, cut || !whole, read(visit, &held, Some(&letter))?)
+        }
+        Err(_) => (raw, true, read(visit, &held, None)?),
+    };
+    visit.page(200, &MessagePage { blocks: blocks(&text), cut, ..page })
+}
+
+/// All that the page shows but the text.
+fn read<'a>(visit: &Visit, held: &'a Held, letter: Option<&Letter<'_>>) -> Result<MessagePage<'a>> {
+    let folder = held.place.folder;
+    let subject = letter.map(Letter::subject).unwrap_or_default();
+    let subject = if subject.is_empty() { "(no subject)".to_string() } else { subject };
+    let date = letter.and_then(Letter::date).unwrap_or(held.entry.received as i64);
+    let is_target = |to: &Folder| *to != folder && !matches!(to, Folder::Drafts | Folder::Sent);
+    Ok(MessagePage {
+        shell: visit.mail_shell(&subject),
+        side: Side::load(visit, Some(folder)),
+        place: held.place,
+        held,
+        list: folder_url(folder),
+        subject,
+        from: letter.map(Letter::from).unwrap_or_default(),
+        people: people(visit, held, letter)?,
+        date: Moment::of(date),
+        blocks: Vec::new(),
+        cut: false,
+        files: letter.map(files).unwrap_or_default(),
+        targets: Folder::ALL.into_iter().filter(is_target).collect(),
+    })
+}
+
+fn people(
+    visit: &Visit,
+    held: &Held,
+    letter: Option<&Letter<'_>>,
+) -> Result<Vec<(&'static str, String)>> {
+    let typed = match held.place.folder {
+        Folder::Sent => visit.mailboxes().typed(visit.user(), &held.entry.guid)?,
+        _ => None,
+    };
+    let list = |people: Vec<Person>| people.iter().map(written).collect::<Vec<_>>().join(", ");
+    let field =
+        |read: fn(&Letter<'_>) -> Vec<Person>| letter.map(read).map_or_else(String::new, list);
+    let mut fields = vec![
+        ("From", field(|letter| letter.from())),
+        ("To", field(|letter| letter.to())),
+        ("Cc", field(|letter| letter.cc())),
+        ("Bcc", typed.unwrap_or_default().bcc),
+        ("Replies go to", field(differing_reply_to)),
+    ];
+    fields.retain(|(_, people)| !people.is_empty());
+    Ok(fields)
+}
+
+fn differing_reply_to(letter: &Letter<'_>) -> Vec<Person> {
+    let (asked, from) = (letter.reply_to(), letter.from());
+    if asked == from { Vec::new() } else { asked }
+}
+
+fn written(person: &Person) -> String {
+    if person.name.is_empty() {
+        return person.address.clone();
+    }
+    format!("{} <{}>", person.name, person.address)
+}
+
+fn files(letter: &Letter<'_>) -> Vec<File> {
+    let file = |(index, file): (usize, crate::mail::message::Attachment)| File {
+        index,
+        size: size(file.size as u64),
+        icon: icon(&file.name),
+        name: file.name,
+    };
+    letter.attachments().into_iter().enumerate().map(file).collect()
+}
+
+fn icon(name: &str) -> &'static str {
+    match mime_guess::from_path(name).first_or_octet_stream().type_().as_str() {
+        "image" => "image",
+        "audio" => "audio",
+        "video" => "video",
+        "text" => "document",
+        _ => "file",
+    }
+}
+
+/// Reading works even where marking does not.
+fn mark_as_read(visit: &Visit, held: &Held) {
+    if held.entry.flags.seen {
+        return;
+    }
+    let marked = visit.mailboxes().change(visit.user(), &[held.place], |flags| flags.seen = true);
+    if let Err(error) = marked {
+        log::warn!("a message of {} cannot be marked as read: {error}", visit.user());
+    }
+}
+
+/// The message as it came, as plain text.
+pub(super) fn original(visit: &Visit, request: &mut Request) -> Result<Response> {
+    whole(visit, request, "text/plain; charset=utf-8", |_| "inline".into())
+}
+
+/// The message as it came, as a file.
+pub(super) fn eml(visit: &Visit, request: &mut Request) -> Result<Response> {
+    whole(visit, request, "message/rfc822", |held| {
+        let name = crate::mail::message::file_name(&held.entry.summary.subject);
+        attachment(&format!("{}.eml", if name.is_empty() { "message" } else { &name }))
+    })
+}
+
+fn whole(
+    visit: &Visit,
+    request: &mut Request,
+    content_type: &str,
+    disposition: fn(&Held) -> String,
+) -> Result<Response> {
+    let Some(held) = find(visit, request)? else { return Ok(gone(visit, request)) };
+    let Some(body) = visit.mailboxes().open(visit.user(), &held.entry.guid)? else {
+        return Ok(gone(visit, request));
+    };
+    Ok(Response::stream(content_type, Some(body.len), Box::new(body))
+        .with_header("Content-Disposition", &disposition(&held))
+        .with_header("Content-Security-Policy", USER_BYTES_POLICY))
+}
+
+/// A file that came with the message. Never shown in the browser: it is always a download.
+pub(super) fn file(visit: &Visit, request: &mut Request) -> Result<Response> {
+    let Some(held) = find(visit, request)? else { return Ok(gone(visit, request)) };
+    let Some((bytes, _)) = visit.mailboxes().read(visit.user(), &held.entry.guid)? else {
+        return Ok(gone(visit, request));
+    };
+    let letter = Letter::parse(&bytes)?;
+    let index = request.param("index").parse().ok();
+    let Some((file, contents)) = index.and_then(|index| letter.attachment(index)) else {
+        return Ok(gone(visit, request));
+    };
+    let response = Response::bytes(200, download_type(&file.name), contents.to_vec())
+        .with_header("Content-Disposition", &attachment(&file.name))
+        .with_header("Content-Security-Policy", USER_BYTES_POLICY);
+    Ok(response)
+}
+
+/// Types that are harmless wherever they are opened; by the file's name, never by what the message says.
+fn download_type(name: &str) -> &'static str {
+    const KNOWN: &[&str] = &[
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "image/avif",
+        "application/pdf",
+        "video/mp4",
+        "video/webm",
+        "audio/mpeg",
+        "audio/ogg",
+        "text/plain",
+        "application/zip",
+    ];
+    let guessed = mime_guess::from_path(name).first_or_octet_stream();
+    let known = KNOWN.iter().find(|known| **known == guessed.essence_str());
+    known.unwrap_or(&"application/octet-stream")
+}
+
+/// The message that a path names.
+fn find(visit: &Visit, request: &Request) -> Result<Option<Held>> {
+    let place = Place::parse(&format!("{}/{}", request.param("folder"), request.param("number")));
+    place.map_or(Ok(None), |place| visit.mailboxes().entry(visit.user(), place))
+}
+
+/// The page for a message that is not there.
+pub(super) fn gone(visit: &Visit, request: &Request) -> Response {
+    problem::not_found(&visit.mail_shell("Not here"), request)
+}
+
+/// The address of the user.
+pub(super) fn own_address(visit: &Visit) -> Result<Address> {
+    Address::of_user(visit.user(), visit.mailboxes().domain())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_never_pages() {
+        for active in ["x.html", "x.svg", "x.xml", "x.js", "x.xhtml", "x", "x.htm", "x.css"] {
+            assert_eq!(download_type(active), "application/octet-stream", "{active}");
+        }
+        assert_eq!(download_type("Photo.JPG"), "image/jpeg");
+        assert_eq!(download_type("notes.txt"), "text/plain");
+    }
+}
