@@ -243,26 +243,19 @@ fn mark_origin(visit: &Visit, fields: &Fields) {
     }
 }
 
+/// A draft that is being written, and what could not be done as asked.
+type Begun = (DraftWriter, Vec<String>);
+
 /// Reads the form and saves the draft, files and all. `None`: this was sent before.
 fn take(visit: &Visit, mut parts: Multipart<'_>, fields: &mut Fields) -> Result<Option<Saved>> {
-    let mut draft: Option<(DraftWriter, Vec<String>)> = None;
-    while let Some(mut part) = parts.next_part()? {
-        let name = match part.filename.clone() {
-            None => {
-                fields.take(&mut part)?;
-                continue;
+    let mut draft: Option<Begun> = None;
+    loop {
+        match take_next(visit, &mut parts, fields, &mut draft) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(Error::TooBig(_)) if draft.is_some() => {
+                return without_files(visit, parts, fields).map(Some);
             }
-            Some(name) if name.is_empty() => continue,
-            Some(name) => name,
-        };
-        let (writer, _) = match &mut draft {
-            Some(begun) => begun,
-            None => draft.insert(begin(visit, fields)?),
-        };
-        let content_type = part.content_type.clone().unwrap_or_default();
-        match writer.attach_from(&name, &content_type, &mut part) {
-            Ok(()) => {}
-            Err(Error::TooBig(_)) => return without_files(visit, parts, fields).map(Some),
             Err(error) => return Err(error),
         }
     }
@@ -276,8 +269,29 @@ fn take(visit: &Visit, mut parts: Multipart<'_>, fields: &mut Fields) -> Result<
     Ok(Some(Saved { held: writer.save()?, faults, status: 422 }))
 }
 
+/// Takes a field or a file, if there is one more; with the first file the draft begins. A file without a
+/// name is none.
+fn take_next(
+    visit: &Visit,
+    parts: &mut Multipart<'_>,
+    fields: &mut Fields,
+    draft: &mut Option<Begun>,
+) -> Result<bool> {
+    let Some(mut part) = parts.next_part()? else { return Ok(false) };
+    let Some(name) = part.filename.clone() else { return fields.take(&mut part).map(|()| true) };
+    if name.is_empty() {
+        return Ok(true);
+    }
+    let (writer, _) = match draft {
+        Some(begun) => begun,
+        None => draft.insert(begin(visit, fields)?),
+    };
+    let content_type = part.content_type.clone().unwrap_or_default();
+    writer.attach_from(&name, &content_type, &mut part).map(|()| true)
+}
+
 /// Begins the draft with the files that lie in the store already, and says which of them are gone.
-fn begin(visit: &Visit, fields: &Fields) -> Result<(DraftWriter, Vec<String>)> {
+fn begin(visit: &Visit, fields: &Fields) -> Result<Begun> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let outline = fields.outline(visit, now)?;
     let mailboxes = visit.mailboxes();
