@@ -5,6 +5,7 @@ mod balancer;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
 mod http;
+mod kv;
 mod mail;
 mod master;
 mod protocol;

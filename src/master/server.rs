@@ -64,6 +64,7 @@ impl Server {
             }
             stream.set_deadline(Some(Instant::now() + REQUEST));
             let (reply, goes_on) = match read_request(&mut from, VALUE_BYTES_MAX)? {
+                Incoming::Request(request) if request.command == Command::Quit => return Ok(()),
                 Incoming::Request(request) => self.answer(request.command, &mut gate),
                 Incoming::Refused(error) => (Reply::Error(error), true),
                 Incoming::BigPut(..) => (Reply::Error(no_cells()), false),
@@ -83,7 +84,6 @@ impl Server {
     /// The answer to a command, and whether the connection goes on after it.
     fn answer(&self, command: Command, gate: &mut Gate) -> (Reply, bool) {
         match command {
-            Command::Quit => (Reply::Ok(Vec::new()), false),
             Command::Auth(words) => {
                 let reply = gate.answer(&words);
                 let goes_on = !matches!(reply, Reply::Error(_));

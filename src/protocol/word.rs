@@ -27,8 +27,11 @@ pub fn display(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&escape(bytes)).into_owned()
 }
 
-/// Reads a word back; a `%` without two hexadecimal digits is refused.
+/// Reads a word back; a control character, and a `%` without two hexadecimal digits, are refused.
 pub fn unescape(word: &[u8]) -> Result<Vec<u8>> {
+    if word.iter().any(u8::is_ascii_control) {
+        return Err(Error::bad("a control character in a word is written %XX"));
+    }
     let mut rest = word;
     while let Some(at) = rest.iter().position(|&b| b == b'%') {
         let digits = rest.get(at + 1..at + 3).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A cluster of real processes in a temporary directory.
 
 use super::ports::{self, Ports};
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, Text, eventually};
 use penncloud::config::Config;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Tries to start on other ports when somebody took one in between.
 const STARTS: usize = 3;
+/// Owners that are asked for: enough to meet every tablet.
+const PROBES: usize = 64;
 /// Lines of each log that a failed test shows.
 const LOG_LINES: usize = 30;
 
@@ -50,7 +52,9 @@ impl Cluster {
     /// long as the test process.
     pub fn shared() -> Shared {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        Shared(SHARED.get_or_init(Cluster::start))
+        Shared(SHARED.get_or_init(|| {
+            Cluster::start_with(|text| text.truncate(text.find("[[balancer]]").unwrap()))
+        }))
     }
 
     fn try_start(change: &impl Fn(&mut String)) -> Result<Cluster, String> {
@@ -67,6 +71,7 @@ impl Cluster {
         for (name, ..) in cluster.processes() {
             cluster.wait_ready(&name)?;
         }
+        cluster.wait_in_service();
         Ok(cluster)
     }
 
@@ -137,6 +142,22 @@ impl Cluster {
             (name.to_string(), role.to_string(), address.to_string())
         };
         self.config.processes().into_iter().map(owned).collect()
+    }
+
+    /// Waits until every tablet answers through every backend.
+    pub fn wait_in_service(&self) {
+        let secret = self.config.secrets().expect("secrets were made").cluster;
+        for name in self.backends() {
+            eventually(&format!("all tablets answer through {name}"), || {
+                let mut store = Text::connect(&self.address(&name)).ok()?;
+                store.prove(&secret).ok()?;
+                let refused = |answer: std::io::Result<String>| {
+                    answer.map_or(true, |line| line.starts_with("RETRY"))
+                };
+                let ready = (0..PROBES).all(|i| !refused(store.ask(format!("GET probe{i} c"))));
+                ready.then_some(())
+            });
+        }
     }
 
     fn find(&self, name: &str) -> (String, String, String) {

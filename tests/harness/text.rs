@@ -1,6 +1,7 @@
 //! A connection that speaks the store's text protocol the way a person with netcat does.
 
 use super::PATIENCE;
+use penncloud::net::auth::{Side, nonce, proof};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
@@ -17,6 +18,15 @@ impl Text {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Text { stream: BufReader::new(stream) })
+    }
+
+    /// Proves that it knows a secret; the answer to that.
+    pub fn prove(&mut self, secret: &str) -> io::Result<String> {
+        let mine = nonce();
+        let answer = self.ask(format!("AUTH {mine}"))?;
+        let words: Vec<_> = answer.split(' ').collect();
+        let own = proof(secret, Side::Client, mine.as_bytes(), words[1].as_bytes());
+        self.ask(format!("AUTH {own}"))
     }
 
     /// Sends bytes as they are.
