@@ -2,6 +2,7 @@
 
 mod drive;
 mod balancer;
+mod files;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
 mod http;
