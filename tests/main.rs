@@ -11,6 +11,7 @@ mod mail;
 mod master;
 mod protocol;
 mod replication;
+mod smtp;
 mod smtp_session;
 mod storage;
 mod web;

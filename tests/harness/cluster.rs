@@ -31,7 +31,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts all processes and waits until they answer: a master, two groups of two backends, two
-    /// frontends, an SMTP server, a balancer, a console.
+    /// frontends, two SMTP servers (the second with tight limits), a balancer, a console.
     pub fn start() -> Cluster {
         Cluster::start_with(|_| {})
     }
@@ -52,14 +52,12 @@ impl Cluster {
     /// long as the test process.
     pub fn shared() -> Shared {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        Shared(SHARED.get_or_init(|| {
-            Cluster::start_with(|text| text.truncate(text.find("[[balancer]]").unwrap()))
-        }))
+        Shared(SHARED.get_or_init(Cluster::start))
     }
 
     fn try_start(change: &impl Fn(&mut String)) -> Result<Cluster, String> {
         let dir = tempfile::tempdir().expect("a temporary directory").keep();
-        let ports = ports::take(10);
+        let ports = ports::take(11);
         let mut text = configuration(&dir, &ports.numbers);
         change(&mut text);
         fs::write(dir.join("cluster.toml"), &text).expect("the configuration can be written");
@@ -318,7 +316,7 @@ fn first_line(role: &str, address: &str) -> std::io::Result<String> {
 
 /// Small segments and few tablets: the same code does more in less time.
 fn configuration(dir: &Path, ports: &[u16]) -> String {
-    let [m1, a1, a2, b1, b2, f1, f2, s1, lb, console] = ports else { panic!("ten ports") };
+    let [m1, a1, a2, b1, b2, f1, f2, s1, s2, lb, console] = ports else { panic!("eleven ports") };
     format!(
         r#"
 [cluster]
@@ -365,6 +363,14 @@ address = "127.0.0.1:{f2}"
 [[smtp]]
 name = "s1"
 exchange = "127.0.0.1:{s1}"
+
+[[smtp]]
+name = "s2"
+exchange = "127.0.0.1:{s2}"
+message_bytes_max = 100000
+recipients_max = 2
+sessions_max = 3
+idle_ms = 3000
 
 [[balancer]]
 name = "lb"

@@ -4,10 +4,12 @@
 pub mod cluster;
 pub mod html;
 pub mod ports;
+pub mod smtp;
 pub mod text;
 pub mod web;
 
 pub use cluster::Cluster;
+pub use smtp::Smtp;
 pub use text::Text;
 pub use web::Web;
 
