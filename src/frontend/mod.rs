@@ -11,24 +11,24 @@
 //!
 //! * A *guest* is anyone; a *visit* is a request of someone who is signed in. Handlers are functions of one
 //!   of the two and the request, so a private page cannot forget to ask for the session.
-//! * Each part brings its own routes: [`account`], [`files`], [`mail`].
-//! * A page is an askama template in `html/`, with a [`Shell`](page::Shell) for what surrounds it. Templates
+//! * Each part brings its own routes: `account`, `files`, `mail`.
+//! * A page is an askama template in `html/`, with a [`Shell`] for what surrounds it. Templates
 //!   escape by default.
-//! * Every form carries the session's token, and [`Visit::form`](visit::Visit::form) and
-//!   [`Visit::multipart`](visit::Visit::multipart) refuse one without it; these are the only ways by which
+//! * Every form carries the session's token, and [`Visit::form`] and
+//!   [`Visit::multipart`] refuse one without it; these are the only ways by which
 //!   handlers read a body.
 //!
 //! # Invariants
 //!
-//! * Every page and download has the headers of [`headers`]; user bytes never run in our origin.
-//! * A failed action says what failed, whether anything is lost, and what to do ([`problem`]).
+//! * Every page and download has the headers of `headers`; user bytes never run in our origin.
+//! * A failed action says what failed, whether anything is lost, and what to do (`problem`).
 //! * Every page works without scripts; scripts only make it smoother.
 //!
 //! # Threads
 //!
 //! One a connection (`http`), one that asks every second whether the store answers, and one that waits for
 //! SIGTERM: then `/ping` says `draining=1`, and the process ends when the open requests have been answered,
-//! or after [`drain::TIME_MAX`].
+//! or after `drain::TIME_MAX`.
 //!
 //! # Caveats
 //!
