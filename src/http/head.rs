@@ -14,7 +14,7 @@ pub const TARGET_BYTES_MAX: usize = 8 << 10;
 /// Bytes of a request line beside its target: the longest method, the version, two spaces.
 const REQUEST_LINE_REST: usize = 64;
 /// Bytes of empty lines before a request.
-pub const LEADING_MAX: usize = 16;
+const LEADING_MAX: usize = 16;
 
 /// How the body that follows a head is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,9 +174,11 @@ fn refusal(error: httparse::Error, bytes: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the third word of the request line is a version of HTTP, though not one of ours.
+/// Whether the request line ends in a version of HTTP, though not one of ours.
 fn names_http(bytes: &[u8]) -> bool {
-    bytes.split(|b| *b == b' ').nth(2).is_some_and(|word| word.starts_with(b"HTTP/"))
+    let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
+    matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+        if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 fn method(name: &str) -> Result<Method, Refusal> {

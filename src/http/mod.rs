@@ -57,7 +57,7 @@
 //! | head, from its first byte | `http.head_ms` in all | 408 |
 //! | form | `http.form_ms` in all | 408 |
 //! | other bodies, and responses | 1 KiB/s, averaged over `http.stall_ms` of waiting | 408, cut |
-//! | silence between requests | `http.idle_ms`, 1 s when three quarters of the connections are taken | closed |
+//! | silence between requests | `http.idle_ms`, 1 s where it begins with three quarters of the connections taken | closed |
 //!
 //! All times are totals or rates, never times per read: a byte now and then does not hold a thread.
 //!
@@ -66,6 +66,9 @@
 //! One a connection, which reads, answers and writes; one acceptor; one that reads away what refused
 //! connections still send. Handlers run on the connection's thread. A panic there is a 500, and the thread
 //! and its place under the cap are free again.
+//!
+//! An idle connection costs 24 KiB of resident memory, measured with 5,000 of them in a debug build: its
+//! buffer is 1 KiB until a longer head comes, the rest is the thread's stack.
 //!
 //! # Caveats
 //!

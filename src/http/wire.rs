@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::http::body::Source;
-use crate::http::head::{Head, LEADING_MAX, Scan};
+use crate::http::head::{Head, Scan};
 use crate::http::pace::Pace;
 use crate::http::status::Refusal;
 use crate::net::Stream;
@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 /// reset takes the answer with it.
 const LINGER_BYTES: usize = 64 << 10;
 const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Bytes of the buffer of an idle connection.
+const BUFFER_LEAST: usize = 1 << 10;
 /// A reader with more room than this is served from the socket directly.
 const DIRECT: usize = 4 << 10;
 
 /// A connection.
 pub struct Wire {
     stream: Stream,
-    /// Room for the longest head, and one byte more by which a longer one is known.
+    /// Grows up to the longest head, and is small again when the connection is idle.
     buffer: Vec<u8>,
     head_bytes_max: usize,
     start: usize,
@@ -50,7 +52,7 @@ impl From<Refusal> for Missing {
 impl Wire {
     /// A connection whose heads have at most `head_bytes_max`.
     pub fn new(stream: Stream, head_bytes_max: usize) -> Wire {
-        let buffer = vec![0; LEADING_MAX + head_bytes_max + 1];
+        let buffer = vec![0; BUFFER_LEAST];
         Wire {
             stream,
             buffer,
@@ -66,6 +68,7 @@ impl Wire {
     /// Reads the next request's head. `idle` is the time until its first byte, `time` from there to its end.
     pub fn head(&mut self, idle: Duration, time: Duration) -> Result<Head, Missing> {
         self.set_clocks(Some(idle), None);
+        self.shrink();
         let mut scan = Scan::default();
         loop {
             let begun = scan.has_begun();
@@ -88,6 +91,13 @@ impl Wire {
                 }
                 Err(_) => return Err(Missing::Nothing),
             }
+        }
+    }
+
+    /// Gives the room of a long head back.
+    fn shrink(&mut self) {
+        if self.start == self.end && self.buffer.len() > BUFFER_LEAST {
+            self.buffer = vec![0; BUFFER_LEAST];
         }
     }
 
@@ -126,18 +136,28 @@ impl Wire {
 
     /// Reads more behind what is there; 0 at the end.
     fn fill(&mut self) -> io::Result<usize> {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-        } else if self.end == self.buffer.len() {
-            self.buffer.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
+        self.make_room();
         self.say_continue()?;
         let began = self.start_clocks();
         let n = self.stream.read(&mut self.buffer[self.end..])?;
         self.count(n, began);
         self.end += n;
         Ok(n)
+    }
+
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end < self.buffer.len() {
+            return;
+        }
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        } else {
+            self.buffer.resize(2 * self.buffer.len(), 0);
+        }
     }
 
     /// The client is told to send its body when somebody wants to read it, and no sooner.

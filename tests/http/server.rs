@@ -117,6 +117,6 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 /// The statuses of all answers; no body of ours looks like a status line.
 pub fn statuses(answers: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(answers);
-    let statuses = text.match_indices("HTTP/1.1 ").map(|(at, _)| &text[at + 9..at + 12]);
-    statuses.map(|s| s.parse().expect("a status has three digits")).collect()
+    let words = text.match_indices("HTTP/1.1 ").filter_map(|(at, _)| text.get(at + 9..at + 12));
+    words.filter_map(|word| word.parse().ok()).collect()
 }

@@ -62,6 +62,18 @@ fn an_idle_connection_is_closed_without_a_word() {
 }
 
 #[test]
+fn silence_is_cut_short_when_the_places_are_nearly_taken() {
+    let address = start(config::Http { connections_max: 4, idle_ms: 60_000, ..limits() });
+    let mut crowd: Vec<Client> = (0..3).map(|_| client(address)).collect();
+    for client in &mut crowd {
+        assert_eq!(client.request("GET", "/unread", &[], b"").expect("answer").status, 200);
+    }
+    let mut last = connect(address);
+    last.write_all(b"GET /unread HTTP/1.1\r\nHost: h\r\n\r\n").expect("send");
+    assert_eq!(statuses(rest(&mut last).as_bytes()), [200]);
+}
+
+#[test]
 fn a_slow_head_is_cut_off_by_its_total_time() {
     let address = start(config::Http { head_ms: 300, ..limits() });
     let mut stream = connect(address);

@@ -1,6 +1,7 @@
 //! Where the network cuts the bytes makes no difference.
 
 use super::pieces::{parts, requests};
+use super::vectors::llhttp;
 use proptest::prelude::*;
 
 fn encode(chunks: &[Vec<u8>], trailers: bool) -> Vec<u8> {
@@ -50,6 +51,24 @@ proptest! {
         prop_assert_eq!(whole.1, cut.1);
         let bodies = |read: &[(_, Vec<u8>)]| read.iter().map(|r| r.1.clone()).collect::<Vec<_>>();
         prop_assert_eq!(bodies(&whole.0), bodies(&cut.0));
+    }
+
+    #[test]
+    fn damaged_requests_are_judged_alike_however_they_are_cut(
+        vector in any::<prop::sample::Index>(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), dangerous()), 1..3),
+        piece in 1usize..20,
+    ) {
+        let vectors = llhttp();
+        let mut bytes = vectors[vector.index(vectors.len())].bytes();
+        for (at, new) in damage {
+            let at = at.index(bytes.len());
+            let end = bytes.len().min(at + new.len() % 3);
+            bytes.splice(at..end, new.into_iter().take(2));
+        }
+        let whole = requests(&bytes, usize::MAX);
+        let cut = requests(&bytes, piece);
+        prop_assert_eq!(format!("{whole:?}"), format!("{cut:?}"));
     }
 
     #[test]

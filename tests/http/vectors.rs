@@ -12,7 +12,7 @@ use std::net::Shutdown;
 const PIECES: [usize; 3] = [usize::MAX, 1, 7];
 
 #[derive(Deserialize)]
-struct Vector {
+pub struct Vector {
     name: String,
     raw: String,
     upstream: String,
@@ -26,7 +26,7 @@ impl Vector {
     }
 
     /// The bytes, with a Host where the vector has none.
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let raw = match self.raw.to_ascii_lowercase().contains("host:") {
             true => self.raw.clone(),
             false => self.raw.replace("HTTP/1.1\r\n", "HTTP/1.1\r\nHost: x\r\n"),
@@ -35,7 +35,7 @@ impl Vector {
     }
 }
 
-fn llhttp() -> Vec<Vector> {
+pub fn llhttp() -> Vec<Vector> {
     let vectors: Vec<Vector> =
         serde_json::from_str(include_str!("vectors/llhttp.json")).expect("good JSON");
     assert_eq!(vectors.len(), 131);
