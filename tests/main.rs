@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod balancer;
+mod crash;
 mod drive;
 mod files;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]

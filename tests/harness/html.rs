@@ -5,6 +5,8 @@
 pub struct Tag {
     /// Name in lower case; `/form` for an end tag.
     pub name: String,
+    /// The text between it and the next tag.
+    pub text: String,
     attributes: Vec<(String, String)>,
 }
 
@@ -44,7 +46,8 @@ pub fn tags(page: &str) -> Vec<Tag> {
             rest = comment.split_once("-->").map_or("", |(_, after)| after);
         } else if rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/') {
             let (tag, after) = tag(rest);
-            found.push(tag);
+            let text = unescape(after.split('<').next().unwrap_or_default());
+            found.push(Tag { text, ..tag });
             rest = after;
         }
     }
@@ -73,20 +76,28 @@ pub fn forms(page: &str) -> Vec<Form> {
                     form.fields.push((name.into(), tag.get("value").unwrap_or_default().into()));
                 }
             }
+            "textarea" if open => {
+                if let (Some(name), Some(form)) = (tag.get("name"), forms.last_mut()) {
+                    let text = tag.text.strip_prefix('\n').unwrap_or(&tag.text);
+                    form.fields.push((name.into(), text.into()));
+                }
+            }
             _ => {}
         }
     }
     forms
 }
 
-/// Where the links of a page lead.
-pub fn links(page: &str) -> Vec<String> {
-    tags(page)
-        .iter()
-        .filter(|t| t.name == "a")
-        .filter_map(|t| t.get("href"))
-        .map(Into::into)
-        .collect()
+/// The links of a page: where each leads, and what it says.
+pub fn links(page: &str) -> Vec<(String, String)> {
+    let anchors = page.split("<a ").skip(1);
+    let link = |rest: &str| {
+        let source = format!("a {rest}");
+        let (tag, after) = tag(&source);
+        let says = text(after.split("</a>").next()?);
+        Some((tag.get("href")?.to_string(), says.trim().to_string()))
+    };
+    anchors.filter_map(link).collect()
 }
 
 /// A page's text as a person reads it, without tags, scripts and styles.
@@ -183,10 +194,18 @@ fn reference(name: &str) -> Option<char> {
 fn forms_links_and_text_are_found() {
     let page = r#"<!-- <form action=/no> --><h1>A &amp; B</h1><a href="/x?a=1&amp;b=2">x</a>
         <form method=post action='/go' enctype="multipart/form-data"><input type=hidden name=csrf value="t&#34;k">
-        <input name=title value=""><input type=file name=f><br/></form>"#;
-    assert_eq!(links(page), ["/x?a=1&b=2"]);
+        <input name=title value=""><input type=file name=f><br/><textarea name=t>
+&lt;hi></textarea></form>"#;
+    assert_eq!(links(page), [("/x?a=1&b=2".into(), "x".into())]);
     let form = &forms(page)[0];
     assert_eq!((form.action.as_str(), form.multipart), ("/go", true));
-    assert_eq!(form.fields, [("csrf".into(), "t\"k".into()), ("title".into(), String::new())]);
+    assert_eq!(
+        form.fields,
+        [
+            ("csrf".into(), "t\"k".into()),
+            ("title".into(), String::new()),
+            ("t".into(), "<hi>".into())
+        ]
+    );
     assert!(text(page).contains("A & B"));
 }

@@ -46,14 +46,21 @@ impl Page {
         html::text(&self.source())
     }
 
-    /// The form that is sent to this path.
-    pub fn form(&self, action: &str) -> Form {
+    /// The form whose action ends so.
+    pub fn form(&self, ending: &str) -> Form {
         let forms = html::forms(&self.source());
-        let found = forms.iter().find(|f| f.action == action || f.action.is_empty());
+        let found = forms.iter().find(|f| f.action.ends_with(ending));
         let actions: Vec<_> = forms.iter().map(|f| &f.action).collect();
         found
-            .unwrap_or_else(|| panic!("no form for {action} on {}, but {actions:?}", self.path))
+            .unwrap_or_else(|| panic!("no form for {ending} on {}, but {actions:?}", self.path))
             .clone()
+    }
+
+    /// Where the link leads that says this.
+    pub fn link(&self, says: &str) -> String {
+        let links = html::links(&self.source());
+        let found = links.iter().find(|(_, text)| text.contains(says));
+        found.unwrap_or_else(|| panic!("no link {says:?} on {}: {links:?}", self.path)).0.clone()
     }
 }
 
@@ -84,16 +91,8 @@ impl Web {
         self.follow(path, page)
     }
 
-    /// Sends a form as it stands, following redirects.
-    pub fn post(&mut self, path: &str, fields: &[(String, String)]) -> io::Result<Page> {
-        let mut body = form_urlencoded::Serializer::new(String::new());
-        body.extend_pairs(fields);
-        let kind = "application/x-www-form-urlencoded".to_string();
-        let page = self.once("POST", path, &[("Content-Type", kind)], body.finish().as_bytes())?;
-        self.follow(path, page)
-    }
-
-    /// Loads a page, fills in its form for `action` and sends it, with files if there are any.
+    /// Loads a page, fills in its form whose action ends so and sends it, with files if there are any;
+    /// follows redirects.
     pub fn submit(
         &mut self,
         page: &str,
@@ -103,13 +102,24 @@ impl Web {
     ) -> io::Result<Page> {
         let mut form = self.get(page)?.form(action);
         fields.iter().for_each(|(name, value)| form.set(name, value));
-        let action = if form.action.is_empty() { page.to_string() } else { form.action.clone() };
-        if !form.multipart {
-            return self.post(&action, &form.fields);
-        }
-        let (kind, body) = multipart(&form.fields, files);
-        let page = self.once("POST", &action, &[("Content-Type", kind)], &body)?;
-        self.follow(&action, page)
+        let page = self.send(&form, files)?;
+        self.follow(&form.action, page)
+    }
+
+    /// Sends fields to a path, following redirects.
+    pub fn post(&mut self, path: &str, fields: &[(String, String)]) -> io::Result<Page> {
+        let (kind, body) = urlencoded(fields);
+        let page = self.once("POST", path, &[("Content-Type", kind)], &body)?;
+        self.follow(path, page)
+    }
+
+    /// Sends a form as it stands; does not follow.
+    pub fn send(&mut self, form: &Form, files: &[Upload]) -> io::Result<Page> {
+        let (kind, body) = match form.multipart {
+            true => multipart(&form.fields, files),
+            false => urlencoded(&form.fields),
+        };
+        self.once("POST", &form.action, &[("Content-Type", kind)], &body)
     }
 
     /// One request and its answer, without following.
@@ -171,6 +181,12 @@ impl Web {
         }
         Err(io::Error::other("too many redirects"))
     }
+}
+
+fn urlencoded(fields: &[(String, String)]) -> (String, Vec<u8>) {
+    let mut body = form_urlencoded::Serializer::new(String::new());
+    body.extend_pairs(fields);
+    ("application/x-www-form-urlencoded".into(), body.finish().into_bytes())
 }
 
 fn multipart(fields: &[(String, String)], files: &[Upload]) -> (String, Vec<u8>) {
