@@ -2,6 +2,7 @@
 
 mod balancer;
 mod crash;
+mod console;
 mod drive;
 mod files;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]

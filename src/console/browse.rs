@@ -4,6 +4,7 @@
 //! printable ASCII, so every name can be typed and shown.
 
 use super::app::Visit;
+use super::gather::routes;
 use super::page::{Shell, render, size};
 use super::value::{self, Shape};
 use crate::config::Backend;
@@ -25,10 +26,25 @@ struct Nodes<'a> {
     groups: Vec<(&'a str, &'a [Backend])>,
 }
 
-/// The choice of a backend.
-pub(super) fn nodes(visit: &Visit, _request: &mut Request<'_>) -> Result<Response> {
+/// The choice of a backend; or straight to the one that serves a row.
+pub(super) fn nodes(visit: &Visit, request: &mut Request<'_>) -> Result<Response> {
+    if let Some(row) = named(request, "row")? {
+        let node = server_of(visit, &row)?;
+        return Ok(Response::redirect(&link(
+            &format!("/kv/{node}/row"),
+            &[("row", word_of(&row).as_bytes())],
+        )));
+    }
     let groups = visit.app.config.groups.iter().map(|g| (g.name.as_str(), &*g.backends));
     render(200, &Nodes { shell: visit.shell("Data", "data"), groups: groups.collect() })
+}
+
+/// The backend that serves a row.
+fn server_of(visit: &Visit, row: &[u8]) -> Result<String> {
+    let routes = routes(&visit.app)?;
+    let tablet = routes.tablet_of_row(row)?;
+    let primary = tablet.primary.clone();
+    primary.ok_or_else(|| Error::retry(format!("tablet {} has no primary now", tablet.id)))
 }
 
 /// A line of a list: a name, what is said of it, and where it leads.

@@ -117,6 +117,11 @@ fn headline(gathered: &Gathered) -> Headline {
             (!gone.is_empty()).then(|| format!("{role} {} does not answer", gone.join(", "))),
         );
     }
+    let adrift = gathered
+        .processes
+        .iter()
+        .filter(|p| p.answer.as_ref().is_ok_and(|a| a.contains("kv=down")));
+    degraded.extend(adrift.map(|p| format!("{} does not reach the store", p.name)));
     let state = match (down.is_empty(), degraded.is_empty()) {
         (false, _) => "down",
         (true, false) => "degraded",

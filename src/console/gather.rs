@@ -2,11 +2,13 @@
 
 use super::app::App;
 use crate::error::{Error, Result};
+use crate::http::client;
 use crate::net::Stream;
-use crate::protocol::cluster::ClusterStatus;
+use crate::protocol::cluster::{ClusterStatus, Routes};
 use crate::protocol::command::{Command, Peer};
 use crate::protocol::reply::Reply;
 use crate::protocol::wire::read_line;
+use serde::de::DeserializeOwned;
 use std::io::{BufReader, Write};
 use std::time::{Duration, Instant};
 
@@ -14,8 +16,6 @@ use std::time::{Duration, Instant};
 pub(super) const PATIENCE: Duration = Duration::from_millis(800);
 /// Longest line that is read of a process.
 const LINE_BYTES_MAX: usize = 4096;
-/// Lines that are read of an answer over HTTP.
-const LINES_MAX: usize = 64;
 
 /// What the processes said.
 pub(super) struct Gathered {
@@ -63,7 +63,16 @@ fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> 
 
 /// The master's view of the cluster.
 pub(super) fn cluster_status(app: &App) -> Result<ClusterStatus> {
-    let peer = Peer { verb: "@GETSTATUS".into(), words: Vec::new(), payload: Vec::new() };
+    ask_master(app, "@GETSTATUS")
+}
+
+/// Where everything is.
+pub(super) fn routes(app: &App) -> Result<Routes> {
+    ask_master(app, "@GETROUTES")
+}
+
+fn ask_master<T: DeserializeOwned>(app: &App, verb: &str) -> Result<T> {
+    let peer = Peer { verb: verb.into(), words: Vec::new(), payload: Vec::new() };
     let client = app.client.with_time_limit(PATIENCE);
     match client.call_at(&app.config.master.address, Command::Peer(peer))? {
         Reply::Peer { payload, .. } => serde_json::from_slice(&payload).map_err(Error::corrupt),
@@ -73,29 +82,25 @@ pub(super) fn cluster_status(app: &App) -> Result<ClusterStatus> {
 
 /// Asks a process whether it is there; what it says.
 fn ping(role: &str, address: &str) -> Result<String> {
-    let mut stream = Stream::connect(address, PATIENCE)?;
-    stream.set_deadline(Some(Instant::now() + PATIENCE));
-    let mut from = BufReader::new(stream.clone());
     if role == "smtp" {
-        let greeting = line(&mut from)?;
-        let _ = stream.write_all(b"QUIT\r\n");
-        return greeting
-            .strip_prefix("220 ")
-            .map(Into::into)
-            .ok_or_else(|| Error::retry(&greeting));
+        return greeting(address);
     }
-    let ask = format!("GET /ping HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(ask.as_bytes())?;
-    let status = line(&mut from)?;
-    if !status.starts_with("HTTP/1.1 200") {
-        return Err(Error::retry(format!("it answered {status}")));
+    let answer = client::get(address, "/ping", PATIENCE)?;
+    match answer.status {
+        200 => Ok(String::from_utf8_lossy(&answer.body).trim().into()),
+        status => Err(Error::retry(format!("it answered {status}"))),
     }
-    let head_end = (0..LINES_MAX).find(|_| line(&mut from).is_ok_and(|l| l.is_empty()));
-    head_end.ok_or_else(|| Error::retry("its answer has no end"))?;
-    line(&mut from)
 }
 
-fn line(from: &mut BufReader<Stream>) -> Result<String> {
-    let line = read_line(from, LINE_BYTES_MAX)?.unwrap_or_default();
-    Ok(String::from_utf8_lossy(&line).into_owned())
+/// The greeting of an SMTP server.
+fn greeting(address: &str) -> Result<String> {
+    let mut stream = Stream::connect(address, PATIENCE)?;
+    stream.set_deadline(Some(Instant::now() + PATIENCE));
+    let line = read_line(&mut BufReader::new(stream.clone()), LINE_BYTES_MAX)?.unwrap_or_default();
+    let _ = stream.write_all(b"QUIT\r\n");
+    let line = String::from_utf8_lossy(&line);
+    match line.strip_prefix("220 ") {
+        Some(greeting) => Ok(greeting.into()),
+        None => Err(Error::retry(format!("it answered {line}"))),
+    }
 }
