@@ -158,8 +158,8 @@ fn rows_are_paged_to_the_last() {
         seen.extend(text.split_whitespace().filter(|w| w.starts_with("paged/")).map(String::from));
         pages += 1;
         let links = crate::harness::html::links(&page.source());
-        match links.into_iter().find(|l| l.contains("after=")) {
-            Some(next) => path = next,
+        match links.into_iter().find(|(href, _)| href.contains("after=")) {
+            Some((next, _)) => path = next,
             None => break,
         }
     }

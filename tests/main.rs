@@ -1,8 +1,8 @@
 //! All integration tests, in one binary.
 
 mod balancer;
-mod crash;
 mod console;
+mod crash;
 mod drive;
 mod files;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
