@@ -17,3 +17,4 @@ mod smtp;
 mod smtp_session;
 mod storage;
 mod web;
+mod webmail;

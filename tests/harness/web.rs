@@ -122,6 +122,13 @@ impl Web {
         self.once("POST", &form.action, &[("Content-Type", kind)], &body)
     }
 
+    /// Sends a form as multipart, without files, following redirects.
+    pub fn post_multipart(&mut self, path: &str, form: &Form) -> Page {
+        let (kind, body) = multipart(&form.fields, &[]);
+        let page = self.once("POST", path, &[("Content-Type", kind)], &body).unwrap();
+        self.follow(path, page).unwrap()
+    }
+
     /// One request and its answer, without following.
     pub fn once(
         &mut self,

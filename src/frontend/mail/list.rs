@@ -103,9 +103,9 @@ fn range(first: u64, last: u64, total: u64, shown: usize) -> String {
     }
 }
 
-/// Nothing is moved to where it is, nor to where only we put messages.
+/// Nothing is moved to where it is, nor to where only we put messages; the trash has its own button.
 fn is_target(from: Folder, to: Folder) -> bool {
-    to != from && !matches!(to, Folder::Drafts | Folder::Sent)
+    to != from && !matches!(to, Folder::Drafts | Folder::Sent | Folder::Trash)
 }
 
 fn row(folder: Folder, held: Held) -> Row {

@@ -23,6 +23,8 @@ struct MessagePage<'a> {
     list: String,
     subject: String,
     from: Vec<Person>,
+    /// Names of the recipients.
+    to: String,
     /// Names and addresses of a field each, by its name; fields without any are left out.
     people: Vec<(&'static str, String)>,
     date: Moment,
@@ -50,12 +52,6 @@ impl MessagePage<'_> {
         let label = self.from.first().map(Person::label).unwrap_or_default();
         let letter = label.chars().find(|c| c.is_alphanumeric());
         letter.and_then(|c| c.to_uppercase().next()).unwrap_or('?')
-    }
-
-    /// "to bob, carol".
-    fn to(&self) -> &str {
-        let to = self.people.iter().find(|(field, _)| *field == "To");
-        to.map_or("undisclosed recipients", |(_, people)| people)
     }
 }
 
@@ -86,7 +82,8 @@ fn read<'a>(visit: &Visit, held: &'a Held, letter: Option<&Letter<'_>>) -> Resul
     let subject = letter.map(Letter::subject).unwrap_or_default();
     let subject = if subject.is_empty() { "(no subject)".to_string() } else { subject };
     let date = letter.and_then(Letter::date).unwrap_or(held.entry.received as i64);
-    let is_target = |to: &Folder| *to != folder && !matches!(to, Folder::Drafts | Folder::Sent);
+    let is_target =
+        |to: &Folder| *to != folder && !matches!(to, Folder::Drafts | Folder::Sent | Folder::Trash);
     Ok(MessagePage {
         shell: visit.mail_shell(&subject),
         side: Side::load(visit, Some(folder)),
@@ -95,6 +92,7 @@ fn read<'a>(visit: &Visit, held: &'a Held, letter: Option<&Letter<'_>>) -> Resul
         list: folder_url(folder),
         subject,
         from: letter.map(Letter::from).unwrap_or_default(),
+        to: letter.map_or_else(String::new, recipients),
         people: people(visit, held, letter)?,
         date: Moment::of(date),
         blocks: Vec::new(),
@@ -125,6 +123,13 @@ fn people(
     ];
     fields.retain(|(_, people)| !people.is_empty());
     Ok(fields)
+}
+
+/// "bob, carol", in short.
+fn recipients(letter: &Letter<'_>) -> String {
+    let people: Vec<Person> = letter.to().into_iter().chain(letter.cc()).collect();
+    let labels: Vec<&str> = people.iter().map(Person::label).take(20).collect();
+    if labels.is_empty() { "undisclosed recipients".into() } else { labels.join(", ") }
 }
 
 fn differing_reply_to(letter: &Letter<'_>) -> Vec<Person> {
