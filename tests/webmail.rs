@@ -1,7 +1,7 @@
 //! Webmail through its real pages, over a real cluster. The visitors here have no scripts.
 
 use crate::harness::web::{Page, Upload};
-use crate::harness::{Cluster, Web, noise};
+use crate::harness::{Cluster, Web, html, noise};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -55,7 +55,7 @@ impl Person {
     fn letters(&mut self, list: &str) -> Vec<String> {
         let page = self.get(list);
         assert_eq!(page.status, 200, "{}", page.text());
-        let links = crate::harness::html::links(&page.source());
+        let links = paths(&page);
         let is_letter =
             |l: &String| l.starts_with("/mail/m/") || l.starts_with("/mail/compose?draft=");
         links.into_iter().filter(is_letter).collect()
@@ -71,6 +71,11 @@ impl Person {
         form.fields.push(("action".into(), action.into()));
         self.web.post("/mail/act", &form.fields).unwrap()
     }
+}
+
+/// Where the links of a page lead.
+fn paths(page: &Page) -> Vec<String> {
+    html::links(&page.source()).into_iter().map(|(path, _)| path).collect()
 }
 
 fn two() -> (Person, Person) {
@@ -268,10 +273,8 @@ fn pages_lead_to_older_messages_and_back() {
     (0..52).for_each(|n| assert_eq!(anna.send(&bert.address(), &format!("n{n}"), "x").status, 200));
     let first = bert.get("/mail");
     assert!(first.text().contains("1–50 of 52"), "{}", first.text());
-    let link = |page: &Page, word: &str| {
-        let links = crate::harness::html::links(&page.source());
-        links.into_iter().find(|l| l.contains(word)).unwrap()
-    };
+    let link =
+        |page: &Page, word: &str| paths(page).into_iter().find(|path| path.contains(word)).unwrap();
     let older = bert.get(&link(&first, "?before="));
     assert!(older.text().contains("51–52 of 52"), "{}", older.text());
     let newer = bert.get(&link(&older, "?after="));

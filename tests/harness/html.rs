@@ -71,7 +71,11 @@ pub fn forms(page: &str) -> Vec<Form> {
             "/form" => open = false,
             "input" if open => {
                 let kind = tag.get("type").unwrap_or("text");
-                let sent = !matches!(kind, "submit" | "button" | "file" | "checkbox" | "radio");
+                let sent = match kind {
+                    "submit" | "button" | "file" => false,
+                    "checkbox" | "radio" => tag.get("checked").is_some(),
+                    _ => true,
+                };
                 if let (true, Some(name), Some(form)) = (sent, tag.get("name"), forms.last_mut()) {
                     form.fields.push((name.into(), tag.get("value").unwrap_or_default().into()));
                 }
