@@ -5,7 +5,9 @@ use super::headers::USER_BYTES_POLICY;
 use super::{Visit, files};
 use crate::drive::Node;
 use crate::error::Result;
-use crate::http::{Body, Request, Response};
+use crate::http::conditional::{Wanted, content_range, wanted};
+use crate::http::{Request, Response};
+use std::ops::Range;
 
 /// Sends a file.
 pub(super) fn download(visit: &Visit, request: &mut Request) -> Result<Response> {
@@ -15,81 +17,35 @@ pub(super) fn download(visit: &Visit, request: &mut Request) -> Result<Response>
         Err(gone) => return Ok(gone),
     };
     let etag = format!("\"{}\"", file.data.simple());
-    let response = match wanted(request, &etag, file.size) {
-        Wanted::Nothing => Response { status: 304, headers: Vec::new(), body: Body::Empty },
-        Wanted::Refused => Response::text(416, "There are no such bytes in this file.\n")
-            .with_header("Content-Range", &format!("bytes */{}", file.size)),
-        Wanted::Bytes { range, status } => {
-            let length = range.end - range.start;
-            match visit.drive().open(&file, range.start, Some(length))? {
-                Some(reader) => part(&file, status, range, Box::new(reader)),
-                None => return Ok(files::gone(visit, request)),
-            }
-        }
+    let response = match wanted(&request.headers, &etag, file.size) {
+        Wanted::Nothing => Some(Response::empty(304)),
+        Wanted::Missing => Some(
+            Response::text(416, "There are no such bytes in this file.\n")
+                .with_header("Content-Range", &format!("bytes */{}", file.size)),
+        ),
+        Wanted::Whole => open(visit, &file, 0..file.size)?,
+        Wanted::Part(part) => open(visit, &file, part.clone())?.map(|response| {
+            let said = content_range(&part, file.size);
+            Response { status: 206, ..response }.with_header("Content-Range", &said)
+        }),
     };
+    let Some(response) = response else { return Ok(files::gone(visit, request)) };
     Ok(response
         .with_header("ETag", &etag)
         .with_header("Accept-Ranges", "bytes")
         .with_header("Cache-Control", "private, no-cache"))
 }
 
-fn part(
-    file: &Node,
-    status: u16,
-    range: std::ops::Range<u64>,
-    reader: Box<dyn std::io::Read + Send>,
-) -> Response {
-    let whole = Response::stream(&file.content_type, Some(range.end - range.start), reader)
+/// Bytes of a file, streamed from the store; `None` when they are gone.
+fn open(visit: &Visit, file: &Node, bytes: Range<u64>) -> Result<Option<Response>> {
+    let length = bytes.end - bytes.start;
+    let Some(reader) = visit.drive().open(file, bytes.start, Some(length))? else {
+        return Ok(None);
+    };
+    let response = Response::stream(&file.content_type, Some(length), Box::new(reader))
         .with_header("Content-Disposition", &attachment(&file.name))
         .with_header("Content-Security-Policy", USER_BYTES_POLICY);
-    if status == 200 {
-        return whole;
-    }
-    let said = format!("bytes {}-{}/{}", range.start, range.end - 1, file.size);
-    Response { status, ..whole }.with_header("Content-Range", &said)
-}
-
-/// What a request wants of a file.
-#[derive(Debug, PartialEq, Eq)]
-enum Wanted {
-    /// It has it already.
-    Nothing,
-    /// Bytes that are not there.
-    Refused,
-    /// Bytes, with the status that says whether they are all.
-    Bytes { range: std::ops::Range<u64>, status: u16 },
-}
-
-fn wanted(request: &Request, etag: &str, size: u64) -> Wanted {
-    let known = request.header("If-None-Match").unwrap_or_default();
-    if known.split(',').any(|tag| tag.trim() == etag || tag.trim() == "*") {
-        return Wanted::Nothing;
-    }
-    let fresh = request.header("If-Range").is_none_or(|tag| tag == etag);
-    match request.header("Range").filter(|_| fresh) {
-        Some(range) => wanted_range(range, size),
-        None => Wanted::Bytes { range: 0..size, status: 200 },
-    }
-}
-
-/// One range of bytes (RFC 9110, section 14.2). Several, or what is none at all, get the whole file.
-fn wanted_range(header: &str, size: u64) -> Wanted {
-    let whole = Wanted::Bytes { range: 0..size, status: 200 };
-    let Some((from, to)) = header.strip_prefix("bytes=").and_then(|r| r.trim().split_once('-'))
-    else {
-        return whole;
-    };
-    let range = match (number(from), number(to)) {
-        (Some(from), Some(to)) if from <= to => from..to.saturating_add(1).min(size),
-        (Some(from), None) if to.is_empty() => from..size,
-        (None, Some(last)) if from.is_empty() => size.saturating_sub(last)..size,
-        _ => return whole,
-    };
-    if range.is_empty() { Wanted::Refused } else { Wanted::Bytes { range, status: 206 } }
-}
-
-fn number(digits: &str) -> Option<u64> {
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+    Ok(Some(response))
 }
 
 /// `Content-Disposition` of a download (RFC 6266): a name for every client, and the true one.
@@ -106,46 +62,6 @@ fn is_plain(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn bytes(range: std::ops::Range<u64>) -> Wanted {
-        Wanted::Bytes { range, status: 206 }
-    }
-
-    #[test]
-    fn a_range_is_cut_to_the_file() {
-        assert_eq!(wanted_range("bytes=0-0", 10), bytes(0..1));
-        assert_eq!(wanted_range("bytes=2-5", 10), bytes(2..6));
-        assert_eq!(wanted_range("bytes=5-", 10), bytes(5..10));
-        assert_eq!(wanted_range("bytes=-3", 10), bytes(7..10));
-        assert_eq!(wanted_range("bytes=-30", 10), bytes(0..10));
-        assert_eq!(wanted_range("bytes=5-99999999999999999", 10), bytes(5..10));
-    }
-
-    #[test]
-    fn bytes_that_are_not_there_are_refused() {
-        for range in ["bytes=10-", "bytes=10-12", "bytes=-0", "bytes=18446744073709551615-"] {
-            assert_eq!(wanted_range(range, 10), Wanted::Refused, "{range}");
-        }
-        assert_eq!(wanted_range("bytes=0-", 0), Wanted::Refused);
-    }
-
-    #[test]
-    fn what_is_no_single_range_gets_everything() {
-        let whole = Wanted::Bytes { range: 0..10, status: 200 };
-        for range in [
-            "",
-            "bytes",
-            "bytes=",
-            "bytes=-",
-            "bytes=5-2",
-            "bytes=a-b",
-            "bytes=1-2,4-5",
-            "lines=1-2",
-            "bytes=+1-2",
-        ] {
-            assert_eq!(wanted_range(range, 10), whole, "{range}");
-        }
-    }
 
     #[test]
     fn a_file_name_cannot_leave_its_header() {

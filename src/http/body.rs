@@ -4,28 +4,20 @@ use crate::error::{Error, Result};
 use crate::http::chunked::Chunked;
 use crate::http::head::Framing;
 use crate::http::status::Refusal;
-use std::io::{self, BufRead, Cursor, Read};
+use std::io::{self, BufRead, Read};
 use std::time::Duration;
 
 /// Bytes of an unwanted rest that are read away, and the time for it.
 const REST_MAX: u64 = 64 << 10;
 const REST_TIME: Duration = Duration::from_secs(1);
 
-/// Where a body's bytes come from: the connection, or bytes in memory.
+/// Where a body's bytes come from: a connection, or bytes in memory.
 pub trait Source: BufRead {
     /// From now on the whole body must be there within this time.
     fn set_time(&mut self, within: Duration);
 
     /// Whether the client waits to be told to send the body.
     fn is_awaited(&self) -> bool;
-}
-
-impl Source for Cursor<Vec<u8>> {
-    fn set_time(&mut self, _within: Duration) {}
-
-    fn is_awaited(&self) -> bool {
-        false
-    }
 }
 
 /// How far a body has been read, as a machine over bytes.

@@ -1,151 +1,125 @@
-//! Conditions on what the client has already, and ranges of it (RFC 9110, sections 13 and 14).
+//! What of a resource a client wants: what it has already it need not get again, and it may ask for a part
+//! (RFC 9110, sections 13 and 14). Resources are known by their `ETag` alone.
 
-use crate::http::date;
 use crate::http::headers::Headers;
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What of a resource is asked for.
+/// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ranged {
+pub enum Wanted {
+    /// The client has it already: 304.
+    Nothing,
     /// All of it: 200.
     Whole,
     /// These bytes: 206.
     Part(Range<u64>),
     /// Bytes that are not there: 416.
-    Unsatisfiable,
+    Missing,
 }
 
-/// What of `length` bytes a `Range` field asks for. Anything but one range of bytes is ignored, as the
-/// RFC allows.
-pub fn parse_range(field: Option<&str>, length: u64) -> Ranged {
-    let spec = field.and_then(|f| f.strip_prefix("bytes=")).and_then(|s| s.split_once('-'));
-    let Some((first, last)) = spec.map(|(f, l)| (f.trim(), l.trim())) else { return Ranged::Whole };
-    let (first, last) = match (number(first), number(last)) {
-        (Some(first), Some(last)) if first <= last => (first, last),
-        (Some(first), None) if last.is_empty() => (first, u64::MAX),
-        (None, Some(0)) if first.is_empty() => return Ranged::Unsatisfiable,
-        (None, Some(tail)) if first.is_empty() => (length.saturating_sub(tail), u64::MAX),
-        _ => return Ranged::Whole,
-    };
-    match first < length {
-        true => Ranged::Part(first..last.saturating_add(1).min(length)),
-        false => Ranged::Unsatisfiable,
+/// What a request's fields say of a resource of `length` bytes. `etag` is quoted, as it is sent.
+pub fn wanted(headers: &Headers, etag: &str, length: u64) -> Wanted {
+    let mut known = headers.all("if-none-match").flat_map(|v| v.split(',')).map(str::trim);
+    if known.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag) {
+        return Wanted::Nothing;
     }
+    let applies = headers.get("if-range").is_none_or(|tag| tag == etag);
+    match headers.get("range").filter(|_| applies) {
+        Some(field) => range(field, length),
+        None => Wanted::Whole,
+    }
+}
+
+/// `Content-Range` of a 206.
+pub fn content_range(part: &Range<u64>, length: u64) -> String {
+    format!("bytes {}-{}/{length}", part.start, part.end.saturating_sub(1))
+}
+
+/// What a `Range` field asks for. Anything but one range of bytes is ignored, as the RFC allows.
+fn range(field: &str, length: u64) -> Wanted {
+    let spec = field.strip_prefix("bytes=").and_then(|s| s.split_once('-'));
+    let Some((first, last)) = spec.map(|(f, l)| (f.trim(), l.trim())) else { return Wanted::Whole };
+    let part = match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(length),
+        (Some(first), None) if last.is_empty() => first..length,
+        (None, Some(tail)) if first.is_empty() => length.saturating_sub(tail)..length,
+        _ => return Wanted::Whole,
+    };
+    if part.is_empty() { Wanted::Missing } else { Wanted::Part(part) }
 }
 
 fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
 }
 
-/// The `Content-Range` of a 206.
-pub fn content_range(part: &Range<u64>, length: u64) -> String {
-    format!("bytes {}-{}/{length}", part.start, part.end.saturating_sub(1))
-}
-
-/// Whether the client has this already: 304. `etag` is quoted, as it is sent.
-pub fn is_fresh(headers: &Headers, etag: &str, modified: Option<SystemTime>) -> bool {
-    if headers.get("if-none-match").is_some() {
-        let mut tags = headers.all("if-none-match").flat_map(|v| v.split(',')).map(str::trim);
-        return tags.any(|tag| tag == "*" || weakly_equal(tag, etag));
-    }
-    let since = headers.get("if-modified-since").and_then(date::parse);
-    matches!((since, modified), (Some(since), Some(modified)) if seconds(modified) <= seconds(since))
-}
-
-/// Whether a `Range` field counts: with `If-Range` only for what the client has a part of.
-pub fn range_applies(headers: &Headers, etag: &str, modified: Option<SystemTime>) -> bool {
-    match headers.get("if-range") {
-        None => true,
-        Some(tag) if tag.starts_with('"') => tag == etag,
-        Some(tag) if tag.starts_with("W/") => false,
-        Some(date) => {
-            let then = date::parse(date).map(seconds);
-            then.is_some() && then == modified.map(seconds)
-        }
-    }
-}
-
-fn weakly_equal(a: &str, b: &str) -> bool {
-    a.strip_prefix("W/").unwrap_or(a) == b.strip_prefix("W/").unwrap_or(b)
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(fields: &[(&str, &str)], length: u64) -> Wanted {
+        let mut headers = Headers::default();
+        fields.iter().for_each(|(name, value)| headers.add(name, value.as_bytes()));
+        wanted(&headers, "\"a\"", length)
+    }
+
     #[test]
-    fn ranges_are_read_as_the_rfc_says() {
+    fn a_range_is_cut_to_what_is_there() {
         for (field, expected) in [
-            ("bytes=0-0", Ranged::Part(0..1)),
-            ("bytes=5-", Ranged::Part(5..10)),
-            ("bytes=-3", Ranged::Part(7..10)),
-            ("bytes=-30", Ranged::Part(0..10)),
-            ("bytes=2-99", Ranged::Part(2..10)),
-            ("bytes=0-18446744073709551615", Ranged::Part(0..10)),
-            ("bytes=10-", Ranged::Unsatisfiable),
-            ("bytes=-0", Ranged::Unsatisfiable),
-            ("bytes=5-4", Ranged::Whole),
-            ("bytes=-", Ranged::Whole),
-            ("bytes=+1-2", Ranged::Whole),
-            ("bytes=0-1,3-4", Ranged::Whole),
-            ("bytes=99999999999999999999-", Ranged::Whole),
-            ("lines=0-1", Ranged::Whole),
-            ("", Ranged::Whole),
+            ("bytes=0-0", 0..1),
+            ("bytes=5-", 5..10),
+            ("bytes=-3", 7..10),
+            ("bytes=-30", 0..10),
+            ("bytes=2-99", 2..10),
+            ("bytes=0-18446744073709551615", 0..10),
         ] {
-            assert_eq!(parse_range(Some(field), 10), expected, "{field}");
+            assert_eq!(of(&[("Range", field)], 10), Wanted::Part(expected), "{field}");
         }
-        assert_eq!(parse_range(None, 10), Ranged::Whole);
-        assert_eq!(parse_range(Some("bytes=0-"), 0), Ranged::Unsatisfiable);
         assert_eq!(content_range(&(2..10), 20), "bytes 2-9/20");
     }
 
-    fn headers(name: &str, value: &str) -> Headers {
-        let mut headers = Headers::default();
-        headers.add(name, value.as_bytes());
-        headers
+    #[test]
+    fn bytes_that_are_not_there_are_missing() {
+        for field in ["bytes=10-", "bytes=10-12", "bytes=-0", "bytes=18446744073709551615-"] {
+            assert_eq!(of(&[("Range", field)], 10), Wanted::Missing, "{field}");
+        }
+        assert_eq!(of(&[("Range", "bytes=0-")], 0), Wanted::Missing);
     }
 
     #[test]
-    fn what_the_client_has_is_fresh() {
-        let modified = date::parse("Sun, 06 Nov 1994 08:49:37 GMT");
-        for (name, value, fresh) in [
-            ("if-none-match", "\"a\"", true),
-            ("if-none-match", "\"x\", W/\"a\"", true),
-            ("if-none-match", "*", true),
-            ("if-none-match", "\"b\"", false),
-            ("if-modified-since", "Sun, 06 Nov 1994 08:49:37 GMT", true),
-            ("if-modified-since", "Sun, 06 Nov 1994 08:49:36 GMT", false),
-            ("if-modified-since", "yesterday", false),
+    fn what_is_no_single_range_gets_everything() {
+        for field in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=5-4",
+            "bytes=+1-2",
+            "bytes=a-b",
+            "bytes=0-1,3-4",
+            "bytes=99999999999999999999-",
+            "lines=0-1",
         ] {
-            assert_eq!(
-                is_fresh(&headers(name, value), "\"a\"", modified),
-                fresh,
-                "{name}: {value}"
-            );
+            assert_eq!(of(&[("Range", field)], 10), Wanted::Whole, "{field}");
+        }
+        assert_eq!(of(&[], 10), Wanted::Whole);
+    }
+
+    #[test]
+    fn what_the_client_has_is_not_sent_again() {
+        for (tags, has) in
+            [("\"a\"", true), ("\"x\", W/\"a\"", true), ("*", true), ("\"b\"", false), ("a", false)]
+        {
+            let expected = if has { Wanted::Nothing } else { Wanted::Whole };
+            assert_eq!(of(&[("If-None-Match", tags)], 10), expected, "{tags}");
         }
     }
 
     #[test]
-    fn a_range_of_another_version_does_not_apply() {
-        let modified = date::parse("Sun, 06 Nov 1994 08:49:37 GMT");
-        for (value, applies) in [
-            ("\"a\"", true),
-            ("\"b\"", false),
-            ("W/\"a\"", false),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", true),
-            ("Sun, 06 Nov 1994 08:49:38 GMT", false),
-            ("nonsense", false),
-        ] {
-            assert_eq!(
-                range_applies(&headers("if-range", value), "\"a\"", modified),
-                applies,
-                "{value}"
-            );
+    fn a_part_of_another_version_becomes_the_whole() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (tag, part) in [("\"a\"", true), ("\"b\"", false), ("W/\"a\"", false), (date, false)] {
+            let expected = if part { Wanted::Part(0..1) } else { Wanted::Whole };
+            assert_eq!(of(&[("If-Range", tag), ("Range", "bytes=0-0")], 10), expected, "{tag}");
         }
     }
 }

@@ -11,7 +11,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Type of JSON.
 const JSON: &str = "application/json";
 
-/// A response. The server adds `Date`, `Connection` and the framing fields itself.
+/// A response. The server adds `Date`, `Connection` and the framing fields itself; `Connection: close` here
+/// ends the connection.
 #[derive(Debug)]
 pub struct Response {
     /// Status code.

@@ -199,7 +199,8 @@ impl Exchange {
     fn finish(mut self, wire: &mut Wire, response: Response) -> bool {
         let status = response.status;
         let ending = Ending::of(&response, self.manner.version);
-        self.manner.keep_alive &= ending != Ending::Close;
+        let ends = response.header("connection") == Some("close") || ending == Ending::Close;
+        self.manner.keep_alive &= !ends;
         let sent = send(wire, response, self.manner, ending);
         let (id, what, ms) = (&self.id, &self.what, self.began.elapsed().as_millis());
         match &sent {

@@ -46,6 +46,10 @@ fn unread(_: &(), _: &mut Request<'_>) -> Result<Response> {
     Ok(Response::text(200, "unread"))
 }
 
+fn last(_: &(), _: &mut Request<'_>) -> Result<Response> {
+    Ok(Response::text(200, "last").with_header("Connection", "close"))
+}
+
 fn panics(_: &(), _: &mut Request<'_>) -> Result<Response> {
     panic!("on purpose");
 }
@@ -96,6 +100,7 @@ pub fn start(limits: config::Http) -> SocketAddr {
         .post("/echo", echo)
         .post("/unread", unread)
         .get("/unread", unread)
+        .get("/last", last)
         .get("/panic", panics)
         .post("/form", form)
         .post("/upload", upload)

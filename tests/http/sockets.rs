@@ -44,7 +44,7 @@ fn a_connection_is_kept_for_the_next_request() {
 fn pipelined_requests_are_answered_in_order() {
     let request = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n";
     let mut all: Vec<u8> = (b'a'..=b'e').flat_map(|b| [&request[..], &[b]].concat()).collect();
-    all.extend(b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    all.extend(b"GET /end HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     let answers = exchange(start(limits()), &all);
     assert_eq!(statuses(answers.as_bytes()), [200; 6]);
     let bodies: Vec<&str> = answers
@@ -52,7 +52,14 @@ fn pipelined_requests_are_answered_in_order() {
         .skip(1)
         .map(|b| b.split("HTTP/1.1").next().unwrap_or(b))
         .collect();
-    assert_eq!(bodies, ["a", "b", "c", "d", "e", "GET /last 0"]);
+    assert_eq!(bodies, ["a", "b", "c", "d", "e", "GET /end 0"]);
+}
+
+#[test]
+fn a_handler_may_end_the_connection() {
+    let answers = exchange(start(limits()), &b"GET /last HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2));
+    assert_eq!(statuses(answers.as_bytes()), [200]);
+    assert_eq!(answers.matches("Connection: close\r\n").count(), 1, "{answers}");
 }
 
 #[test]
