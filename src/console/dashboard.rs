@@ -16,7 +16,9 @@ struct Page {
     headline: Headline,
     master: String,
     cluster: Result<Panel>,
-    processes: Vec<Web>,
+    /// Shown while the master is silent.
+    backends: Vec<Answering>,
+    processes: Vec<Answering>,
 }
 
 /// The one word, and why.
@@ -64,8 +66,8 @@ struct Replica {
     size: String,
 }
 
-/// A frontend, SMTP server or balancer.
-struct Web {
+/// A process that was asked itself.
+struct Answering {
     name: String,
     role: &'static str,
     address: String,
@@ -79,12 +81,16 @@ pub(super) fn show(visit: &Visit, request: &mut Request<'_>) -> Result<Response>
     let mut shell = visit.shell("Dashboard", "dashboard");
     shell.refresh = Some("/?auto=1");
     shell.done = done(visit, request);
+    let headline = headline(&gathered);
+    let (backends, processes) =
+        gathered.processes.into_iter().map(answering).partition(|p| p.role == "backend");
     let page = Page {
         shell,
-        headline: headline(&gathered),
+        headline,
+        backends,
+        processes,
         master: visit.app.config.master.address.clone(),
         cluster: gathered.cluster.map(panel),
-        processes: gathered.processes.into_iter().map(web).collect(),
     };
     render(200, &page)
 }
@@ -102,20 +108,18 @@ fn done(visit: &Visit, request: &Request<'_>) -> Option<String> {
 /// Down: something that was asked for cannot be done. Degraded: all can be, but not all processes are well.
 fn headline(gathered: &Gathered) -> Headline {
     let (mut down, mut degraded) = (Vec::new(), Vec::new());
+    let mut asked = vec!["frontend", "smtp", "balancer"];
     match &gathered.cluster {
         Ok(status) => judge_cluster(status, &mut down, &mut degraded),
-        Err(_) => degraded
-            .push("the master does not answer: what works goes on, but nothing can change".into()),
+        Err(_) => {
+            asked.push("backend");
+            degraded.push(
+                "the master does not answer: what works goes on, but nothing can change".into(),
+            );
+        }
     }
-    for role in ["frontend", "smtp", "balancer"] {
-        let of_role = || gathered.processes.iter().filter(|p| p.role == role);
-        let gone: Vec<&str> =
-            of_role().filter(|p| p.answer.is_err()).map(|p| p.name.as_str()).collect();
-        let all = gone.len() == of_role().count();
-        let list = if all { &mut down } else { &mut degraded };
-        list.extend(
-            (!gone.is_empty()).then(|| format!("{role} {} does not answer", gone.join(", "))),
-        );
+    for role in asked {
+        judge_role(role, &gathered.processes, &mut down, &mut degraded);
     }
     let adrift = gathered
         .processes
@@ -144,6 +148,22 @@ fn judge_cluster(status: &ClusterStatus, down: &mut Vec<String>, degraded: &mut 
             degraded.push(format!("{}: {problem}", node.name));
         }
     }
+}
+
+/// One of several that does not answer is a loss that the others make good; a backend is the only one that
+/// has its data.
+fn judge_role(
+    role: &str,
+    processes: &[Process],
+    down: &mut Vec<String>,
+    degraded: &mut Vec<String>,
+) {
+    let of_role = || processes.iter().filter(|p| p.role == role);
+    let gone: Vec<&str> =
+        of_role().filter(|p| p.answer.is_err()).map(|p| p.name.as_str()).collect();
+    let missed = role == "backend" || gone.len() == of_role().count();
+    let list = if missed { down } else { degraded };
+    list.extend((!gone.is_empty()).then(|| format!("{role} {} does not answer", gone.join(", "))));
 }
 
 /// Whether a tablet's primary is alive and says that it serves the tablet's epoch.
@@ -219,7 +239,7 @@ fn tablet(tablet: &TabletRoute, nodes: &[&NodeStatus], served: bool) -> Tablet {
     }
 }
 
-fn web(process: Process) -> Web {
+fn answering(process: Process) -> Answering {
     let Process { name, role, address, answer } = process;
     let up = answer.is_ok();
     let said = match answer {
@@ -227,7 +247,7 @@ fn web(process: Process) -> Web {
         Err(Error::Io(_, why)) => why,
         Err(error) => error.to_string(),
     };
-    Web { name, role, address, up, said }
+    Answering { name, role, address, up, said }
 }
 
 #[cfg(test)]
@@ -307,5 +327,12 @@ mod tests {
     #[test]
     fn a_silent_master_is_degraded() {
         assert_eq!(judged(Err(Error::retry("gone")), vec![]).0, "degraded");
+    }
+
+    #[test]
+    fn backends_are_asked_themselves_while_the_master_is_silent() {
+        let gone = || Process { role: "backend", ..frontend("a1", false) };
+        assert_eq!(judged(Err(Error::retry("gone")), vec![gone()]).0, "down");
+        assert_eq!(judged(Ok(cluster()), vec![gone()]).0, "healthy", "the master knows better");
     }
 }

@@ -21,7 +21,7 @@ const LINE_BYTES_MAX: usize = 4096;
 pub(super) struct Gathered {
     /// The master's view.
     pub(super) cluster: Result<ClusterStatus>,
-    /// Name, role, address and answer of every other process.
+    /// Every other process that the page shows, and its own answer.
     pub(super) processes: Vec<Process>,
 }
 
@@ -42,9 +42,9 @@ pub(super) fn gather(app: &App) -> Gathered {
             .config
             .processes()
             .into_iter()
-            .filter(|(_, role, _)| matches!(*role, "frontend" | "smtp" | "balancer"))
+            .filter(|(_, role, _)| !matches!(*role, "master" | "console"))
             .map(|(name, role, address)| {
-                (name, role, address, scope.spawn(move || ping(role, address)))
+                (name, role, address, scope.spawn(move || ping(app, role, address)))
             })
             .collect();
         let process = |(name, role, address, answer): (&str, _, &str, _)| Process {
@@ -81,10 +81,24 @@ fn ask_master<T: DeserializeOwned>(app: &App, verb: &str) -> Result<T> {
 }
 
 /// Asks a process whether it is there; what it says.
-fn ping(role: &str, address: &str) -> Result<String> {
-    if role == "smtp" {
-        return greeting(address);
+fn ping(app: &App, role: &str, address: &str) -> Result<String> {
+    match role {
+        "backend" => pong(app, address),
+        "smtp" => greeting(address),
+        _ => web_ping(address),
     }
+}
+
+/// Whether a backend answers at all: what is known of it while the master is silent.
+fn pong(app: &App, address: &str) -> Result<String> {
+    match app.client.with_time_limit(PATIENCE).call_at(address, Command::Ping)? {
+        Reply::Pong => Ok("It answers.".into()),
+        other => Err(Error::corrupt(format!("a strange answer: {other:?}"))),
+    }
+}
+
+/// What a frontend or a balancer says of itself.
+fn web_ping(address: &str) -> Result<String> {
     let answer = client::get(address, "/ping", PATIENCE)?;
     match answer.status {
         200 => Ok(String::from_utf8_lossy(&answer.body).trim().into()),
