@@ -129,6 +129,7 @@ launch() {
     setsid "$binary" "${role[$1]}" --config "$config" --name "$1" --log-file "$log/$1.log" \
         </dev/null >"$log/$1.out" 2>&1 9>&- &
     echo $! >"$run/$1.pid"
+    disown
 }
 
 # Whether a process speaks its protocol.
@@ -152,6 +153,33 @@ answers() (
 lives() {
     local pid line
     { read -r pid <"$run/$1.pid" && line=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null && [[ -n $line ]]
+}
+
+# Whether a backend reaches every tablet: it says RETRY for owners of those that are still being opened.
+serves() (
+    set +e
+    exec 2>/dev/null 3<>"/dev/tcp/${1%:*}/${1##*:}" || exit 1
+    printf 'GET ~run.sh/%d probe\n' {1..40} >&3
+    for _ in {1..40}; do
+        IFS= read -r -t 5 line <&3
+        case $line in
+        NOTFOUND*) ;;
+        DENIED*) exit 0 ;;
+        *) exit 1 ;;
+        esac
+    done
+)
+
+# Waits until all tablets are served through every backend.
+await_store() {
+    local name end=$((SECONDS + START_SECONDS))
+    for name in "${names[@]}"; do
+        [[ ${role[$name]} == backend ]] || continue
+        until serves "${address[$name]}"; do
+            ((SECONDS < end)) || die "the store is not in service after $START_SECONDS s: see the logs in $log"
+            sleep 0.1
+        done
+    done
 }
 
 # Waits until a process that was launched answers.
@@ -180,6 +208,7 @@ start_nodes() {
         launch "$name"
     done
     for name in "${started[@]}"; do await "$name"; done
+    [[ $# -lt ${#names[@]} ]] || await_store
     trap - EXIT INT TERM HUP
 }
 
@@ -239,7 +268,7 @@ show_logs() {
     local option=$1 files=() name line
     shift
     for name in "$@"; do
-        if touch "$log/$name.log" 2>/dev/null; then files+=("$log/$name.log"); fi
+        if [[ -e $log/$name.log ]]; then files+=("$log/$name.log"); fi
     done
     ((${#files[@]} > 0)) || die "there are no logs in $log"
     name=$1
@@ -282,9 +311,11 @@ end_tail() {
 
 # ---- commands ----
 
+# Everything that comes before a start, of one process or of all.
 prepare() {
     build
     load_cluster
+    (($# == 0)) || need_node "$1"
     local said
     said=$("$binary" format --config "$config" 2>&1) || die "${said#penncloud: }"
     [[ -z $said ]] || echo "$said"
@@ -292,9 +323,8 @@ prepare() {
 }
 
 run_start() {
-    prepare
+    prepare "$@"
     if (($# > 0)); then
-        need_node "$1"
         pid_of "$1" >/dev/null && die "$1 is running already"
         start_nodes "$1"
         echo "$1 runs on ${address[$1]}."
@@ -332,10 +362,9 @@ run_stop() {
 }
 
 run_restart() {
-    prepare
+    prepare "$@"
     local wanted=("${names[@]}")
     if (($# > 0)); then
-        need_node "$1"
         wanted=("$1")
         stop_node "$1"
     else

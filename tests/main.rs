@@ -13,6 +13,7 @@ mod mail;
 mod master;
 mod protocol;
 mod replication;
+mod run_sh;
 mod smtp;
 mod smtp_session;
 mod storage;

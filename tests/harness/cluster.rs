@@ -314,8 +314,9 @@ fn first_line(role: &str, address: &str) -> std::io::Result<String> {
     Ok(line)
 }
 
-/// Small segments and few tablets: the same code does more in less time.
-fn configuration(dir: &Path, ports: &[u16]) -> String {
+/// The configuration of a cluster on eleven ports. Small segments and few tablets: the same code does more in
+/// less time.
+pub fn configuration(dir: &Path, ports: &[u16]) -> String {
     let [m1, a1, a2, b1, b2, f1, f2, s1, s2, lb, console] = ports else { panic!("eleven ports") };
     format!(
         r#"
