@@ -6,6 +6,7 @@ use penncloud::error::{Error, Result};
 use penncloud::tools;
 use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// PennCloud: webmail and file storage over its own distributed key-value store.
 #[derive(Parser)]
@@ -33,6 +34,15 @@ enum Role {
     Format(ConfigFile),
     /// Lists the processes of the cluster, for scripts.
     Processes(ConfigFile),
+    /// Measures a running cluster, beside what its machine allows.
+    Bench {
+        /// The cluster's configuration.
+        #[arg(long, default_value = "conf/local.toml")]
+        config: PathBuf,
+        /// How long each case runs, in seconds.
+        #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+    },
     /// Checks the data of a stopped node, or of all nodes of a stopped cluster.
     Fsck {
         /// Data directory of a node or a cluster.
@@ -82,6 +92,7 @@ fn run(role: Role) -> Result<()> {
         Role::Balancer(p) => start(p, penncloud::balancer::run),
         Role::Console(p) => start(p, penncloud::console::run),
         Role::Format(file) => format(&file),
+        Role::Bench { config, seconds } => bench(&config, seconds),
         Role::Fsck { dir } => tools::fsck::run(&dir, &mut std::io::stdout()),
         Role::Processes(file) => {
             print!("{}", tools::processes::list(&Config::load(&file.config)?));
@@ -119,4 +130,11 @@ fn format(file: &ConfigFile) -> Result<()> {
         println!("Console: user admin, password {} (shown this once)", secrets.admin_password);
     }
     Ok(())
+}
+
+fn bench(config: &Path, seconds: f64) -> Result<()> {
+    let time = Duration::try_from_secs_f64(seconds)
+        .map_err(|e| Error::config(format!("--seconds {seconds}: {e}")))?;
+    let settings = tools::bench::Settings::full(time);
+    tools::bench::run(&Config::load(config)?, &settings, &mut std::io::stdout())
 }

@@ -7,6 +7,7 @@ mod drive;
 mod files;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
+mod bench;
 mod http;
 mod kv;
 mod mail;
