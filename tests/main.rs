@@ -1,13 +1,13 @@
 //! All integration tests, in one binary.
 
 mod balancer;
+mod bench;
 mod console;
 mod crash;
 mod drive;
 mod files;
 #[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
-mod bench;
 mod http;
 mod kv;
 mod mail;

@@ -103,11 +103,12 @@ fn between<'p>(page: &'p str, before: &str, after: &str) -> Result<&'p str> {
         .ok_or_else(|| Error::bad(format_args!("the page has no {before:?}")))
 }
 
-/// Where the last link before a text leads.
-fn link_before(page: &str, text: &str) -> Result<String> {
-    let before = page.split_once(text).and_then(|(before, _)| before.rsplit_once("href=\""));
+/// Where the link on a file's name leads.
+fn link_to(page: &str, name: &str) -> Result<String> {
+    let before = page.split_once(name).and_then(|(before, _)| before.rsplit_once("\"/files/"));
     let link = before.and_then(|(_, link)| link.split('"').next());
-    link.map(String::from).ok_or_else(|| Error::bad(format_args!("no link leads to {text}")))
+    let link = link.ok_or_else(|| Error::bad(format_args!("no link leads to {name}")))?;
+    Ok(format!("/files/{link}"))
 }
 
 /// An account that is signed in.
@@ -173,7 +174,7 @@ impl Account {
         browser.post(&self.upload, &kind, &self.form(&name, bytes))?;
         let listing = browser.get("/files")?;
         let listing = String::from_utf8_lossy(&listing.body);
-        let path = link_before(&listing, &name)?;
+        let path = link_to(&listing, &name)?;
         Ok(move || {
             let got = browser.get(&path)?.body.len() as u64;
             if got == bytes { Ok(bytes) } else { Err(Error::corrupt("the file came back short")) }
