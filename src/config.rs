@@ -425,3 +425,51 @@ impl Secrets {
         Ok(secrets)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCAL: &str = include_str!("../conf/local.toml");
+
+    #[test]
+    fn the_local_cluster_shows_every_default() {
+        let config = Config::parse(LOCAL).unwrap();
+        assert_eq!(config.processes().len(), 12);
+        let limits = format!("{:?} {:?}", config.store, config.http);
+        assert_eq!(limits, format!("{:?} {:?}", Store::default(), Http::default()));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let text = LOCAL.replace("log = \"info\"", "log = \"info\"\ncolour = \"red\"");
+        let line = text.lines().position(|l| l.starts_with("colour")).unwrap() + 1;
+        let error = Config::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(&format!("line {line}")) && error.contains("colour"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_sentence() {
+        for (was, is, says) in [
+            ("name = \"a2\"", "name = \"a1\"", "two processes are named \"a1\""),
+            ("127.0.0.1:5102", "127.0.0.1:5101", "two processes have the address 127.0.0.1:5101"),
+            (
+                "name = \"a2\"",
+                "name = \"a/2\"",
+                "the process name \"a/2\" may hold letters, digits and - only",
+            ),
+            ("127.0.0.1:5102", "nowhere", "the address \"nowhere\" is not host:port"),
+            ("small_tablets = 6", "small_tablets = 0", "must be at least 1"),
+            ("cell_bytes = 1048576", "cell_bytes = 1", "store.cell_bytes must lie between"),
+            (
+                "heartbeat_timeout_ms = 1500",
+                "heartbeat_timeout_ms = 500",
+                "must be more than heartbeat_interval_ms",
+            ),
+        ] {
+            assert!(LOCAL.contains(was), "{was}");
+            let error = Config::parse(&LOCAL.replacen(was, is, 1)).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
