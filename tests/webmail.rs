@@ -217,6 +217,25 @@ fn sending_the_same_page_twice_delivers_once() {
 }
 
 #[test]
+fn two_frontends_that_send_the_same_page_at_once_deliver_once() {
+    let (mut anna, mut bert) = two();
+    for round in 0..4 {
+        let mut form = anna.get("/mail/compose").form("/mail/compose");
+        let subject = format!("Race {round}");
+        let fields = [("to", &*bert.address()), ("subject", &subject), ("action", "send")];
+        fields.iter().for_each(|(name, value)| form.set(name, value));
+        let mut there = anna.web.clone();
+        there.host = shared().address("f2");
+        std::thread::scope(|scope| {
+            scope.spawn(|| anna.web.post_multipart("/mail/compose", &form));
+            scope.spawn(|| there.post_multipart("/mail/compose", &form));
+        });
+        assert_eq!(bert.letters("/mail").len(), round + 1);
+        assert_eq!(anna.letters("/mail/f/sent").len(), round + 1);
+    }
+}
+
+#[test]
 fn blind_recipients_are_seen_by_the_author_alone() {
     let (mut anna, mut bert) = two();
     let mut carl = Person::new("carl", "f2");

@@ -15,7 +15,7 @@ function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const then = new Date(time.dateTime);
     if (Number.isNaN(then.getTime())) continue;
-    time.textContent = spoken(then, new Date());
+    time.textContent = "full" in time.dataset ? then.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : spoken(then, new Date());
     time.title = then.toLocaleString();
   }
 }

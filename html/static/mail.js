@@ -10,6 +10,7 @@ function chooser(form) {
     all.checked = chosen === boxes.length;
     all.indeterminate = chosen > 0 && chosen < boxes.length;
     form.classList.toggle("chosen", chosen > 0);
+    for (const tool of form.querySelectorAll("button.tool")) tool.disabled = chosen === 0;
   };
   all.addEventListener("change", () => {
     for (const box of boxes) box.checked = all.checked;

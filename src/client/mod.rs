@@ -21,12 +21,14 @@ mod value;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::protocol::cell::{Bytes, ValueId, owner};
+use crate::protocol::cell::owner;
+pub use crate::protocol::cell::{Bytes, ValueId};
 use crate::protocol::chunks::{fill, send_chunks};
+pub use crate::protocol::command::{BATCH_ITEMS_MAX, LIMIT_MAX, Op, Scan};
 use crate::protocol::command::{Command, Options, Request};
-pub use crate::protocol::command::{Op, Scan};
 use crate::protocol::connection::Pool;
-use crate::protocol::reply::{Column, Reply, Row};
+use crate::protocol::reply::Reply;
+pub use crate::protocol::reply::{Column, Row};
 use routes::Routes;
 use session::Sessions;
 use std::io::Read;

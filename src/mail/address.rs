@@ -345,4 +345,23 @@ mod tests {
         let Err(Error::Bad(why)) = parse_list("a@x.org, bob") else { panic!("bob is no address") };
         assert!(why.contains("“bob”"), "{why}");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_read_is_written_the_same(local in "[ -~]{1,20}", domain in "[a-z0-9-]{1,8}(\\.[a-z]{2,5})?") {
+            let text = format!("{}@{domain}", quote(&local));
+            if let Ok(address) = Address::parse(&text) {
+                proptest::prop_assert_eq!(address.local(), local);
+                proptest::prop_assert_eq!(Address::parse(&address.to_string()), Ok(address));
+            }
+        }
+
+        #[test]
+        fn nothing_typed_panics(text in ".{0,200}") {
+            let _ = Address::parse(&text);
+            if let Ok(list) = parse_list(&text) {
+                proptest::prop_assert_eq!(parse_list(&format_list(&list)), Ok(list));
+            }
+        }
+    }
 }

@@ -316,4 +316,17 @@ mod tests {
             assert!(!line.contains(['\r', '\n']) && line.len() <= 998, "{line:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_subject_name_and_text_come_back(subject in "\\PC{0,80}", name in "\\PC{1,40}", text in "(\\PC|\n){0,400}") {
+            let bytes = compose(outline(&subject, &text), &[(&name, "a/b", b"x")]);
+            let letter = Letter::parse(&bytes).unwrap();
+            proptest::prop_assert_eq!(letter.subject(), clean(&subject, SUBJECT_CHARS_MAX));
+            proptest::prop_assert_eq!(letter.attachment(0).unwrap().1, b"x");
+            proptest::prop_assert_eq!(letter.attachments().len(), 1);
+            let names = header_names(&bytes);
+            proptest::prop_assert!(!names.iter().any(|name| name.eq_ignore_ascii_case("bcc")));
+        }
+    }
 }

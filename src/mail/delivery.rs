@@ -6,9 +6,8 @@ use super::entry::{Entry, Folder, row};
 use super::mailbox::Plan;
 use super::message::{Summary, message_id_of, return_path};
 use super::staging::{Body, Staging, Written};
-use crate::client::Written as Outcome;
+use crate::client::{Op, Written as Outcome};
 use crate::error::{Error, Result};
-use crate::protocol::command::Op;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -172,5 +171,38 @@ impl Incoming {
                 (one.user, outcome)
             })
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(sender: &str, message_id: Option<&str>, body: u8) -> DeliveryId {
+        let sender = Address::parse(sender).unwrap();
+        DeliveryId::of_message(Some(&sender), message_id, &[body; 32])
+    }
+
+    #[test]
+    fn the_same_message_is_the_same_delivery() {
+        let first = id("a@x.org", Some("1@x"), 1);
+        assert_eq!(first, id("a@x.org", Some("1@x"), 1));
+        assert_ne!(first, id("b@x.org", Some("1@x"), 1));
+        assert_ne!(first, id("a@x.org", Some("2@x"), 1));
+        assert_ne!(first, id("a@x.org", Some("1@x"), 2));
+        assert_ne!(first, DeliveryId::of_message(None, Some("1@x"), &[1; 32]));
+    }
+
+    #[test]
+    fn without_a_message_id_every_delivery_is_another() {
+        assert_ne!(id("a@x.org", None, 1), id("a@x.org", None, 1));
+    }
+
+    #[test]
+    fn what_is_composed_is_its_authors_own() {
+        assert_eq!(DeliveryId::of_compose("a", "g"), DeliveryId::of_compose("a", "g"));
+        assert_ne!(DeliveryId::of_compose("a", "g"), DeliveryId::of_compose("b", "g"));
+        assert_ne!(DeliveryId::of_compose("a", "bg"), DeliveryId::of_compose("ab", "g"));
+        assert_ne!(DeliveryId::of_compose("a", "g"), DeliveryId::of_sent_copy("a", "g"));
     }
 }

@@ -1,15 +1,14 @@
 //! A mailbox as its owner sees it: folders, pages of entries, messages, flags, moves.
 
 use super::address::Address;
+use super::budget::{BUDGET, Share};
 use super::entry::{
     Entry, Folder, FolderCell, Held, Place, Tally, body_column, count_column, now, prefix, row,
     typed_column,
 };
-use crate::client::{Client, Scan, ValueReader, Written};
+use crate::client::{BATCH_ITEMS_MAX, Client, Column, Op, Scan, ValueReader, Written};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::protocol::command::{BATCH_ITEMS_MAX, Op};
-use crate::protocol::reply::Column;
 use std::collections::BTreeMap;
 
 /// Entries of one page.
@@ -54,6 +53,15 @@ pub struct Page {
     pub newer: bool,
     /// Whether older ones exist.
     pub older: bool,
+}
+
+/// A message in memory. There is room for so many bytes of them in a process.
+pub struct Whole {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Whether these are only its beginning.
+    pub cut: bool,
+    _share: Share<'static>,
 }
 
 impl Mailboxes {
@@ -139,15 +147,16 @@ impl Mailboxes {
         self.client.open(row(user), body_column(guid), 0, None)
     }
 
-    /// The bytes of a message; of one over [`READ_BYTES_MAX`] the beginning. `true`: all of it.
-    pub fn read(&self, user: &str, guid: &str) -> Result<Option<(Vec<u8>, bool)>> {
+    /// The bytes of a message; of one over [`READ_BYTES_MAX`] the beginning.
+    pub fn read(&self, user: &str, guid: &str) -> Result<Option<Whole>> {
         let column = body_column(guid);
         let Some(mut body) = self.client.open(row(user), column, 0, Some(READ_BYTES_MAX))? else {
             return Ok(None);
         };
+        let share = BUDGET.take(body.len)?;
         let mut bytes = Vec::with_capacity(body.len as usize);
         std::io::Read::read_to_end(&mut body, &mut bytes)?;
-        Ok(Some((bytes, body.total <= READ_BYTES_MAX)))
+        Ok(Some(Whole { bytes, cut: body.total > READ_BYTES_MAX, _share: share }))
     }
 
     /// Changes the flags of messages; those that are gone are left out. Gives how many there were.
@@ -336,5 +345,67 @@ impl Plan {
             }));
         }
         ops
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Summary;
+
+    fn held(folder: Folder, number: u64, seen: bool) -> Held {
+        let entry = Entry::new("g", 10, Summary::default());
+        let entry = if seen { entry.seen() } else { entry };
+        Held { place: Place { folder, number }, version: 7, entry }
+    }
+
+    fn adds(plan: Plan) -> Vec<(String, i64)> {
+        let add = |op| match op {
+            Op::Add { column, delta, .. } => Some((String::from_utf8(column).unwrap(), delta)),
+            _ => None,
+        };
+        plan.into_ops().into_iter().filter_map(add).collect()
+    }
+
+    #[test]
+    fn a_move_counts_in_both_folders_and_costs_nothing() {
+        let held = held(Folder::Inbox, 1, false);
+        let mut plan = Plan::new("bob");
+        plan.leave(&held);
+        plan.arrive(Folder::Trash, &held.entry);
+        let both = [("inbox", -1), ("trash", 1)];
+        let want = both.into_iter().flat_map(|(folder, sign)| {
+            [("total", sign), ("unread", sign), ("bytes", 10 * sign)]
+                .map(|(counter, delta)| (format!("count/{folder}/{counter}"), delta))
+        });
+        assert_eq!(adds(plan), want.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn reading_changes_one_counter_and_a_star_none() {
+        let held = held(Folder::Inbox, 1, false);
+        let mut plan = Plan::new("bob");
+        plan.replace(&held, &held.entry.clone().seen());
+        assert_eq!(adds(plan), [("count/inbox/unread".to_string(), -1)]);
+        let mut plan = Plan::new("bob");
+        let mut starred = held.entry.clone();
+        starred.flags.starred = true;
+        plan.replace(&held, &starred);
+        assert_eq!(adds(plan), []);
+    }
+
+    #[test]
+    fn the_most_that_is_changed_at_once_fits_a_batch() {
+        for step in [Plan::leave as fn(&mut Plan, &Held), |plan, held| {
+            plan.leave(held);
+            plan.arrive(Folder::Trash, &held.entry);
+        }] {
+            let mut plan = Plan::new("bob");
+            for number in 0..BULK_MAX as u64 {
+                step(&mut plan, &held(Folder::Inbox, number, false));
+                plan.push(Op::delete("bob/mail", "another"));
+            }
+            assert!(plan.into_ops().len() <= BATCH_ITEMS_MAX);
+        }
     }
 }

@@ -402,4 +402,22 @@ mod tests {
         }
         assert_eq!(check_id(" <a@b> ").as_deref(), Some("a@b"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600)) {
+            let message = [b"From: a\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n", &bytes[..]].concat();
+            for message in [bytes, message] {
+                proptest::prop_assert!(serde_json::to_vec(&Summary::of(&message)).unwrap().len() < 8000);
+                if let Ok(letter) = Letter::parse(&message) {
+                    let text = (letter.text(), letter.subject(), letter.thread());
+                    proptest::prop_assert!(!text.1.contains(['\r', '\n']));
+                    for (index, file) in letter.attachments().into_iter().enumerate() {
+                        proptest::prop_assert!(!file.name.contains(['/', '\\', '\r', '\n', '\0']));
+                        proptest::prop_assert!(letter.attachment(index).is_some());
+                    }
+                }
+            }
+        }
+    }
 }

@@ -38,10 +38,12 @@
 //! # Caveats
 //!
 //! * No mail goes to other hosts yet: a recipient outside our domain is refused before anything is sent.
-//! * A message is parsed in memory when it is read: up to [`mailbox::READ_BYTES_MAX`].
+//! * A message is parsed in memory when it is read: up to [`mailbox::READ_BYTES_MAX`], and all of
+//!   them in a process together up to a budget; who comes when it is used up waits.
 //! * A list knows of attachments from the first [`message::HEAD_BYTES_MAX`] of a message.
 
 pub mod address;
+mod budget;
 pub mod compose;
 pub mod delivery;
 pub mod entry;

@@ -16,10 +16,8 @@ use super::entry::{Entry, Folder, Held, Place, now, prefix, row, typed_column};
 use super::mailbox::{Plan, held};
 use super::message::{Summary, id_hash, received};
 use super::staging::{Body, Staging};
-use crate::client::Written;
+use crate::client::{Bytes, LIMIT_MAX, Op, Written};
 use crate::error::{Error, Result};
-use crate::protocol::cell::Bytes;
-use crate::protocol::command::{LIMIT_MAX, Op};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 

@@ -3,9 +3,8 @@
 use super::Mailboxes;
 use super::entry::{body_column, row};
 use super::message::HEAD_BYTES_MAX;
+use crate::client::{Op, ValueId};
 use crate::error::{Error, Result};
-use crate::protocol::cell::ValueId;
-use crate::protocol::command::Op;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 

@@ -73,8 +73,8 @@ pub(super) fn show(visit: &Visit, request: &mut Request) -> Result<Response> {
 fn open(visit: &Visit, place: Place, kind: Option<Kind>) -> Result<Option<Fields>> {
     let (mailboxes, user) = (visit.mailboxes(), visit.user());
     let Some(held) = mailboxes.entry(user, place)? else { return Ok(None) };
-    let Some((bytes, _)) = mailboxes.read(user, &held.entry.guid)? else { return Ok(None) };
-    let letter = Letter::parse(&bytes)?;
+    let Some(whole) = mailboxes.read(user, &held.entry.guid)? else { return Ok(None) };
+    let letter = Letter::parse(&whole.bytes)?;
     Ok(Some(match kind {
         Some(kind) => Fields::answering(visit, kind, &held, &letter)?,
         None => Fields::of_draft(&held, &letter, mailboxes.typed(user, &held.entry.guid)?),
@@ -109,8 +109,8 @@ fn kept_files(visit: &Visit, fields: &Fields) -> Result<Vec<KeptFile>> {
         return Ok(Vec::new());
     }
     let found = visit.mailboxes().read(visit.user(), &fields.source)?;
-    let Some((bytes, _)) = found else { return Ok(Vec::new()) };
-    let files = Letter::parse(&bytes)?.attachments().into_iter().enumerate();
+    let Some(whole) = found else { return Ok(Vec::new()) };
+    let files = Letter::parse(&whole.bytes)?.attachments().into_iter().enumerate();
     Ok(files
         .map(|(index, file)| KeptFile {
             index,
@@ -301,7 +301,7 @@ fn begin(visit: &Visit, fields: &Fields) -> Result<Begun> {
         return Ok((writer, faults));
     }
     match mailboxes.read(visit.user(), &fields.source)? {
-        Some((bytes, _)) => keep_files(&mut writer, &Letter::parse(&bytes)?, &fields.keep)?,
+        Some(whole) => keep_files(&mut writer, &Letter::parse(&whole.bytes)?, &fields.keep)?,
         None => faults.push(
             "This message was changed in another window, and the files that it had are gone from here. \
              Nothing was sent: attach them again."

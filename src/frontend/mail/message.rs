@@ -12,6 +12,9 @@ use crate::mail::message::Person;
 use crate::mail::{Address, Folder, Held, Letter, Place};
 use askama::Template;
 
+/// Bytes that are shown of a message that cannot be parsed.
+const RAW_BYTES_MAX: usize = 100_000;
+
 #[derive(Template)]
 #[template(path = "mail/message.html")]
 struct MessagePage<'a> {
@@ -62,14 +65,15 @@ pub(super) fn show(visit: &Visit, request: &mut Request) -> Result<Response> {
         return Ok(Response::redirect(&format!("/mail/compose?draft={}", held.place)));
     }
     mark_as_read(visit, &held);
-    let Some((bytes, whole)) = visit.mailboxes().read(visit.user(), &held.entry.guid)? else {
+    let Some(whole) = visit.mailboxes().read(visit.user(), &held.entry.guid)? else {
         return Err(Error::corrupt(format!("the message {} has no body", held.place)));
     };
-    let raw = String::from_utf8_lossy(&bytes[..bytes.len().min(100_000)]).into_owned();
-    let (text, cut, page) = match Letter::parse(&bytes) {
+    let raw =
+        String::from_utf8_lossy(&whole.bytes[..whole.bytes.len().min(RAW_BYTES_MAX)]).into_owned();
+    let (text, cut, page) = match Letter::parse(&whole.bytes) {
         Ok(letter) => {
             let (text, cut) = letter.text();
-            (text, cut || !whole, read(visit, &held, Some(&letter))?)
+            (text, cut || whole.cut, read(visit, &held, Some(&letter))?)
         }
         Err(_) => (raw, true, read(visit, &held, None)?),
     };
@@ -206,10 +210,10 @@ fn whole(
 /// A file that came with the message. Never shown in the browser: it is always a download.
 pub(super) fn file(visit: &Visit, request: &mut Request) -> Result<Response> {
     let Some(held) = find(visit, request)? else { return Ok(gone(visit, request)) };
-    let Some((bytes, _)) = visit.mailboxes().read(visit.user(), &held.entry.guid)? else {
+    let Some(whole) = visit.mailboxes().read(visit.user(), &held.entry.guid)? else {
         return Ok(gone(visit, request));
     };
-    let letter = Letter::parse(&bytes)?;
+    let letter = Letter::parse(&whole.bytes)?;
     let index = request.param("index").parse().ok();
     let Some((file, contents)) = index.and_then(|index| letter.attachment(index)) else {
         return Ok(gone(visit, request));
