@@ -358,7 +358,7 @@ impl Payload {
     }
 }
 
-/// Parses a command's line (without its end). Values are empty until [`Command::fill`].
+/// Parses a command's line (without its end). Values are empty until [`Request::fill`].
 pub fn parse(line: &[u8]) -> Result<(Request, Payload)> {
     let mut line = Line::parse(line)?;
     let verb = line.text("verb")?;

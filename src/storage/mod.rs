@@ -1,6 +1,6 @@
 //! Tablets on disk: the log, the checkpoint and the small files around them. No sockets, no clocks.
 //!
-//! A write is an [`Entry`](crate::protocol::entry::Entry) of its tablet's *log*, synced before it is
+//! A write is an [`Entry`] of its tablet's *log*, synced before it is
 //! acknowledged. Now and then all committed cells are written out, sorted, as a *checkpoint*, and the
 //! log before it is let go. After a crash a tablet is its newest checkpoint and the log after it.
 //!
@@ -79,7 +79,7 @@
 //! 3. The log ends at the first record that is not valid. Is it *torn* or is it *damage*? It is damage when
 //!    anything says that this version had been synced: the `after` of a later segment, a record further on
 //!    that carries a `durable` mark as high (every multiple of 8 is tried), or the file `durable`. Then
-//!    [`open`] fails with [`Error::Corrupt`](crate::error::Error::Corrupt), file and byte, and changes nothing.
+//!    [`open`] fails with [`Error::Corrupt`], file and byte, and changes nothing.
 //! 4. Otherwise it is the torn tail of a write that nobody was told of. If any record further on is valid (pages
 //!    reach the disk in any order), a new segment cuts it off; else the log goes on in place.
 //!

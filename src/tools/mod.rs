@@ -1,6 +1,6 @@
-//! What the operator's commands do: [`format`] makes a cluster's secrets, [`processes`] lists what has to
+//! What the operator's commands do: [`mod@format`] makes a cluster's secrets, [`processes`] lists what has to
 //! be started, [`logfile`] keeps a process's log within bounds. `run.sh` is built on these three. [`fsck`] checks
-//! what a stopped node has on disk, and [`bench`] measures a running cluster.
+//! what a stopped node has on disk, and [`mod@bench`] measures a running cluster.
 
 pub mod bench;
 pub mod format;
