@@ -1,6 +1,6 @@
 //! Mailboxes over a real cluster: once, nothing lost, byte for byte, counters right.
 
-use crate::harness::cluster::Cluster;
+use crate::harness::cluster::{Cluster, Shared};
 use penncloud::client::{Client, Op, Scan};
 use penncloud::error::Error;
 use penncloud::mail::address::parse_list;
@@ -10,20 +10,12 @@ use penncloud::mail::{
     Address, Contact, Delivered, Entry, Folder, Held, Mailboxes, Outline, Place, Tally, Typed,
 };
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 const MESSAGE_BYTES_MAX: u64 = 50 << 20;
 
-/// A cluster without frontends: these tests ask the store alone.
-fn store() -> &'static Cluster {
-    static STORE: OnceLock<Cluster> = OnceLock::new();
-    let cut = |text: &mut String| text.truncate(text.find("[[frontend]]").unwrap());
-    STORE.get_or_init(|| Cluster::start_with(cut))
-}
-
-/// Mailboxes of three users of a test's own, on the cluster that they share.
+/// Mailboxes of three users of a test's own, on the cluster that all tests share.
 struct Post {
-    _cluster: &'static Cluster,
+    _cluster: Shared,
     client: Client,
     mailboxes: Mailboxes,
     alice: String,
@@ -33,7 +25,7 @@ struct Post {
 
 impl Post {
     fn start() -> Post {
-        let cluster = store();
+        let cluster = Cluster::shared();
         let client = Client::new(cluster.config()).unwrap();
         let mailboxes = Mailboxes::new(client.clone(), cluster.config());
         let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| {

@@ -2,19 +2,11 @@
 
 use crate::harness::web::{Page, Upload};
 use crate::harness::{Cluster, Web, html, noise};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const PASSWORD: &str = "correct horse battery";
 /// A name that tries to be a tag.
 const EVIL: &str = "\"><img src=x onerror=alert(1)>";
-
-/// The cluster that these tests share: a store and two frontends.
-fn shared() -> &'static Cluster {
-    static SHARED: OnceLock<Cluster> = OnceLock::new();
-    let cut = |text: &mut String| text.truncate(text.find("[[smtp]]").unwrap());
-    SHARED.get_or_init(|| Cluster::start_with(cut))
-}
 
 /// Somebody who uses webmail.
 struct Person {
@@ -25,8 +17,8 @@ struct Person {
 impl Person {
     fn new(stem: &str, frontend: &str) -> Person {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("{stem}{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut web = Web::new(&shared().address(frontend));
+        let name = format!("{stem}wm{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut web = Web::new(&Cluster::shared().address(frontend));
         let fields = [("username", name.as_str()), ("password", PASSWORD)];
         let page = web.submit("/signup", "/signup", &fields, &[]).unwrap();
         assert_eq!(page.path, "/mail", "{}", page.text());
@@ -206,7 +198,7 @@ fn sending_the_same_page_twice_delivers_once() {
         [("to", &*bert.address()), ("subject", "Once"), ("text", "only"), ("action", "send")];
     fields.iter().for_each(|(name, value)| form.set(name, value));
     let mut there = anna.web.clone();
-    there.host = shared().address("f2");
+    there.host = Cluster::shared().address("f2");
     let pages = [&mut anna.web, &mut there].map(|web| web.post_multipart("/mail/compose", &form));
     for page in pages {
         assert!(page.text().contains("Message sent."), "{}", page.text());
@@ -225,7 +217,7 @@ fn two_frontends_that_send_the_same_page_at_once_deliver_once() {
         let fields = [("to", &*bert.address()), ("subject", &subject), ("action", "send")];
         fields.iter().for_each(|(name, value)| form.set(name, value));
         let mut there = anna.web.clone();
-        there.host = shared().address("f2");
+        there.host = Cluster::shared().address("f2");
         std::thread::scope(|scope| {
             scope.spawn(|| anna.web.post_multipart("/mail/compose", &form));
             scope.spawn(|| there.post_multipart("/mail/compose", &form));

@@ -10,6 +10,7 @@ use crate::client::{BATCH_ITEMS_MAX, Client, Column, Op, Scan, ValueReader, Writ
 use crate::config::Config;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Entries of one page.
 pub const PAGE: usize = 50;
@@ -70,6 +71,11 @@ impl Mailboxes {
         let cell_bytes = config.store.cell_bytes.min(INLINE_BYTES_MAX) as usize;
         let domain = config.cluster.mail_domain.to_ascii_lowercase();
         Mailboxes { client, cell_bytes, domain }
+    }
+
+    /// The same mailboxes with another time limit for each request.
+    pub fn with_time_limit(&self, limit: Duration) -> Mailboxes {
+        Mailboxes { client: self.client.with_time_limit(limit), ..self.clone() }
     }
 
     /// The domain of all our users.

@@ -88,7 +88,8 @@ fn page(
     fields: Fields,
     faults: Vec<String>,
 ) -> Result<Response> {
-    let draft = visit.mailboxes().find_draft(visit.user(), &fields.guid).unwrap_or_default();
+    let draft =
+        visit.mailboxes_briefly().find_draft(visit.user(), &fields.guid).unwrap_or_default();
     let folder = draft.as_ref().map(|_| Folder::Drafts);
     let files = kept_files(visit, &fields).unwrap_or_default();
     let page = ComposePage {
@@ -108,7 +109,7 @@ fn kept_files(visit: &Visit, fields: &Fields) -> Result<Vec<KeptFile>> {
     if fields.source.is_empty() {
         return Ok(Vec::new());
     }
-    let found = visit.mailboxes().read(visit.user(), &fields.source)?;
+    let found = visit.mailboxes_briefly().read(visit.user(), &fields.source)?;
     let Some(whole) = found else { return Ok(Vec::new()) };
     let files = Letter::parse(&whole.bytes)?.attachments().into_iter().enumerate();
     Ok(files

@@ -24,6 +24,10 @@ use super::{Section, Shell, Visit};
 use crate::http::Router;
 use crate::mail::{Folder, Mailboxes, Tally};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a page waits for what it can do without.
+const BRIEFLY: Duration = Duration::from_secs(3);
 
 /// The routes of webmail.
 pub(super) fn routes(router: Router<Visit>) -> Router<Visit> {
@@ -43,6 +47,11 @@ impl Visit {
     /// The mailboxes.
     fn mailboxes(&self) -> Mailboxes {
         Mailboxes::new(self.app.client.clone(), &self.app.config)
+    }
+
+    /// The mailboxes, for what a page can do without.
+    fn mailboxes_briefly(&self) -> Mailboxes {
+        self.mailboxes().with_time_limit(BRIEFLY)
     }
 
     /// What surrounds a page of webmail.
@@ -72,7 +81,7 @@ struct SideFolder {
 impl Side {
     /// The folders of a visit. Counters that cannot be read are left out: the page is still of use.
     fn load(visit: &Visit, current: Option<Folder>) -> Side {
-        let tallies = visit.mailboxes().folders(visit.user()).unwrap_or_else(|error| {
+        let tallies = visit.mailboxes_briefly().folders(visit.user()).unwrap_or_else(|error| {
             log::warn!("the counters of {}: {error}", visit.user());
             BTreeMap::new()
         });
