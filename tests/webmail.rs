@@ -1,8 +1,8 @@
 //! Webmail through its real pages, over a real cluster. The visitors here have no scripts.
 
 use crate::harness::web::{Page, Upload};
-use crate::harness::{Cluster, Web, html, noise};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::harness::{Cluster, Web, eventually, html, noise};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const PASSWORD: &str = "correct horse battery";
 /// A name that tries to be a tag.
@@ -16,9 +16,13 @@ struct Person {
 
 impl Person {
     fn new(stem: &str, frontend: &str) -> Person {
+        Person::at(&Cluster::shared(), stem, frontend)
+    }
+
+    fn at(cluster: &Cluster, stem: &str, frontend: &str) -> Person {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("{stem}wm{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut web = Web::new(&Cluster::shared().address(frontend));
+        let mut web = Web::new(&cluster.address(frontend));
         let fields = [("username", name.as_str()), ("password", PASSWORD)];
         let page = web.submit("/signup", "/signup", &fields, &[]).unwrap();
         assert_eq!(page.path, "/mail", "{}", page.text());
@@ -51,6 +55,38 @@ impl Person {
         let is_letter =
             |l: &String| l.starts_with("/mail/m/") || l.starts_with("/mail/compose?draft=");
         links.into_iter().filter(is_letter).collect()
+    }
+
+    /// Subjects of the messages in a folder, with its first page alone.
+    fn subjects(&mut self, list: &str) -> Vec<String> {
+        let source = self.get(list).source();
+        let subjects = source.split("<span class=\"subject\">").skip(1);
+        let mut found: Vec<String> =
+            subjects.map(|rest| rest.split('<').next().unwrap().to_string()).collect();
+        found.sort();
+        found
+    }
+
+    /// Sends the same page at one frontend and the other until it says that it was sent.
+    fn send_until_sent(&mut self, cluster: &Cluster, to: &str, subject: &str) {
+        let hosts = ["f1", "f2"].map(|name| cluster.address(name));
+        let mut n = 0;
+        let mut turn = |web: &mut Web| {
+            n += 1;
+            web.host = hosts[n % 2].clone();
+        };
+        let mut form = eventually("a compose page", || {
+            turn(&mut self.web);
+            self.web.get("/mail/compose").ok().filter(|page| page.status == 200)
+        })
+        .form("/mail/compose");
+        let fields = [("to", to), ("subject", subject), ("text", "x"), ("action", "send")];
+        fields.iter().for_each(|(name, value)| form.set(name, value));
+        eventually("a message is sent", || {
+            turn(&mut self.web);
+            let page = self.web.post_multipart("/mail/compose", &form).ok()?;
+            page.text().contains("Message sent.").then_some(())
+        });
     }
 
     /// Presses a button of a list, with messages chosen.
@@ -201,6 +237,7 @@ fn sending_the_same_page_twice_delivers_once() {
     there.host = Cluster::shared().address("f2");
     let pages = [&mut anna.web, &mut there].map(|web| web.post_multipart("/mail/compose", &form));
     for page in pages {
+        let page = page.unwrap();
         assert!(page.text().contains("Message sent."), "{}", page.text());
     }
     assert_eq!(bert.letters("/mail").len(), 1);
@@ -343,4 +380,38 @@ fn files_that_are_too_large_do_not_cost_the_text() {
     assert!(page.text().contains("larger than 25 MB"), "{}", page.text());
     assert!(page.source().contains("kept"));
     assert_eq!(anna.letters("/mail/f/drafts").len(), 1);
+}
+
+#[test]
+fn what_is_sent_until_it_is_sent_arrives_once_whoever_dies() {
+    let cut = |text: &mut String| text.truncate(text.find("[[smtp]]").unwrap());
+    let cluster = Cluster::start_with(cut);
+    let (mut anna, mut bert) =
+        (Person::at(&cluster, "anna", "f1"), Person::at(&cluster, "bert", "f2"));
+    let victims: Vec<String> =
+        ["f1", "f2"].map(String::from).into_iter().chain(cluster.backends()).collect();
+    let to = bert.address();
+    let done = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            let mut n = 0;
+            while !done.load(Ordering::SeqCst) && n < 40 {
+                anna.send_until_sent(&cluster, &to, &format!("n{n:02}"));
+                n += 1;
+            }
+            n
+        });
+        for victim in &victims {
+            cluster.kill(victim);
+            cluster.start_again(victim);
+        }
+        done.store(true, Ordering::SeqCst);
+        sender.join().unwrap()
+    });
+    assert!(sent > 0);
+    let want: Vec<String> = (0..sent).map(|n| format!("n{n:02}")).collect();
+    (anna.web.host, bert.web.host) = (cluster.address("f1"), cluster.address("f2"));
+    assert_eq!(bert.subjects("/mail"), want);
+    assert_eq!(anna.subjects("/mail/f/sent"), want);
+    assert_eq!(anna.subjects("/mail/f/drafts"), [""; 0]);
 }

@@ -123,10 +123,10 @@ impl Web {
     }
 
     /// Sends a form as multipart, without files, following redirects.
-    pub fn post_multipart(&mut self, path: &str, form: &Form) -> Page {
+    pub fn post_multipart(&mut self, path: &str, form: &Form) -> io::Result<Page> {
         let (kind, body) = multipart(&form.fields, &[]);
-        let page = self.once("POST", path, &[("Content-Type", kind)], &body).unwrap();
-        self.follow(path, page).unwrap()
+        let page = self.once("POST", path, &[("Content-Type", kind)], &body)?;
+        self.follow(path, page)
     }
 
     /// One request and its answer, without following.
