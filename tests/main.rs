@@ -18,5 +18,6 @@ mod run_sh;
 mod smtp;
 mod smtp_session;
 mod storage;
+mod tidy;
 mod web;
 mod webmail;
