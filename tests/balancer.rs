@@ -75,13 +75,14 @@ fn play(listener: &TcpListener, says: &Mutex<Option<String>>, dead: &AtomicBool)
     }
 }
 
-fn config(frontends: &[&Frontend]) -> Config {
+fn config(frontends: &[&Frontend], interval: Duration) -> Config {
     let mut text = String::from(
         "[cluster]\ndata_dir = \"unused\"\nmail_domain = \"penn.test\"\n\
          [master]\nname = \"m\"\naddress = \"127.0.0.1:1\"\n\
          [[group]]\nname = \"a\"\nbackend = [{ name = \"a1\", address = \"127.0.0.1:2\" }]\n\
-         [[balancer]]\nname = \"lb\"\naddress = \"127.0.0.1:3\"\nping_interval_ms = 50\n",
+         [[balancer]]\nname = \"lb\"\naddress = \"127.0.0.1:3\"\n",
     );
+    text += &format!("ping_interval_ms = {}\n", interval.as_millis());
     for (n, frontend) in frontends.iter().enumerate() {
         let address = frontend.address;
         text += &format!(
@@ -93,7 +94,11 @@ fn config(frontends: &[&Frontend]) -> Config {
 
 /// A balancer that pings every 50 ms.
 fn balance(frontends: &[&Frontend]) -> SocketAddr {
-    let config = config(frontends);
+    balance_every(Duration::from_millis(50), frontends)
+}
+
+fn balance_every(interval: Duration, frontends: &[&Frontend]) -> SocketAddr {
+    let config = config(frontends, interval);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("a bound listener has an address");
     std::thread::spawn(move || balancer::serve(listener, &config, &config.balancers[0]));
@@ -178,6 +183,15 @@ fn a_dead_frontend_is_left_out_at_once_and_comes_back() {
     eventually("only one is left", || goes_to(balancer, &["f0"]));
     let _b = Frontend::start_at(&address);
     eventually("it is back", || goes_to(balancer, &["f0", "f1"]));
+}
+
+#[test]
+fn between_two_pings_a_dead_frontend_is_found_by_a_connection() {
+    let (a, mut b) = (Frontend::start(), Frontend::start());
+    let balancer = balance_every(100 * PATIENCE, &[&a, &b]);
+    eventually("both are up", || goes_to(balancer, &["f0", "f1"]));
+    b.die();
+    eventually("only one is left", || goes_to(balancer, &["f0"]));
 }
 
 #[test]

@@ -46,6 +46,16 @@ fn unread(_: &(), _: &mut Request<'_>) -> Result<Response> {
     Ok(Response::text(200, "unread"))
 }
 
+/// How many connections are open.
+fn open(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    Ok(Response::text(200, request.connections.to_string()))
+}
+
+/// Promises more than it has.
+fn short(_: &(), _: &mut Request<'_>) -> Result<Response> {
+    Ok(Response::stream("text/plain", Some(10), Box::new(repeat(b'x').take(5))))
+}
+
 fn last(_: &(), _: &mut Request<'_>) -> Result<Response> {
     Ok(Response::text(200, "last").with_header("Connection", "close"))
 }
@@ -100,6 +110,8 @@ pub fn start(limits: config::Http) -> SocketAddr {
         .post("/echo", echo)
         .post("/unread", unread)
         .get("/unread", unread)
+        .get("/open", open)
+        .get("/short", short)
         .get("/last", last)
         .get("/panic", panics)
         .post("/form", form)

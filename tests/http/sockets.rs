@@ -203,6 +203,30 @@ fn a_refusal_arrives_although_the_client_still_sends() {
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
 }
 
+/// Whether the other side takes what is written after its answer has begun.
+fn goes_on_writing(mut stream: TcpStream) -> bool {
+    stream.read_exact(&mut [0; 12]).expect("the answer begins");
+    (0..4).all(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        stream.write_all(&[b'a'; 1000]).is_ok()
+    })
+}
+
+#[test]
+fn after_a_refusal_nothing_is_reset_while_the_client_still_sends() {
+    let address = start(config::Http { connections_max: 1, ..limits() });
+    let mut refused = connect(address);
+    refused.write_all(b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n").expect("send");
+    assert!(goes_on_writing(refused), "a refused request");
+    let mut kept = client(address);
+    while kept.request("GET", "/unread", &[], b"").map(|a| a.status) != Ok(200) {
+        kept = client(address);
+    }
+    let mut over = connect(address);
+    over.write_all(b"GET / HTTP/1.1\r\n").expect("send");
+    assert!(goes_on_writing(over), "a connection over the cap");
+}
+
 #[test]
 fn head_is_get_without_its_body() {
     let address = start(limits());
@@ -282,7 +306,10 @@ fn a_panic_is_a_500_and_the_server_lives_on() {
         assert_eq!(statuses(answer.as_bytes()), [500]);
         assert!(answer.contains("\nrequest "), "{answer}");
     }
-    assert_eq!(client(address).request("GET", "/unread", &[], b"").expect("answer").status, 200);
+    let deadline = Instant::now() + PATIENCE;
+    while text(&client(address).request("GET", "/open", &[], b"").expect("answer")) != "1" {
+        assert!(Instant::now() < deadline, "a place was not given back");
+    }
 }
 
 #[test]
@@ -329,9 +356,11 @@ fn streams_arrive_whole() {
 #[test]
 fn a_stream_that_breaks_is_never_taken_for_the_whole() {
     let address = start(limits());
-    for target in ["/broken", "/broken?sized"] {
+    for target in ["/broken", "/broken?sized", "/short"] {
         let answer = client(address).request("GET", target, &[], b"");
         assert!(answer.is_err(), "{target}: {answer:?}");
+        let two = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").repeat(2);
+        assert_eq!(statuses(exchange(address, two.as_bytes()).as_bytes()), [200], "{target}");
     }
 }
 
