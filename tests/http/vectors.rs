@@ -2,12 +2,13 @@
 
 use super::pieces::{parts, requests};
 use super::server;
+use crate::harness::Cluster;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 
 const PIECES: [usize; 3] = [usize::MAX, 1, 7];
 
@@ -82,17 +83,40 @@ fn what_llhttp_rejects_is_refused_and_what_it_accepts_is_served() {
 fn the_server_answers_the_vectors_as_the_machines_judge_them() {
     let address = server::start(server::limits());
     for vector in llhttp() {
-        let mut stream = server::connect(address);
-        stream.write_all(&vector.bytes()).expect("send");
-        stream.shutdown(Shutdown::Write).expect("half closed");
-        let mut answers = Vec::new();
-        stream.read_to_end(&mut answers).expect("answers");
-        let statuses = server::statuses(&answers);
+        let statuses = server::statuses(&exchange(address, &vector.bytes()));
         assert!(!statuses.is_empty(), "{} is not answered", vector.name);
         let (served, refusal) = requests(&vector.bytes(), usize::MAX);
         let expected = served.iter().map(|_| 200).chain(refusal.map(|r| r.status));
         assert_eq!(statuses, expected.collect::<Vec<_>>(), "{}", vector.name);
     }
+}
+
+#[test]
+fn no_listener_of_a_cluster_serves_what_llhttp_rejects() {
+    let cluster = Cluster::shared();
+    let mut listeners = 0;
+    for (name, role, address) in cluster.config().processes() {
+        if !["frontend", "balancer", "console"].contains(&role) {
+            continue;
+        }
+        listeners += 1;
+        let address = address.parse().expect("an address of loopback");
+        for vector in llhttp().iter().filter(|v| v.is_rejected()) {
+            let statuses = server::statuses(&exchange(address, &vector.bytes()));
+            let last = statuses.last().copied().unwrap_or_default();
+            assert!(last >= 400, "{name} answers {:?} by {statuses:?}", vector.raw);
+        }
+    }
+    assert!(listeners >= 4, "only {listeners} listeners speak HTTP");
+}
+
+fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = server::connect(address);
+    stream.write_all(bytes).expect("send");
+    stream.shutdown(Shutdown::Write).expect("half closed");
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).expect("answers");
+    answers
 }
 
 #[derive(Deserialize)]
