@@ -5,6 +5,7 @@ mod codec;
 mod crashes;
 mod damage;
 mod fsck;
+mod model;
 mod scripts;
 
 use penncloud::protocol::cell::{Cell, Key, Value};

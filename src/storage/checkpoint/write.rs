@@ -12,6 +12,9 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// The file is synced in steps of this size: one sync of all of it would hold up those of the log.
+const SYNC_BYTES: usize = 4 << 20;
+
 /// Writes the checkpoint of a tablet's directory: temporary file, sync, rename, sync of the directory; then
 /// older checkpoints are removed. The items are a tablet's whole table at `position`, which is committed: the
 /// cells first, in the order of their keys.
@@ -49,6 +52,7 @@ struct Writer {
     file: File,
     path: PathBuf,
     offset: u64,
+    unsynced: usize,
     items: u64,
     index: Vec<u8>,
     /// The block being filled.
@@ -65,6 +69,7 @@ impl Writer {
             file: File::create(path).at("create", path)?,
             path: path.to_path_buf(),
             offset: 0,
+            unsynced: 0,
             items: 0,
             index: Vec::new(),
             block: Vec::new(),
@@ -140,6 +145,12 @@ impl Writer {
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.offset += bytes.len() as u64;
-        self.file.write_all(bytes).at("write", &self.path)
+        self.unsynced += bytes.len();
+        self.file.write_all(bytes).at("write", &self.path)?;
+        if self.unsynced < SYNC_BYTES {
+            return Ok(());
+        }
+        self.unsynced = 0;
+        self.file.sync_data().at("sync", &self.path)
     }
 }
