@@ -2,6 +2,7 @@
 
 mod balancer;
 mod bench;
+mod browser;
 mod console;
 mod crash;
 mod drive;

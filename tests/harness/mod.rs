@@ -1,6 +1,7 @@
 //! What integration tests stand on: a cluster of real processes, and clients that know nothing of
 //! PennCloud's own code.
 
+pub mod browser;
 pub mod cluster;
 pub mod html;
 pub mod ports;

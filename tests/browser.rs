@@ -1,0 +1,314 @@
+//! People with a real browser: accounts, mail and files, on a desk and on a phone, in light and dark, with
+//! and without scripts. Pictures of every page are left in `target/screenshots`.
+
+use crate::harness::browser::{Browser, Look, Page};
+use crate::harness::{Cluster, Text, eventually, noise, skipped};
+use std::path::Path;
+
+const PASSWORD: &str = "correct horse battery";
+const NEW_PASSWORD: &str = "staple of a new kind";
+
+const DESK: Look = Look { name: "desk-light", width: 1280, dark: false, scripts: true };
+const DESK_DARK: Look = Look { name: "desk-dark", dark: true, ..DESK };
+const PHONE: Look = Look { name: "phone-light", width: 390, ..DESK };
+const PHONE_DARK: Look = Look { name: "phone-dark", dark: true, ..PHONE };
+const NO_SCRIPTS: Look = Look { name: "desk-no-scripts", scripts: false, ..DESK };
+
+/// A browser on the shared cluster; none where there is no Chromium.
+fn browser(name: &str) -> Option<Browser> {
+    Browser::launch().map_err(|why| skipped(name, &why)).ok()
+}
+
+/// Somebody at a window.
+struct Person<'a> {
+    page: Page,
+    name: String,
+    cluster: &'a Cluster,
+}
+
+impl<'a> Person<'a> {
+    /// Comes by way of the balancer and signs up.
+    fn sign_up(browser: &Browser, cluster: &'a Cluster, look: Look, name: &str) -> Person<'a> {
+        let name = format!("{name}-{}", look.name);
+        let page = browser.page(look);
+        page.goto(&format!("http://{}/", cluster.address("lb")));
+        assert_eq!(page.path(), "/login");
+        page.shot("01-login");
+        page.follow("=Create an account");
+        page.fill("#username", &name);
+        page.fill("#password", PASSWORD);
+        page.shot("02-signup");
+        page.follow("=Create account");
+        assert!(page.path().starts_with("/mail"), "{}", page.text());
+        Person { page, name, cluster }
+    }
+
+    fn address(&self) -> String {
+        format!("{}@penn.test", self.name)
+    }
+
+    fn goto(&self, path: &str) {
+        self.page.goto(&format!("http://{}{path}", self.cluster.address("f1")));
+    }
+
+    fn sign_out(&self) {
+        self.page.click(".account summary");
+        self.page.follow("=Sign out");
+        assert_eq!(self.page.path(), "/login");
+    }
+
+    fn sign_in(&self, password: &str) {
+        self.page.fill("#username", &self.name);
+        self.page.fill("#password", password);
+        self.page.follow("=Sign in");
+    }
+
+    /// Opens the newest message of the inbox.
+    fn open_newest(&self, subject: &str) {
+        self.goto("/mail");
+        self.page.wait_for(subject);
+        self.page.follow(".letter a");
+        self.page.wait_for(subject);
+    }
+
+    fn write_to(&self, to: &Person, subject: &str, text: &str) {
+        self.goto("/mail");
+        self.page.follow("=Compose");
+        self.page.fill("#to", &to.address());
+        self.page.fill("#subject", subject);
+        self.page.fill("#text", text);
+    }
+
+    /// What is wrong with the pages, apart from what was asked for.
+    fn no_troubles(&self, but: &[&str]) {
+        let troubles = self.page.troubles();
+        let own: Vec<_> = troubles.iter().filter(|t| !but.iter().any(|b| t.contains(b))).collect();
+        assert!(own.is_empty(), "{}: {own:#?}", self.name);
+    }
+}
+
+/// A person makes an account, changes the password, and comes back with it.
+fn account(alice: &Person) {
+    let page = &alice.page;
+    page.wait_for("Inbox");
+    page.shot("03-empty-inbox");
+    page.follow("a[href='/files']");
+    page.wait_for("Nothing here yet");
+    page.shot("04-empty-files");
+    alice.goto("/settings");
+    page.shot("05-settings");
+    page.fill("#old", PASSWORD);
+    page.fill("#new", NEW_PASSWORD);
+    page.follow("=Change password");
+    page.shot("06-password-changed");
+    alice.sign_out();
+    alice.sign_in(PASSWORD);
+    assert_eq!(page.path(), "/login", "the old password is of no use");
+    page.shot("07-wrong-password");
+    alice.sign_in(NEW_PASSWORD);
+    page.wait_for("Inbox");
+}
+
+/// A letter with a file goes to and fro, is forwarded and deleted.
+fn mail(alice: &Person, bob: &Person) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("Grüße & 'quotes'.bin");
+    std::fs::write(&file, noise(7, 100_000)).unwrap();
+    let subject = "Zoë says “hi” & <b>bye</b>";
+    alice.write_to(bob, subject, "Line one\n.\n<script>alert(1)</script>\nhttps://penn.test/");
+    alice.page.choose("#files", &[&file]);
+    alice.page.shot("10-compose");
+    alice.page.follow("=Send");
+    alice.page.shot("11-sent");
+
+    bob.goto("/mail");
+    bob.page.wait_for(subject);
+    bob.page.shot("12-inbox");
+    bob.open_newest(subject);
+    bob.page.wait_for("<script>alert(1)</script>");
+    bob.page.shot("13-message");
+    bob.page.click(".chip");
+    assert_eq!(bob.page.downloaded().1, noise(7, 100_000));
+    bob.page.follow("=Reply");
+    bob.page.type_before("#text", "An answer.\n");
+    bob.page.shot("14-reply");
+    bob.page.follow("=Send");
+
+    alice.open_newest(&format!("Re: {subject}"));
+    alice.page.wait_for("An answer.");
+    alice.page.shot("15-answer");
+    alice.page.follow("=Forward");
+    alice.page.fill("#to", &bob.address());
+    alice.page.follow("=Send");
+    bob.open_newest("Fwd: ");
+    alice.open_newest(&format!("Re: {subject}"));
+    alice.page.follow("=Delete");
+    alice.goto("/mail");
+    assert!(!alice.page.text().contains(subject), "{}", alice.page.text());
+    alice.page.shot("16-deleted");
+}
+
+/// A file of any name comes back bit for bit, is renamed, moved and deleted.
+fn files(alice: &Person) {
+    let page = &alice.page;
+    let dir = tempfile::tempdir().unwrap();
+    let name = "Ünïcode “q” 'x' 100% & <i>東京.bin";
+    let (file, bytes) = (dir.path().join(name), noise(9, 300_000));
+    std::fs::write(&file, &bytes).unwrap();
+    alice.goto("/files");
+    page.click("=New folder");
+    page.fill("#folder-name", "Größe & <b>");
+    page.shot("20-new-folder");
+    page.follow("=Create");
+    page.wait_for("Größe & <b>");
+    upload(alice, &file);
+    page.shot("21-files");
+    page.click(&format!("={name}"));
+    assert!(page.downloaded().1 == bytes, "bit for bit");
+
+    act(alice, name, "Rename");
+    page.fill("#name", "plain.bin");
+    page.shot("22-rename");
+    page.follow("main form button");
+    page.wait_for("plain.bin");
+    act(alice, "plain.bin", "Move");
+    page.follow("=Größe & <b>");
+    page.shot("23-move");
+    page.follow("=Move to “Größe & <b>”");
+    alice.goto("/files");
+    assert!(!page.text().contains("plain.bin"), "{}", page.text());
+    page.follow("=Größe & <b>");
+    page.wait_for("plain.bin");
+    page.shot("24-folder");
+    act(alice, "plain.bin", "Delete");
+    page.shot("25-delete");
+    page.follow("=Delete");
+    page.wait_for("Nothing here yet");
+}
+
+fn upload(alice: &Person, file: &Path) {
+    let page = &alice.page;
+    page.choose("#upload-files", &[file]);
+    let name = file.file_name().unwrap().to_string_lossy();
+    if page.look.scripts {
+        page.wait("the upload ends", "document.body.innerText.includes('All uploaded')");
+        page.shot("20-uploaded");
+        page.click("[aria-label='Close the list of uploads']");
+    } else {
+        page.click("=Upload");
+        page.follow("#upload form button");
+    }
+    page.wait_for(&name);
+}
+
+/// Chooses something from the menu of a file.
+fn act(alice: &Person, name: &str, what: &str) {
+    alice.page.click(&format!("=Actions for {name}"));
+    alice.page.follow(&format!("={what}"));
+}
+
+fn everything(look: Look) {
+    let Some(browser) = browser(look.name) else { return };
+    let cluster = Cluster::shared();
+    let alice = Person::sign_up(&browser, &cluster, look, "alice");
+    let bob = Person::sign_up(&browser, &cluster, look, "bob");
+    account(&alice);
+    mail(&alice, &bob);
+    files(&alice);
+    alice.no_troubles(&["\"network\""]);
+    bob.no_troubles(&[]);
+    alice.sign_out();
+}
+
+#[test]
+fn a_person_at_a_desk() {
+    everything(DESK);
+}
+
+#[test]
+fn a_person_with_a_phone_in_the_dark() {
+    everything(PHONE_DARK);
+}
+
+#[test]
+fn a_person_without_scripts() {
+    everything(NO_SCRIPTS);
+}
+
+#[test]
+fn the_other_colours() {
+    for look in [DESK_DARK, PHONE] {
+        let Some(browser) = browser(look.name) else { return };
+        let cluster = Cluster::shared();
+        let alice = Person::sign_up(&browser, &cluster, look, "alice");
+        alice.write_to(&alice, "A letter to myself", "Hello\n\n> quoted\n");
+        alice.page.shot("10-compose");
+        alice.page.follow("=Send");
+        alice.goto("/mail");
+        alice.page.wait_for("A letter to myself");
+        alice.page.shot("12-inbox");
+        alice.open_newest("A letter to myself");
+        alice.page.shot("13-message");
+        alice.goto("/files");
+        alice.page.shot("21-files");
+        alice.goto("/settings");
+        alice.page.shot("05-settings");
+        alice.no_troubles(&[]);
+    }
+}
+
+#[test]
+fn an_operator_at_the_console() {
+    for look in [DESK, PHONE_DARK] {
+        let Some(browser) = browser("an operator at the console") else { return };
+        let cluster = Cluster::shared();
+        let mut store = Text::connect(&cluster.address("a1")).unwrap();
+        store.put("console-row", "a%20column", b"<b>raw</b>\0\xff").unwrap();
+        let page = browser.page(look);
+        let goto = |path: &str| page.goto(&format!("http://{}{path}", cluster.address("console")));
+        goto("/");
+        assert_eq!(page.path(), "/login");
+        page.shot("30-console-login");
+        page.fill("#username", "admin");
+        page.fill("#password", &cluster.config().secrets().unwrap().admin_password);
+        page.follow("=Sign in");
+        page.wait_for("Healthy");
+        for name in cluster.backends() {
+            page.wait_for(&name);
+        }
+        page.shot("31-console");
+        let backends = cluster.backends();
+        let holder = backends.iter().find(|name| {
+            goto(&format!("/kv/{name}"));
+            page.text().contains("console-row")
+        });
+        assert!(holder.is_some(), "one of them holds the row");
+        page.shot("32-rows");
+        page.follow("=console-row");
+        page.wait_for("a%20column");
+        page.shot("33-columns");
+        page.follow("=a%20column");
+        page.shot("34-cell");
+        assert!(page.troubles().is_empty());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_page_is_found() {
+    let Some(browser) = browser("troubles of a page") else { return };
+    let page = browser.page(DESK);
+    let cluster = Cluster::shared();
+    page.goto(&format!("http://{}/", cluster.address("lb")));
+    assert!(page.troubles().is_empty());
+    page.eval("console.error('one')");
+    page.eval(
+        "document.body.append(Object.assign(document.createElement('script'), { text: '2' }))",
+    );
+    page.eval("void setTimeout(() => { throw new Error('three') })");
+    let troubles = eventually("three troubles", || {
+        let found = page.troubles();
+        (!found.is_empty()).then_some(found)
+    });
+    assert!(troubles.iter().any(|t| t.contains("one")), "{troubles:?}");
+    assert!(troubles.iter().any(|t| t.contains("Content Security Policy")), "{troubles:?}");
+}
