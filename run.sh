@@ -23,7 +23,8 @@ PENNCLOUD_BIN      a penncloud that is built already
 TEXT
 }
 
-readonly START_SECONDS=60 STOP_SECONDS=15
+# Frontends and SMTP servers take up to 30 s to finish what they have begun.
+readonly START_SECONDS=60 STOP_SECONDS=40
 
 die() {
     echo "run.sh: $*" >&2

@@ -1,7 +1,7 @@
 //! Mail from foreign clients, over real sockets into real mailboxes.
 
 use crate::harness::cluster::Shared;
-use crate::harness::{Cluster, Smtp, command, noise, skipped};
+use crate::harness::{Cluster, Smtp, command, eventually, noise, skipped};
 use lettre::Transport;
 use penncloud::client::{Client, Op};
 use penncloud::mail::mailbox::From;
@@ -255,13 +255,11 @@ fn limits_are_said_and_the_server_lives_on() {
     }
     drop(others);
 
-    let mut endless =
-        crate::harness::eventually("a session is free again", || Smtp::connect(&address).ok());
+    let mut endless = eventually("a session is free again", || Smtp::connect(&address).ok());
     endless.envelope("x@y.org", &[&to]).unwrap();
     endless.say("DATA").unwrap();
     while endless.send(b"0123456789ABCDEF\r\n".repeat(1000)).is_ok() {}
-    let mut guessing =
-        crate::harness::eventually("a session is free again", || Smtp::connect(&address).ok());
+    let mut guessing = eventually("a session is free again", || Smtp::connect(&address).ok());
     let last = (0..20).map(|_| guessing.say("RCPT").unwrap()).last().unwrap();
     assert!(last.starts_with("421 4.7.0") && guessing.is_closed(), "{last}");
     assert_eq!(post.subjects(&alice), ["fits"]);
@@ -283,6 +281,27 @@ fn a_client_that_leaves_in_the_middle_leaves_nothing() {
             .starts_with("250 ")
     );
     assert_eq!(post.subjects(&alice), ["whole"]);
+}
+
+#[test]
+fn a_server_that_is_told_to_end_finishes_a_message_first() {
+    let cluster = Cluster::start_with(|text| text.truncate(text.find("[[balancer]]").unwrap()));
+    let [mut busy, mut idle] = [(), ()].map(|()| Smtp::connect(&cluster.address("s1")).unwrap());
+    busy.envelope("x@y.org", &["postmaster"]).unwrap();
+    busy.say("DATA").unwrap();
+    busy.send("Subject: to the end\r\n").unwrap();
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| cluster.stop("s1"));
+        eventually("sessions are told", || {
+            idle.say("NOOP").is_ok_and(|r| r.starts_with("421 4.3.2")).then_some(())
+        });
+        busy.send("\r\n.\r\n").unwrap();
+        busy.expect("250").unwrap();
+        assert!(stopped.join().unwrap(), "it ends with success");
+    });
+    let mailboxes = Mailboxes::new(Client::new(cluster.config()).unwrap(), cluster.config());
+    let page = mailboxes.list("postmaster", Folder::Inbox, From::Newest).unwrap();
+    assert_eq!(page.messages[0].entry.summary.subject, "to the end");
 }
 
 #[test]

@@ -37,7 +37,8 @@
 //!
 //! # Threads
 //!
-//! One for each session; it holds one cell of a message at most.
+//! One for each session; it holds one cell of a message at most. One waits for the signal to end: then open
+//! messages are received and answered, and all else is answered 421.
 //!
 //! # Caveats
 //!
@@ -47,6 +48,7 @@
 
 pub mod command;
 pub mod data;
+mod drain;
 mod input;
 pub mod reply;
 mod server;

@@ -1,6 +1,7 @@
 //! The shell around the session: sockets, time limits, mailboxes.
 
 use super::data::{Decoded, Decoder};
+use super::drain::Drain;
 use super::input::Input;
 use super::reply::Reply;
 use super::session::{Action, EXCESS_FACTOR, Envelope, Outcome, Session, Settings};
@@ -34,6 +35,7 @@ struct Exchange {
     mailboxes: Mailboxes,
     settings: Settings,
     idle: Duration,
+    drain: Drain,
 }
 
 /// RFC 5321, 3.8: a server that cannot serve says so before it closes.
@@ -51,7 +53,8 @@ impl Exchange {
             message_bytes_max: own.message_bytes_max,
             recipients_max: own.recipients_max,
         };
-        Ok(Exchange { mailboxes, settings, idle: Duration::from_millis(own.idle_ms) })
+        let idle = Duration::from_millis(own.idle_ms);
+        Ok(Exchange { mailboxes, settings, idle, drain: Drain::on_signal()? })
     }
 
     fn talk(&self, stream: Stream, peer: SocketAddr) {
@@ -91,6 +94,7 @@ impl Talk<'_> {
             }
             let Some(line) = self.input.line()? else { return Ok(()) };
             let mut action = match line {
+                _ if self.exchange.drain.is_ending() => Action::Close(self.session.ending()),
                 Ok(line) => self.session.line(&line),
                 Err(fault) => self.session.bad_line(fault),
             };
@@ -118,6 +122,7 @@ impl Talk<'_> {
     /// Reads a message and delivers it. An error is one of the connection: the client hears nothing and
     /// keeps the message.
     fn receive(&mut self, envelope: Envelope) -> io::Result<Outcome> {
+        let _receiving = self.exchange.drain.receiving();
         let id = uuid::Uuid::now_v7().simple().to_string();
         let recipients = envelope.users.len();
         let mut message = self.begin(envelope, &id);

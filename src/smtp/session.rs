@@ -179,6 +179,12 @@ impl Session {
         Reply::new(421, "4.4.2", format!("{} has waited long enough", self.settings.domain))
     }
 
+    /// The last reply of a server that ends (RFC 5321, 3.8).
+    pub fn ending(&self) -> Reply {
+        let domain = &self.settings.domain;
+        Reply::new(421, "4.3.2", format!("{domain} is shutting down; try again later"))
+    }
+
     fn command(&mut self, command: Command) -> Action {
         match command {
             Command::Ehlo(name) => self.hello(name, true),
