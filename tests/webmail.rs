@@ -1,7 +1,7 @@
 //! Webmail through its real pages, over a real cluster. The visitors here have no scripts.
 
 use crate::harness::web::{Page, Upload};
-use crate::harness::{Cluster, Web, eventually, html, noise};
+use crate::harness::{Cluster, Smtp, Web, eventually, html, noise};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const PASSWORD: &str = "correct horse battery";
@@ -350,6 +350,24 @@ fn mail_cannot_put_tags_on_pages() {
         assert!(!page.source().contains("<img src=x"), "{path}: {}", page.source());
         let policy = page.header("content-security-policy").unwrap();
         assert!(policy.contains("default-src 'none'"));
+    }
+}
+
+#[test]
+fn a_message_nested_without_end_is_taken_and_shown_as_it_came() {
+    let (mut anna, cluster) = (Person::new("anna", "f1"), Cluster::shared());
+    let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(50_000);
+    let mail = format!("From: eve@x.org\r\nSubject: dolls\r\n{nested}");
+    let mut smtp = Smtp::connect(&cluster.address("s1")).unwrap();
+    let reply = smtp.message("eve@x.org", &[&anna.address()], mail.as_bytes()).unwrap();
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(anna.subjects("/mail"), ["dolls"]);
+    let letter = anna.letters("/mail")[0].clone();
+    let page = anna.get(&letter);
+    assert!(page.text().contains("only the beginning of a long message"), "{}", page.text());
+    let place = letter.trim_start_matches("/mail/m/");
+    for path in ["compose?reply", "compose?forward"] {
+        assert_eq!(anna.get(&format!("/mail/{path}={place}")).status, 200);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Messages come from anywhere: whatever is shown went through [`clean`], and every text has a limit.
 
 use super::address::Address;
+use super::nesting::is_bounded;
 use crate::error::{Error, Result};
 use mail_parser::{
     Address as Addresses, DateTime, HeaderName, HeaderValue, Message, MessageParser, MessagePart,
@@ -53,7 +54,7 @@ impl Summary {
     /// Reads the beginning of a message, at most [`HEAD_BYTES_MAX`] of it.
     pub fn of(head: &[u8]) -> Summary {
         let head = &head[..head.len().min(HEAD_BYTES_MAX)];
-        let Some(message) = MessageParser::default().parse(head) else {
+        let Some((message, _)) = parse(head) else {
             return Summary { snippet: snippet(&String::from_utf8_lossy(head)), ..Self::default() };
         };
         Summary {
@@ -66,6 +67,13 @@ impl Summary {
             attachments: message.attachment_count() > 0,
         }
     }
+}
+
+/// A message with its parts, and true; or with its head alone, where taking the parts apart has no bound.
+fn parse(bytes: &[u8]) -> Option<(Message<'_>, bool)> {
+    let (parser, bounded) = (MessageParser::default(), is_bounded(bytes));
+    let message = if bounded { parser.parse(bytes) } else { parser.parse_headers(bytes) };
+    Some((message?, bounded))
 }
 
 /// A short hash by which a Message-ID is found in entries.
@@ -107,25 +115,27 @@ pub struct Attachment {
 }
 
 /// A message that was parsed for reading.
-pub struct Letter<'a>(Message<'a>);
+pub struct Letter<'a> {
+    message: Message<'a>,
+    /// Its parts are left as they came ([`super::nesting`]).
+    raw: Option<&'a [u8]>,
+}
 
 impl<'a> Letter<'a> {
     /// Parses a message. One that has no header at all is `Corrupt`: it can still be shown raw.
     pub fn parse(bytes: &'a [u8]) -> Result<Letter<'a>> {
-        MessageParser::default()
-            .parse(bytes)
-            .map(Letter)
-            .ok_or_else(|| Error::corrupt("this message has no header"))
+        let parsed = parse(bytes).ok_or_else(|| Error::corrupt("this message has no header"));
+        parsed.map(|(message, bounded)| Letter { message, raw: (!bounded).then_some(bytes) })
     }
 
     /// The subject.
     pub fn subject(&self) -> String {
-        clean(self.0.subject().unwrap_or_default(), 4 * SUBJECT_CHARS_MAX)
+        clean(self.message.subject().unwrap_or_default(), 4 * SUBJECT_CHARS_MAX)
     }
 
     /// The author's date, in seconds since 1970.
     pub fn date(&self) -> Option<i64> {
-        self.0.date().filter(|date| date.is_valid()).map(DateTime::to_timestamp)
+        self.message.date().filter(|date| date.is_valid()).map(DateTime::to_timestamp)
     }
 
     /// Who wrote it. More than one author is shown, never hidden.
@@ -150,7 +160,7 @@ impl<'a> Letter<'a> {
     }
 
     fn people(&self, header: HeaderName<'static>) -> Vec<Person> {
-        self.0
+        self.message
             .header_values(header)
             .filter_map(HeaderValue::as_address)
             .flat_map(people)
@@ -160,17 +170,17 @@ impl<'a> Letter<'a> {
 
     /// The Message-ID without its brackets.
     pub fn message_id(&self) -> Option<String> {
-        message_id(&self.0)
+        message_id(&self.message)
     }
 
     /// The Message-IDs of In-Reply-To.
     pub fn in_reply_to(&self) -> Vec<String> {
-        ids(self.0.in_reply_to())
+        ids(self.message.in_reply_to())
     }
 
     /// The Message-IDs of References, oldest first.
     pub fn references(&self) -> Vec<String> {
-        ids(self.0.references())
+        ids(self.message.references())
     }
 
     /// What an answer's References say (RFC 5322, 3.6.4).
@@ -183,11 +193,15 @@ impl<'a> Letter<'a> {
         bound_references(thread)
     }
 
-    /// The text to read: the plain one, else that of the HTML; and whether it was cut.
+    /// The text to read: the plain one, else that of the HTML; and whether it was cut. Where the parts
+    /// could not be taken apart, all of the message as it came.
     pub fn text(&self) -> (String, bool) {
-        let mut text = text_of(&self.0);
-        let cut = text.len() > TEXT_BYTES_MAX;
-        if cut {
+        let mut text = match self.raw {
+            None => text_of(&self.message),
+            Some(raw) => readable(&String::from_utf8_lossy(&raw[..raw.len().min(TEXT_BYTES_MAX)])),
+        };
+        let cut = self.raw.is_some() || text.len() > TEXT_BYTES_MAX;
+        if text.len() > TEXT_BYTES_MAX {
             text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
         }
         (text, cut)
@@ -195,12 +209,12 @@ impl<'a> Letter<'a> {
 
     /// What is attached, in order.
     pub fn attachments(&self) -> Vec<Attachment> {
-        self.0.attachments().take(ATTACHMENTS_MAX).enumerate().map(attachment).collect()
+        self.message.attachments().take(ATTACHMENTS_MAX).enumerate().map(attachment).collect()
     }
 
     /// Name, type and decoded bytes of an attachment.
     pub fn attachment(&self, index: usize) -> Option<(Attachment, &[u8])> {
-        let part = self.0.attachments().take(ATTACHMENTS_MAX).nth(index)?;
+        let part = self.message.attachments().take(ATTACHMENTS_MAX).nth(index)?;
         Some((attachment((index, part)), part.contents()))
     }
 }
@@ -263,6 +277,11 @@ fn snippet(text: &str) -> String {
 fn text_of(message: &Message<'_>) -> String {
     let bodies = (0..message.text_body_count()).filter_map(|at| message.body_text(at));
     let text = bodies.map(|text| text.trim_end().to_string()).collect::<Vec<_>>().join("\n\n");
+    readable(&text)
+}
+
+/// A text without carriage returns and control characters.
+fn readable(text: &str) -> String {
     let fine = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
     text.replace("\r\n", "\n").chars().filter(|&c| fine(c)).collect()
 }
@@ -328,6 +347,22 @@ pub fn received(from: &str, by: &str, with: &str, id: &str, seconds: u64) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_nested_without_end_is_read_by_its_head() {
+        let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(HEAD_BYTES_MAX / 33);
+        let mail = format!("From: eve@x.org\r\nSubject: dolls\r\n{nested}");
+        let read = move || {
+            let summary = Summary::of(mail.as_bytes());
+            assert_eq!((summary.from.as_str(), summary.subject.as_str()), ("eve@x.org", "dolls"));
+            let letter = Letter::parse(mail.as_bytes()).unwrap();
+            let (text, cut) = letter.text();
+            assert!(cut && text.starts_with("From: eve@x.org\nSubject: dolls\n"));
+            assert_eq!(letter.attachments(), []);
+        };
+        let thread = std::thread::Builder::new().stack_size(512 << 10).spawn(read).unwrap();
+        thread.join().unwrap();
+    }
 
     const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@x.org>\r\nTo: a@penn.test, \"B, b\" <b@x.org>\r\n\
         Subject: =?utf-8?b?w7xiZXI=?=\r\nMessage-ID: <m1@x.org>\r\nReferences: <r1@x> <r2@x>\r\n\

@@ -40,6 +40,8 @@
 //! * No mail goes to other hosts yet: a recipient outside our domain is refused before anything is sent.
 //! * A message is parsed in memory when it is read: up to [`mailbox::READ_BYTES_MAX`], and all of
 //!   them in a process together up to a budget; who comes when it is used up waits.
+//! * Of a message with hundreds of messages in it, or with an encoded one, only the head is parsed; the rest is
+//!   shown as it came.
 //! * A list knows of attachments from the first [`message::HEAD_BYTES_MAX`] of a message.
 
 pub mod address;
@@ -49,6 +51,7 @@ pub mod delivery;
 pub mod entry;
 pub mod mailbox;
 pub mod message;
+mod nesting;
 pub mod reply;
 pub mod send;
 mod staging;
