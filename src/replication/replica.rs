@@ -97,10 +97,12 @@ pub struct Replica {
     waiting: BTreeMap<u64, Vec<(Token, Outcome)>>,
 }
 
-/// An entry that is not yet committed, and the table after it.
+/// An entry that is not yet committed, and the table after it: kept where that is cheap. A table keeps every
+/// node of its maps that the next one changed, some kilobytes; a recovered log may hold millions of entries,
+/// so of those the last alone has its table.
 struct Prepared {
     entry: Arc<Entry>,
-    after: Table,
+    after: Option<Table>,
 }
 
 impl Replica {
@@ -122,10 +124,13 @@ impl Replica {
             prepared: VecDeque::new(),
             waiting: BTreeMap::new(),
         };
+        let mut last = replica.committed.clone();
         for entry in log {
-            let mut after = replica.last().clone();
-            after.apply(&entry);
-            replica.prepared.push_back(Prepared { entry: Arc::new(entry), after });
+            last.apply(&entry);
+            replica.prepared.push_back(Prepared { entry: Arc::new(entry), after: None });
+        }
+        if let Some(prepared) = replica.prepared.back_mut() {
+            prepared.after = Some(last);
         }
         replica
     }
@@ -151,7 +156,9 @@ impl Replica {
 
     /// The table after all prepared entries.
     fn last(&self) -> &Table {
-        self.prepared.back().map_or(&self.committed, |prepared| &prepared.after)
+        self.prepared.back().map_or(&self.committed, |prepared| {
+            prepared.after.as_ref().expect("the last prepared entry has its table")
+        })
     }
 
     fn configure(&mut self, configuration: Configuration) -> Vec<Output> {
@@ -254,7 +261,7 @@ impl Replica {
         };
         after.finish(&entry);
         let entry = Arc::new(entry);
-        self.prepared.push_back(Prepared { entry: entry.clone(), after });
+        self.prepared.push_back(Prepared { entry: entry.clone(), after: Some(after) });
         Output::Append(entry)
     }
 
@@ -283,9 +290,7 @@ impl Replica {
         if !self.leads || self.durable < self.barrier {
             return Vec::new();
         }
-        while self.prepared.front().is_some_and(|prepared| prepared.entry.version <= self.durable) {
-            self.committed = self.prepared.pop_front().expect("front is there").after;
-        }
+        self.advance();
         if self.committed.version == before {
             return Vec::new();
         }
@@ -297,8 +302,67 @@ impl Replica {
         );
         outputs
     }
+
+    /// Takes the committed table on to what is durable.
+    fn advance(&mut self) {
+        let n = self.prepared.partition_point(|prepared| prepared.entry.version <= self.durable);
+        let mut behind = Vec::new();
+        for Prepared { entry, after } in self.prepared.drain(..n) {
+            match after {
+                Some(after) => {
+                    self.committed = after;
+                    behind.clear();
+                }
+                None => behind.push(entry),
+            }
+        }
+        behind.iter().for_each(|entry| self.committed.apply(entry));
+    }
 }
 
 fn not_primary() -> Outcome {
     Outcome::Refused(Error::retry("this node is not the tablet's primary"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(version: u64) -> Entry {
+        let answer = Answer { version, words: Vec::new() };
+        Entry {
+            epoch: 1,
+            version,
+            prev_epoch: u64::from(version > 1),
+            retire: 0,
+            request: Some(RequestId { client: 7, request: version, low: version }),
+            answer,
+            effects: Vec::new(),
+        }
+    }
+
+    fn recovered(entries: u64) -> Replica {
+        let log = (1..=entries).map(entry).collect();
+        Replica::recover("n1", Configuration::default(), Table::default(), log)
+    }
+
+    #[test]
+    fn a_recovered_log_costs_one_table_however_long_it_is() {
+        let replica = recovered(1000);
+        assert_eq!(replica.prepared.iter().filter(|p| p.after.is_some()).count(), 1);
+        assert_eq!((replica.last().version, replica.committed.version), (1000, 0));
+    }
+
+    #[test]
+    fn a_recovered_log_can_be_committed_up_to_any_entry() {
+        for durable in 0..=10 {
+            let mut replica = recovered(10);
+            replica.durable = durable;
+            replica.advance();
+            assert_eq!(replica.committed.version, durable);
+            assert_eq!(replica.prepared.len() as u64, 10 - durable);
+            let known = replica.committed.lookup(&entry(durable).request.expect("named"), true);
+            assert_eq!(matches!(known, Known::Answered(_)), durable > 0);
+        }
+    }
 }
