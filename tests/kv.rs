@@ -199,6 +199,23 @@ fn a_big_value_by_put_comes_back_bit_for_bit_in_any_part() {
     assert_eq!(store.get(&row, "big").unwrap().unwrap().1, b"small now");
 }
 
+/// Larger than what sockets keep for a reader who takes his time.
+const SLOWLY_READ_BYTES: usize = 24 << 20;
+
+#[test]
+fn reading_a_big_value_may_take_longer_than_a_request() {
+    let cluster = Cluster::start_with(|text| {
+        text.truncate(text.find("[[frontend]]").unwrap());
+        *text = text.replace("[store]", "[store]\nrequest_ms = 2000");
+    });
+    let (mut store, value) = (connect(&cluster), noise(5, SLOWLY_READ_BYTES));
+    let v = store.put("slow", "big", &value).unwrap();
+    let head = store.ask("GET slow big").unwrap();
+    assert_eq!(head, format!("VALUE {v} {0} total={0}", value.len()));
+    std::thread::sleep(2 * cluster.config().request_time());
+    assert!(store.bytes(value.len()).unwrap() == value, "the value comes whole");
+}
+
 #[test]
 fn a_staged_value_is_resumed_on_another_node_and_appears_at_commit() {
     let (cluster, row) = (Cluster::shared(), owner("staged"));

@@ -55,14 +55,14 @@ impl Node {
         Option::<Cell>::from_bytes(&payload)
     }
 
-    /// Writes the answer to a GET: an error of the result is one of the connection.
+    /// Writes the answer to a GET: an error of the result is one of the connection. Each chunk has a time
+    /// limit of its own: how long the whole takes is up to who reads it.
     pub fn write_value(
         &self,
         out: &mut impl Write,
         row: &[u8],
         cell: &Cell,
         range: Range,
-        deadline: Instant,
     ) -> Result<()> {
         let total = cell.value.len();
         let offset = range.offset.min(total);
@@ -77,7 +77,7 @@ impl Node {
             }
             Value::Big(head) => {
                 out.write_all(&line)?;
-                self.write_chunks(out, slot(row), head, offset, offset + len, deadline)?;
+                self.write_chunks(out, slot(row), head, offset, offset + len)?;
                 Ok(out.write_all(b"\n")?)
             }
         }
@@ -91,13 +91,12 @@ impl Node {
         head: &Head,
         begin: u64,
         end: u64,
-        deadline: Instant,
     ) -> Result<()> {
         let mut at = 0;
         for chunk in &head.chunks {
             let next = at + u64::from(chunk.length);
             if next > begin && at < end {
-                let bytes = self.chunk(slot, head.id, at, chunk, deadline)?;
+                let bytes = self.chunk(slot, head.id, at, chunk)?;
                 let from = begin.saturating_sub(at) as usize;
                 let to = (end.min(next) - at) as usize;
                 out.write_all(&bytes[from..to])?;
@@ -107,14 +106,8 @@ impl Node {
         Ok(())
     }
 
-    fn chunk(
-        &self,
-        slot: u16,
-        id: ValueId,
-        offset: u64,
-        chunk: &Chunk,
-        deadline: Instant,
-    ) -> Result<Bytes> {
+    fn chunk(&self, slot: u16, id: ValueId, offset: u64, chunk: &Chunk) -> Result<Bytes> {
+        let deadline = Instant::now() + self.config.request_time();
         let routes = self.routes();
         let route = routes.tablet_of_chunk(slot, id, offset)?;
         let key = Key::chunk(slot, id, offset);

@@ -113,13 +113,7 @@ impl Connection<'_> {
         let reply = match request.command {
             Command::Get { row, column, offset, length, if_version, local } => {
                 let found = node.find(&row, &column, local, deadline);
-                return self.answer_get(
-                    &row,
-                    found,
-                    Range { offset, length },
-                    if_version,
-                    deadline,
-                );
+                return self.answer_get(&row, found, Range { offset, length }, if_version);
             }
             Command::Auth(words) => {
                 let reply = self.gate.answer(&words);
@@ -142,7 +136,6 @@ impl Connection<'_> {
         found: Result<Option<crate::protocol::cell::Cell>>,
         range: Range,
         if_version: Option<u64>,
-        deadline: Instant,
     ) -> Result<bool> {
         let cell = match found {
             Ok(Some(cell)) => cell,
@@ -155,7 +148,7 @@ impl Connection<'_> {
         if if_version.is_some_and(|version| version != cell.version) {
             return self.reply(&Reply::Mismatch { version: cell.version, at: None }, true);
         }
-        self.node.write_value(&mut self.to, row, &cell, range, deadline)?;
+        self.node.write_value(&mut self.to, row, &cell, range)?;
         Ok(true)
     }
 
