@@ -281,6 +281,19 @@ fn a_retry_executes_once_on_whatever_node_it_comes_to() {
 }
 
 #[test]
+fn a_repeated_stage_is_told_the_id_that_is_staged() {
+    let (cluster, row) = (Cluster::shared(), owner("restage"));
+    let client = penncloud::mail::send::new_guid();
+    let mut store = connect(&cluster);
+    let first = store.ask(format!("STAGE {row} client={client} req=1 low=1")).unwrap();
+    let mut other = Text::connect(&cluster.address("b2")).unwrap();
+    let again = other.ask(format!("STAGE {row} client={client} req=1 low=1 retry=1")).unwrap();
+    assert_eq!(again, first);
+    let id = again.strip_prefix("OK ").unwrap();
+    assert_eq!(other.ask(format!("CHUNK {row} {id} 0 3\nabc")).unwrap(), "OK 3");
+}
+
+#[test]
 fn what_has_a_time_to_live_is_gone_after_it() {
     let (cluster, row) = (Cluster::shared(), owner("ttl"));
     let mut store = connect(&cluster);

@@ -64,7 +64,7 @@ impl Node {
         let staged = id.unwrap_or_default();
         let op = Op::Stage { row: row.to_vec(), id: staged, renew: id.is_some() };
         match self.write(op, options, deadline)? {
-            Reply::Ok(_) => Ok(Reply::ok(staged)),
+            Reply::Ok(mut words) if words.len() == 2 => Ok(Reply::Ok(vec![words.remove(1)])),
             other => Ok(other),
         }
     }

@@ -227,13 +227,15 @@ impl Judge<'_> {
         }
     }
 
+    /// The answer's word is the id: a repeat brings a new one, and must be told the one that is staged.
     fn stage(&mut self, row: &[u8], id: ValueId, renew: bool) -> Result<()> {
         if renew {
             self.check_staged(id, row)?;
         } else if self.after.staged(id).is_some() || self.after.retired(id).is_some() {
             return Err(Error::bad(format!("value {id} was staged before")));
         }
-        let deadline = self.setting.now + self.setting.stage_ms;
+        self.words.push(id.to_string().as_bytes().into());
+        let deadline = self.setting.now.saturating_add(self.setting.stage_ms);
         self.effect(Effect::Stage(id, Staged { row: row.into(), deadline }));
         Ok(())
     }
