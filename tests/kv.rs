@@ -245,6 +245,56 @@ fn a_staged_value_is_resumed_on_another_node_and_appears_at_commit() {
 }
 
 #[test]
+fn a_chunk_lies_within_the_longest_value() {
+    let (cluster, row) = (Cluster::shared(), owner("far"));
+    let mut store = connect(&cluster);
+    let id = store.ask(format!("STAGE {row}")).unwrap().strip_prefix("OK ").unwrap().to_string();
+    let max = cluster.config().store.value_bytes_max;
+    for offset in [u64::MAX, u64::MAX - 2, max - 2, max] {
+        let answer = store.ask(format!("CHUNK {row} {id} {offset} 3\nabc")).unwrap();
+        assert!(answer.starts_with("TOOBIG "), "{offset}: {answer}");
+    }
+    let last = store.ask(format!("CHUNK {row} {id} {} 3\nabc", max - 3)).unwrap();
+    assert_eq!(last, format!("OK {max}"));
+}
+
+#[test]
+fn an_abandoned_value_takes_no_chunks_once_its_own_may_be_gone() {
+    let cluster = Cluster::start_with(|text| {
+        text.truncate(text.find("[[frontend]]").unwrap());
+        *text = text.replace("[store]", "[store]\nretire_ms = 2000");
+    });
+    let [mut one, mut other] =
+        ["a1", "a2"].map(|name| Text::connect(&cluster.address(name)).unwrap());
+    let id = one.ask("STAGE row").unwrap().strip_prefix("OK ").unwrap().to_string();
+    assert_eq!(one.ask(format!("CHUNK row {id} 0 3\nabc")).unwrap(), "OK 3");
+    version(&other.ask(format!("ABANDON row {id}")).unwrap());
+    let mut offset = 3;
+    crate::harness::eventually("late chunks are refused", || {
+        let answer = one.ask(format!("CHUNK row {id} {offset} 3\nabc")).unwrap();
+        offset += 3;
+        answer.starts_with("BAD ").then_some(())
+    });
+}
+
+#[test]
+fn a_slow_put_is_not_given_up_halfway() {
+    let cluster = Cluster::start_with(|text| {
+        text.truncate(text.find("[[frontend]]").unwrap());
+        *text = text.replace("[store]", "[store]\nstage_ms = 2000");
+    });
+    let mut store = connect(&cluster);
+    let value = noise(6, 8 * cluster.config().store.cell_bytes as usize);
+    store.send(format!("PUT slow big {}\n", value.len())).unwrap();
+    for part in value.chunks(value.len() / 8) {
+        store.send(part).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    version(&store.line().unwrap());
+    assert!(store.get("slow", "big").unwrap().unwrap().1 == value);
+}
+
+#[test]
 fn an_abandoned_value_cannot_be_committed() {
     let (cluster, row) = (Cluster::shared(), owner("abandoned"));
     let mut store = connect(&cluster);

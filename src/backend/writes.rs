@@ -5,7 +5,7 @@ use super::reads::{chunks_of, decode_chunks};
 use super::tablet::{Write, unix_ms};
 use crate::error::{Error, Result};
 use crate::protocol::cell::{Chunk, Head, ValueId, slot};
-use crate::protocol::chunks::{fill, send_chunks};
+use crate::protocol::chunks::{Term, fill, send_chunks};
 use crate::protocol::cluster::{Routes, TabletRoute};
 use crate::protocol::command::{Command, Op, Options, Peer, Request};
 use crate::protocol::entry::{Answer, Encode};
@@ -81,15 +81,25 @@ impl Node {
         if value.is_empty() {
             return Err(Error::bad("a chunk has at least one byte"));
         }
+        let end = offset.saturating_add(value.len() as u64);
+        self.check_length(end)?;
         self.check_staged(row, id, deadline)?;
         let routes = self.routes();
-        let (slot, length) = (slot(row), value.len());
+        let slot = slot(row);
         let route = routes.tablet_of_chunk(slot, id, offset)?;
         let op = Op::Chunk { slot, id, offset, value };
         match self.propose(&routes, route, own(op), deadline)? {
-            Outcome::Done(_) => Ok(Reply::ok(offset + length as u64)),
+            Outcome::Done(_) => Ok(Reply::ok(end)),
             other => Ok(reply(other, true)),
         }
+    }
+
+    fn check_length(&self, length: u64) -> Result<()> {
+        let max = self.config.store.value_bytes_max;
+        if length <= max {
+            return Ok(());
+        }
+        Err(Error::TooBig(format!("a value has at most {max} bytes")))
     }
 
     /// How much of a staged value is there without a gap.
@@ -99,7 +109,9 @@ impl Node {
     }
 
     /// A chunk is taken only while its value is staged: what nobody has staged, nobody would remove. The
-    /// deadline is remembered, so a long upload asks once; the retire list's grace covers what is on its way.
+    /// deadline is remembered, so a long upload asks seldom; but not for longer than half the retire list's
+    /// grace, in which another node may have committed or abandoned the value: a chunk that comes after
+    /// its value's were removed would stay for ever.
     fn check_staged(&self, row: &[u8], id: ValueId, deadline: Instant) -> Result<()> {
         if self.staged_deadline(id).is_some_and(|until| unix_ms() < until) {
             return Ok(());
@@ -116,7 +128,10 @@ impl Node {
         };
         let until = until
             .ok_or_else(|| Error::bad(format!("value {id} is not staged, or was abandoned")))?;
-        self.remember_staged(id, until);
+        self.remember_staged(
+            id,
+            until.min(unix_ms().saturating_add(self.config.store.retire_ms / 2)),
+        );
         Ok(())
     }
 
@@ -171,12 +186,7 @@ impl Node {
         let Command::Write(Op::Put { row, column, if_version, ttl, .. }) = &request.command else {
             return Err(Error::bad("only PUT takes a value larger than a cell"));
         };
-        if len > self.config.store.value_bytes_max {
-            return Err(Error::TooBig(format!(
-                "a value has at most {} bytes",
-                self.config.store.value_bytes_max
-            )));
-        }
+        self.check_length(len)?;
         let id = ValueId::new();
         let stage = Op::Stage { row: row.clone(), id, renew: false };
         refused(self.write(stage, Options::default(), deadline)?)?;
@@ -184,7 +194,11 @@ impl Node {
         let cell_bytes = self.config.store.cell_bytes;
         let mut value = from.take(len);
         let first = fill(&mut value, cell_bytes)?;
+        let term = Term::new(self.config.store.stage_ms);
         let sent = send_chunks(first, &mut value, cell_bytes, len, |offset, bytes| {
+            if term.is_due() {
+                refused(self.stage(row, Some(id), Options::default(), Instant::now() + limit)?)?;
+            }
             refused(self.put_chunk(row, id, offset, bytes, Instant::now() + limit)?)
         });
         let (row, column, if_version, ttl) = (row.clone(), column.clone(), *if_version, *ttl);

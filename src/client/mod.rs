@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cell::owner;
 pub use crate::protocol::cell::{Bytes, ValueId};
-use crate::protocol::chunks::{fill, send_chunks};
+use crate::protocol::chunks::{Term, fill, send_chunks};
 pub use crate::protocol::command::{BATCH_ITEMS_MAX, LIMIT_MAX, Op, Scan};
 use crate::protocol::command::{Command, Options, Request};
 use crate::protocol::connection::Pool;
@@ -33,7 +33,6 @@ use routes::Routes;
 use session::Sessions;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 pub use value::ValueReader;
 
@@ -350,13 +349,9 @@ impl Client {
         from: &mut dyn Read,
         max: u64,
     ) -> Result<u64> {
-        let (began, renewed) = (Instant::now(), AtomicU64::new(0));
+        let term = Term::new(self.shared.stage_ms);
         send_chunks(first, from, self.shared.cell_bytes, max, |offset, bytes| {
-            let now = began.elapsed().as_millis() as u64;
-            let last = renewed.load(Ordering::Relaxed);
-            if now > last + self.shared.stage_ms / 4
-                && renewed.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-            {
+            if term.is_due() {
                 self.renew(row, id)?;
             }
             self.chunk(row, id, offset, bytes)

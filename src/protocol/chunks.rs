@@ -4,9 +4,34 @@ use crate::error::{Error, Result};
 use crossbeam::channel::{Receiver, bounded};
 use std::io::Read;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// Chunks of one value that are in flight together: the memory that a value of any size takes.
 const WINDOW: usize = 4;
+
+/// The term for which a value is staged: sending it may take longer, if it is renewed in time.
+pub struct Term {
+    began: Instant,
+    renewed_ms: AtomicU64,
+    stage_ms: u64,
+}
+
+impl Term {
+    /// The term of a value that was staged just now.
+    pub fn new(stage_ms: u64) -> Term {
+        Term { began: Instant::now(), renewed_ms: AtomicU64::new(0), stage_ms }
+    }
+
+    /// Whether it is time to renew: true to one of those who ask at once.
+    pub fn is_due(&self) -> bool {
+        let now = self.began.elapsed().as_millis() as u64;
+        let last = self.renewed_ms.load(Ordering::Relaxed);
+        let renewed =
+            || self.renewed_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        now > last + self.stage_ms / 4 && renewed().is_ok()
+    }
+}
 
 /// Reads up to `n` bytes: fewer only at the end.
 pub fn fill(from: &mut (impl Read + ?Sized), n: u64) -> Result<Vec<u8>> {
