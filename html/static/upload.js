@@ -31,7 +31,7 @@
     tray.setAttribute("aria-label", "Uploads");
     const head = element("header", {});
     const title = element("h2", { textContent: "Uploads" });
-    title.setAttribute("role", "status");
+    title.setAttribute("aria-live", "polite");
     const close = element("button", { type: "button", textContent: "✕" });
     close.setAttribute("aria-label", "Close the list of uploads");
     close.addEventListener("click", () => {

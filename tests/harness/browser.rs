@@ -3,15 +3,17 @@
 //! One browser, several people: each [`Page`] has cookies of its own. A page collects its *troubles* (console
 //! errors, exceptions, what the content security policy refused); a test ends by asking for them.
 
-use super::{PATIENCE, command};
+use super::{PATIENCE, command, skipped};
 use base64::Engine;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -39,10 +41,20 @@ const FIND: &str = r#"(s => {
     return [...document.querySelectorAll("a, button, summary, label")].find(e => shown(e) && says(e));
 })"#;
 
+/// The accessibility checker, which is not part of PennCloud: fetched once, checked against its hash, kept in
+/// the target directory.
+const AXE_URL: &str = "https://registry.npmjs.org/axe-core/-/axe-core-4.10.3.tgz";
+const AXE_SHA256: &str = "0f2b4d7dcdf7d1219df8d1959ad68e565f51d14c3f0d88bb71cd59abeb956292";
+
+/// What it finds on a page, as lines for people.
+const AXE_RUN: &str = r#"axe.run({ resultTypes: ["violations"] }).then(r => r.violations.map(v =>
+    `${v.id} (${v.impact}): ` + v.nodes.slice(0, 3).map(n => n.html.slice(0, 150) + " — " + n.failureSummary).join(" | ")))"#;
+
 /// A running browser. It ends when this is dropped, and by itself when the test process ends.
 pub struct Browser {
     pipe: Rc<RefCell<Pipe>>,
     child: Child,
+    axe: Option<Rc<str>>,
     _profile: tempfile::TempDir,
 }
 
@@ -79,7 +91,8 @@ impl Browser {
         let pipe = Rc::new(RefCell::new(Pipe::new(&mut child)));
         let version = pipe.borrow_mut().call(None, "Browser.getVersion", json!({}));
         version.map_err(|e| format!("chromium does not start: {e}"))?;
-        Ok(Browser { pipe, child, _profile: profile })
+        let axe = axe().map_err(|why| skipped("axe-core on every page", &why)).ok();
+        Ok(Browser { pipe, child, axe, _profile: profile })
     }
 
     /// A window for somebody new.
@@ -102,7 +115,8 @@ impl Browser {
         });
         call(None, "Browser.setDownloadBehavior", allow);
         let session = session["sessionId"].as_str().unwrap().to_string();
-        let page = Page { pipe: self.pipe.clone(), session, look, downloads };
+        let axe = self.axe.clone().filter(|_| look.scripts);
+        let page = Page { pipe: self.pipe.clone(), session, look, downloads, axe };
         page.set_up();
         page
     }
@@ -182,6 +196,7 @@ pub struct Page {
     /// How it is looked at.
     pub look: Look,
     downloads: tempfile::TempDir,
+    axe: Option<Rc<str>>,
 }
 
 impl Page {
@@ -344,6 +359,11 @@ impl Page {
     /// Keeps a picture, and judges what every page must have: a title, a language, one heading, names for all
     /// fields, and nothing wider than the window.
     pub fn shot(&self, name: &str) {
+        self.shot_allowing(name, "");
+    }
+
+    /// [`Page::shot`] of a page that may break one rule of the accessibility checker, knowingly.
+    pub fn shot_allowing(&self, name: &str, rule: &str) {
         self.wait("fonts are there", "document.fonts.ready.then(() => true)");
         let picture = self.call("Page.captureScreenshot", json!({}));
         let picture = picture["data"].as_str().unwrap();
@@ -353,6 +373,13 @@ impl Page {
         std::fs::write(dir.join(format!("{name}.png")), bytes).unwrap();
         let faults = self.eval(JUDGE).unwrap();
         assert_eq!(faults, json!([]), "{} {name}", self.look.name);
+        if let Some(axe) = &self.axe {
+            self.eval(&format!("{axe}; 0"));
+            let mut found = self.eval(AXE_RUN).unwrap();
+            let faults = found.as_array_mut().expect("a list");
+            faults.retain(|fault| !fault.as_str().unwrap().starts_with(&format!("{rule} (")));
+            assert_eq!(found, json!([]), "{} {name}", self.look.name);
+        }
     }
 
     /// Troubles since the last call: console errors, exceptions, refused resources.
@@ -365,6 +392,35 @@ impl Page {
         pipe.events = others;
         own.iter().filter_map(trouble).collect()
     }
+}
+
+/// The checker's script, or why there is none.
+fn axe() -> Result<Rc<str>, String> {
+    static AXE: OnceLock<Result<String, String>> = OnceLock::new();
+    AXE.get_or_init(fetch_axe).clone().map(Into::into)
+}
+
+fn fetch_axe() -> Result<String, String> {
+    let archive = screenshots().with_file_name("axe-core-4.10.3.tgz");
+    if !is_axe(&archive) {
+        let curl = command("curl").ok_or("there is no curl")?;
+        let mut fetch = Command::new(curl);
+        fetch.args(["-sSfL", "--max-time", "60", AXE_URL, "-o"]).arg(&archive);
+        let output = fetch.output().map_err(|e| e.to_string())?;
+        if !output.status.success() || !is_axe(&archive) {
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
+            return Err(format!("cannot fetch {AXE_URL}: {why}"));
+        }
+    }
+    let mut tar = Command::new("tar");
+    tar.arg("-xOzf").arg(&archive).arg("package/axe.min.js");
+    let script = tar.output().map_err(|e| e.to_string())?.stdout;
+    String::from_utf8(script).map_err(|e| e.to_string())
+}
+
+fn is_axe(archive: &Path) -> bool {
+    let hash = |bytes| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    std::fs::read(archive).is_ok_and(|bytes| hash(bytes) == AXE_SHA256)
 }
 
 /// Where pictures are left.
