@@ -431,7 +431,8 @@ run_clean() {
 # Installs Debian packages for the commands that are missing, where that is allowed.
 install_for_tests() {
     local missing=() pair sudo=()
-    for pair in chromium:chromium swaks:swaks nc:netcat-openbsd curl:curl; do
+    command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
+    for pair in swaks:swaks nc:netcat-openbsd curl:curl; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     ((${#missing[@]} > 0)) || return 0

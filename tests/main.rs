@@ -7,7 +7,7 @@ mod console;
 mod crash;
 mod drive;
 mod files;
-#[allow(dead_code, unused_imports, reason = "a toolbox: not every tool is used on every day")]
+#[allow(dead_code, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
 mod http;
 mod kv;
