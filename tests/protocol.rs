@@ -40,7 +40,7 @@ impl goldenscript::Runner for Server {
 fn receive(bytes: &[u8]) -> Vec<String> {
     let (mut from, mut seen) = (bytes, Vec::new());
     loop {
-        match wire::read_request(&mut from, CELL) {
+        match wire::read_request(&mut from, CELL, |_| Ok(())) {
             Ok(Incoming::Request(request)) => seen.push(show(&request)),
             Ok(Incoming::BigPut(request, len)) => {
                 seen.push(format!("big {} of {len} bytes", show(&request)));
@@ -176,7 +176,7 @@ proptest! {
         request.options.deadline_ms = Some(number);
         let bytes = request.to_bytes();
         let mut from = &bytes[..];
-        match wire::read_request(&mut from, CELL) {
+        match wire::read_request(&mut from, CELL, |_| Ok(())) {
             Ok(Incoming::Request(read)) => prop_assert_eq!(read, request),
             other => prop_assert!(false, "{:?}", other),
         }
@@ -192,7 +192,7 @@ proptest! {
             }
         }
         let request = Request::new(Command::Batch { owner: b"alice".to_vec(), items });
-        match wire::read_request(&mut &request.to_bytes()[..], CELL) {
+        match wire::read_request(&mut &request.to_bytes()[..], CELL, |_| Ok(())) {
             Ok(Incoming::Request(read)) => prop_assert_eq!(read, request),
             other => prop_assert!(false, "{:?}", other),
         }
@@ -202,7 +202,7 @@ proptest! {
     fn a_scan_survives_the_wire(row in name(), prefix in name(), after in proptest::option::of(name()),
                                 limit in 1usize..1000, reverse: bool, values: bool, local: bool) {
         let request = Request::new(Command::Scan(Scan { row, prefix, after, limit, reverse, values, local }));
-        match wire::read_request(&mut &request.to_bytes()[..], CELL) {
+        match wire::read_request(&mut &request.to_bytes()[..], CELL, |_| Ok(())) {
             Ok(Incoming::Request(read)) => prop_assert_eq!(read, request),
             other => prop_assert!(false, "{:?}", other),
         }
@@ -224,5 +224,17 @@ proptest! {
     #[test]
     fn any_words_are_refused_without_a_panic(text in "(GET|PUT|CPUT|BATCH|APPEND|CHUNK|SCAN|@X|COMMIT)( [a-z0-9=%-]{0,9}){0,5}\n{0,2}[a-z\n]{0,9}") {
         receive(text.as_bytes());
+    }
+}
+
+#[test]
+fn nothing_is_read_of_what_is_not_admitted() {
+    let denied = |_: &Command| Err(Error::Denied("no".into()));
+    for line in ["PUT r c 5", "CHUNK r 00000000000000000000000000000001 0 5", "@ROUTES 5"] {
+        let bytes = format!("{line}\nhello");
+        let mut from = bytes.as_bytes();
+        let incoming = wire::read_request(&mut from, CELL, denied);
+        assert!(matches!(incoming, Ok(Incoming::Lost(Error::Denied(_)))), "{line}");
+        assert_eq!(from, b"hello", "{line}");
     }
 }

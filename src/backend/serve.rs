@@ -7,7 +7,7 @@ use super::tablet::Write as TabletWrite;
 use crate::config::Auth;
 use crate::error::{Error, Result};
 use crate::net::Stream;
-use crate::protocol::auth::Gate;
+use crate::protocol::auth::{self, Gate};
 use crate::protocol::command::{Command, Request};
 use crate::protocol::reply::Reply;
 use crate::protocol::wire::{self, Incoming};
@@ -37,6 +37,9 @@ pub fn serve(node: &Arc<Node>, secret: &Arc<str>, stream: Stream, peer: SocketAd
         to: BufWriter::with_capacity(64 << 10, stream.clone()),
         stream,
     };
+    if required {
+        connection.stream.set_deadline(Some(Instant::now() + auth::HANDSHAKE));
+    }
     if let Err(error) = connection.run() {
         log::debug!("connection of {peer}: {error}");
     }
@@ -55,18 +58,14 @@ impl Connection<'_> {
     fn run(&mut self) -> Result<()> {
         loop {
             self.stream.set_stall(Some(IDLE));
-            let incoming = wire::read_request(&mut self.from, self.node.config.store.cell_bytes)?;
+            let (gate, cell_bytes) = (&self.gate, self.node.config.store.cell_bytes);
+            let incoming =
+                wire::read_request(&mut self.from, cell_bytes, |command| gate.check(command))?;
             self.stream.set_stall(Some(STALL));
             let go_on = match incoming {
                 Incoming::Closed => return Ok(()),
                 Incoming::Refused(error) => self.reply(&Reply::Error(error), true)?,
                 Incoming::Lost(error) => self.reply(&Reply::Error(error), false)?,
-                Incoming::Request(request) if !self.gate.admits(&request.command) => {
-                    self.reply(&self.gate.refusal(), false)?
-                }
-                Incoming::BigPut(..) if !self.gate.is_open() => {
-                    self.reply(&self.gate.refusal(), false)?
-                }
                 Incoming::Request(request) => self.answer(request)?,
                 Incoming::BigPut(request, len) => self.put_big(&request, len)?,
             };
@@ -117,12 +116,11 @@ impl Connection<'_> {
             }
             Command::Auth(words) => {
                 let reply = self.gate.answer(&words);
+                if self.gate.is_open() {
+                    self.stream.set_deadline(None);
+                }
                 let failed = matches!(reply, Reply::Error(_));
                 return self.reply(&reply, !failed);
-            }
-            Command::Peer(_) if !self.gate.is_proved() => {
-                return self
-                    .reply(&Reply::Error(Error::Denied("@ verbs begin with AUTH".into())), false);
             }
             Command::Quit => return Ok(false),
             command => execute(node, command, request.options, deadline),
@@ -161,7 +159,7 @@ impl Connection<'_> {
         if left > wire::DRAIN_BYTES_MAX {
             return self.reply(&reply, false);
         }
-        wire::read_bytes(&mut self.from, left)?;
+        wire::drain(&mut self.from, left)?;
         self.reply(&reply, true)
     }
 }

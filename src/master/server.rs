@@ -5,7 +5,7 @@ use super::text;
 use crate::config::{Auth, Config};
 use crate::error::{Error, Result};
 use crate::net::{Limits, Stream, listen};
-use crate::protocol::auth::Gate;
+use crate::protocol::auth::{Gate, HANDSHAKE};
 use crate::protocol::cell::slot_of_owner;
 use crate::protocol::cluster::{NodeRoute, Routes};
 use crate::protocol::command::{Command, Peer};
@@ -57,13 +57,19 @@ impl Server {
         let mut gate =
             Gate::new(Some(self.secret.clone()), self.always || !peer.ip().is_loopback());
         let (mut from, mut to) = (BufReader::new(stream.clone()), stream.clone());
+        let handshake = Instant::now() + HANDSHAKE;
         loop {
-            stream.set_deadline(Some(Instant::now() + IDLE));
+            let within = |time, gate: &Gate| match gate.is_open() {
+                true => Instant::now() + time,
+                false => handshake,
+            };
+            stream.set_deadline(Some(within(IDLE, &gate)));
             if from.fill_buf()?.is_empty() {
                 return Ok(());
             }
-            stream.set_deadline(Some(Instant::now() + REQUEST));
-            let (reply, goes_on) = match read_request(&mut from, VALUE_BYTES_MAX)? {
+            stream.set_deadline(Some(within(REQUEST, &gate)));
+            let incoming = read_request(&mut from, VALUE_BYTES_MAX, |command| gate.check(command))?;
+            let (reply, goes_on) = match incoming {
                 Incoming::Request(request) if request.command == Command::Quit => return Ok(()),
                 Incoming::Request(request) => self.answer(request.command, &mut gate),
                 Incoming::Refused(error) => (Reply::Error(error), true),
@@ -89,7 +95,6 @@ impl Server {
                 let goes_on = !matches!(reply, Reply::Error(_));
                 (reply, goes_on)
             }
-            command if !gate.admits(&command) => (gate.refusal(), false),
             command => (self.execute(command).unwrap_or_else(Reply::Error), true),
         }
     }

@@ -8,7 +8,10 @@ use crate::error::{Error, Result};
 use crate::net::auth::{Side, check, nonce, proof};
 use std::io::{BufRead, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
+/// Longest time that a connection which must prove the secret takes for it.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Shortest and longest nonce that is taken from the other side.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
 
@@ -75,14 +78,17 @@ impl Gate {
         self.is_proved() || !self.required
     }
 
-    /// Whether this command may be executed now.
-    pub fn admits(&self, command: &Command) -> bool {
-        self.is_open() || matches!(command, Command::Auth(_) | Command::Quit)
-    }
-
-    /// The refusal of a command that is not admitted.
-    pub fn refusal(&self) -> Reply {
-        Reply::Error(Error::Denied("begin with AUTH".into()))
+    /// Whether a command may be executed now, and its bytes be read at all: the handshake always, the verbs
+    /// between PennCloud's own processes only after it.
+    pub fn check(&self, command: &Command) -> Result<()> {
+        match command {
+            Command::Auth(_) | Command::Quit => Ok(()),
+            _ if !self.is_open() => Err(Error::Denied("begin with AUTH".into())),
+            Command::Peer(_) if !self.is_proved() => {
+                Err(Error::Denied("@ verbs begin with AUTH".into()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Answers an AUTH. A connection has one try: after a `DENIED` it should be closed.
@@ -119,6 +125,7 @@ fn challenge(secret: &str, theirs: &[u8]) -> (State, Reply) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::command::Peer;
     use crate::protocol::wire::{Incoming, read_request};
     use std::io::BufReader;
     use std::net::{TcpListener, TcpStream};
@@ -129,7 +136,7 @@ mod tests {
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut from = BufReader::new(stream.try_clone().unwrap());
-            while let Ok(Incoming::Request(request)) = read_request(&mut from, 1024) {
+            while let Ok(Incoming::Request(request)) = read_request(&mut from, 1024, |_| Ok(())) {
                 let Command::Auth(words) = request.command else { panic!("AUTH is expected") };
                 let mut out = Vec::new();
                 gate.answer(&words).write(&mut out);
@@ -177,8 +184,16 @@ mod tests {
     #[test]
     fn a_closed_gate_admits_the_handshake_alone() {
         let closed = Gate::new(None, true);
-        assert!(!closed.admits(&Command::Ping));
-        assert!(closed.admits(&Command::Auth(vec![])) && closed.admits(&Command::Quit));
-        assert!(Gate::new(None, false).admits(&Command::Ping));
+        assert!(matches!(closed.check(&Command::Ping), Err(Error::Denied(_))));
+        assert_eq!(closed.check(&Command::Auth(vec![])), Ok(()));
+        assert_eq!(closed.check(&Command::Quit), Ok(()));
+    }
+
+    #[test]
+    fn an_open_gate_keeps_strangers_from_the_verbs_between_processes() {
+        let open = Gate::new(None, false);
+        assert_eq!(open.check(&Command::Ping), Ok(()));
+        let beat = Peer { verb: "@BEAT".into(), words: vec![], payload: vec![] };
+        assert!(matches!(open.check(&Command::Peer(beat)), Err(Error::Denied(_))));
     }
 }

@@ -42,6 +42,12 @@ pub fn read_bytes(from: &mut impl Read, n: u64) -> Result<Vec<u8>> {
     if bytes.len() as u64 == n { Ok(bytes) } else { Err(ended()) }
 }
 
+/// Reads exactly `n` bytes away.
+pub fn drain(from: &mut impl Read, n: u64) -> Result<()> {
+    let read = io::copy(&mut from.take(n), &mut io::sink())?;
+    if read == n { Ok(()) } else { Err(ended()) }
+}
+
 fn ended() -> Error {
     Error::Io(
         io::ErrorKind::UnexpectedEof,
@@ -64,8 +70,13 @@ pub enum Incoming {
     Closed,
 }
 
-/// Reads the next request. Empty lines are skipped. Errors are those of the stream itself.
-pub fn read_request(from: &mut impl BufRead, cell_bytes: u64) -> Result<Incoming> {
+/// Reads the next request. Empty lines are skipped. What `admit` refuses is lost before any of its bytes are
+/// read: who has not proved himself takes no memory. Errors are those of the stream itself.
+pub fn read_request(
+    from: &mut impl BufRead,
+    cell_bytes: u64,
+    admit: impl Fn(&Command) -> Result<()>,
+) -> Result<Incoming> {
     loop {
         let line = match read_line(from, LINE_BYTES_MAX) {
             Ok(Some(line)) if line.is_empty() => continue,
@@ -77,7 +88,13 @@ pub fn read_request(from: &mut impl BufRead, cell_bytes: u64) -> Result<Incoming
         if looks_like_http(&line) {
             return Ok(Incoming::Closed);
         }
-        return match command::parse(&line) {
+        let parsed = command::parse(&line);
+        if let Ok((request, _)) = &parsed
+            && let Err(error) = admit(&request.command)
+        {
+            return Ok(Incoming::Lost(error));
+        }
+        return match parsed {
             Ok((request, Payload::Items(n))) => read_batch(from, request, n, cell_bytes),
             Ok((request, payload)) => read_payload(from, request, payload, cell_bytes),
             Err(error) => refuse(from, error, announced(&line)),
@@ -181,7 +198,7 @@ fn announced(line: &[u8]) -> Option<u64> {
 fn refuse(from: &mut impl BufRead, error: Error, announced: Option<u64>) -> Result<Incoming> {
     match announced {
         Some(n) if n <= DRAIN_BYTES_MAX => {
-            read_bytes(from, n)?;
+            drain(from, n)?;
             Ok(Incoming::Refused(error))
         }
         _ => Ok(Incoming::Lost(error)),
