@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -307,7 +308,19 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        let mut seen = std::collections::BTreeSet::new();
+        self.check_processes()?;
+        self.check_groups()?;
+        self.check_store()?;
+        if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
+            return Err(Error::config(
+                "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_processes(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
         for (name, _, address) in self.processes() {
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
                 return Err(Error::config(format!(
@@ -322,10 +335,30 @@ impl Config {
             }
             resolve(address)?;
         }
-        let store = &self.store;
+        Ok(())
+    }
+
+    /// A group's name is part of the names of its tablets, and they of directories.
+    fn check_groups(&self) -> Result<()> {
         if self.groups.is_empty() || self.groups.iter().any(|g| g.backends.is_empty()) {
             return Err(Error::config("every group needs a backend, and the cluster a group"));
         }
+        let mut seen = BTreeSet::new();
+        for name in self.groups.iter().map(|group| group.name.as_str()) {
+            if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric()) {
+                return Err(Error::config(format!(
+                    "the group name {name:?} may hold letters and digits only"
+                )));
+            }
+            if !seen.insert(name) {
+                return Err(Error::config(format!("two groups are named {name:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_store(&self) -> Result<()> {
+        let store = &self.store;
         if store.small_tablets == 0 || store.large_tablets == 0 {
             return Err(Error::config(
                 "store.small_tablets and store.large_tablets must be at least 1",
@@ -336,11 +369,6 @@ impl Config {
         }
         if store.segment_bytes < 1 << 20 {
             return Err(Error::config("store.segment_bytes must be at least 1 MiB"));
-        }
-        if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
-            return Err(Error::config(
-                "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
-            ));
         }
         Ok(())
     }
@@ -459,6 +487,12 @@ mod tests {
                 "the process name \"a/2\" may hold letters, digits and - only",
             ),
             ("127.0.0.1:5102", "nowhere", "the address \"nowhere\" is not host:port"),
+            ("name = \"b\"", "name = \"a\"", "two groups are named \"a\""),
+            (
+                "name = \"b\"",
+                "name = \"b/2\"",
+                "the group name \"b/2\" may hold letters and digits only",
+            ),
             ("small_tablets = 6", "small_tablets = 0", "must be at least 1"),
             ("cell_bytes = 1048576", "cell_bytes = 1", "store.cell_bytes must lie between"),
             (
