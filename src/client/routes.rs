@@ -44,15 +44,16 @@ impl Routes {
         }
     }
 
-    /// Addresses to ask about an owner, the best first; never empty.
+    /// Addresses to ask about an owner, the best first; never empty. Within the group the master's order holds:
+    /// the primary of the owner's tablet comes first, those that do not answer last.
     pub fn candidates(&self, pool: &Pool, owner: &[u8]) -> Vec<String> {
         let slot = slot_of_owner(owner);
         let group = self.remembered(slot).unwrap_or_else(|| self.ask_master(pool, owner, slot));
-        let turn = usize::from(slot) % group.len().max(1);
-        let mut all: Vec<String> = group[turn..].iter().chain(&group[..turn]).cloned().collect();
-        all.extend(
-            self.backends.iter().map(|(_, address)| address.clone()).filter(|a| !group.contains(a)),
-        );
+        let turn = usize::from(slot) % self.backends.len().max(1);
+        let others = self.backends[turn..].iter().chain(&self.backends[..turn]);
+        let others: Vec<String> =
+            others.map(|(_, address)| address.clone()).filter(|a| !group.contains(a)).collect();
+        let mut all = [group, others].concat();
         let known = self.known.lock().expect("a map is not left half-changed");
         let shunned =
             |address: &String| known.shunned.get(address).is_some_and(|at| at.elapsed() < SHUNNED);
@@ -108,5 +109,40 @@ impl Routes {
         };
         let request = Request::new(Command::Suspect { node: name.clone() });
         pool.call(&self.master, &request, Instant::now() + MASTER_PATIENCE).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Routes that know the group of every slot.
+    fn knowing(group: &[&str]) -> Routes {
+        let config = Config::parse(include_str!("../../conf/local.toml")).unwrap();
+        let routes = Routes::new(&config);
+        let group: Vec<String> = group.iter().map(|a| a.to_string()).collect();
+        let known = (0..crate::protocol::cell::SLOTS).map(|s| (s, (Instant::now(), group.clone())));
+        routes.known.lock().unwrap().slots = known.collect();
+        routes
+    }
+
+    #[test]
+    fn the_masters_order_holds_and_every_backend_is_asked_in_the_end() {
+        let group = ["127.0.0.1:5103", "127.0.0.1:5101", "127.0.0.1:5102"];
+        let (routes, pool) = (knowing(&group), Pool::new("secret"));
+        for owner in ["alice", "bob", "carol", "dave"] {
+            let all = routes.candidates(&pool, owner.as_bytes());
+            assert_eq!(all[..3], group, "{owner}");
+            assert_eq!(all.len(), 6);
+        }
+    }
+
+    #[test]
+    fn who_did_not_answer_is_asked_last() {
+        let (routes, pool) = (knowing(&["127.0.0.1:5101", "127.0.0.1:5102"]), Pool::new("secret"));
+        let now = Instant::now();
+        routes.known.lock().unwrap().shunned.insert("127.0.0.1:5101".into(), now);
+        let all = routes.candidates(&pool, b"alice");
+        assert_eq!((all[0].as_str(), all[5].as_str()), ("127.0.0.1:5102", "127.0.0.1:5101"));
     }
 }
