@@ -3,6 +3,7 @@
 mod balancer;
 mod bench;
 mod browser;
+mod client;
 mod console;
 mod crash;
 mod drive;

@@ -40,6 +40,9 @@ pub use value::ValueReader;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// A backend has half of the time that is left to answer, and this at least: one that hangs leaves time to
+/// ask another.
+const TRY_MIN: Duration = Duration::from_secs(1);
 
 /// The store, as frontends, SMTP servers and tools see it. Cheap to clone; safe to share.
 #[derive(Clone)]
@@ -397,10 +400,14 @@ impl Client {
         let mut last = Error::retry("there was no time to ask");
         while Instant::now() < deadline {
             for address in self.shared.routes.candidates(&self.shared.pool, owner) {
-                request.options.deadline_ms = Some(millis_until(deadline));
-                let error = match try_at(&address, &request, deadline) {
+                let until = deadline.min(Instant::now() + (time_until(deadline) / 2).max(TRY_MIN));
+                request.options.deadline_ms = Some(time_until(until).as_millis() as u64);
+                let error = match try_at(&address, &request, until) {
                     Try::Done(answer) => return Ok(answer),
                     Try::Refused(error @ (Error::Retry(_) | Error::Unknown(_))) => error,
+                    Try::Refused(error) if request.options.session.is_some() => {
+                        return Err(worse(last, error));
+                    }
                     Try::Refused(error) => return Err(error),
                     Try::Silent(error) => {
                         self.shared.routes.shun(&self.shared.pool, &address);
@@ -410,18 +417,18 @@ impl Client {
                 request.options.retry |= matches!(error, Error::Unknown(_));
                 last = worse(last, error);
             }
-            std::thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
+            std::thread::sleep(pause.min(time_until(deadline)));
             pause = (pause * 2).min(PAUSE_MAX);
         }
         Err(last)
     }
 }
 
-fn millis_until(deadline: Instant) -> u64 {
-    deadline.saturating_duration_since(Instant::now()).as_millis() as u64
+fn time_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
-/// Once a try may have been executed, a later refusal does not make it undone.
+/// Once a try may have been executed, a later refusal does not make it undone: it may still be on its way.
 fn worse(before: Error, now: Error) -> Error {
     if matches!(before, Error::Unknown(_)) { before } else { now }
 }
