@@ -246,6 +246,26 @@ fn sending_the_same_page_twice_delivers_once() {
 }
 
 #[test]
+fn a_page_that_was_sent_and_says_something_else_is_another_message() {
+    let (mut anna, mut bert) = two();
+    let mut form = anna.get("/mail/compose").form("/mail/compose");
+    for (text, action) in [("one", "send"), ("two", "send"), ("three", "save")] {
+        let to = bert.address();
+        let fields = [("to", &*to), ("subject", text), ("text", text), ("action", action)];
+        fields.iter().for_each(|(name, value)| form.set(name, value));
+        anna.web.post_multipart("/mail/compose", &form).unwrap();
+    }
+    assert_eq!(bert.subjects("/mail"), ["one", "two"]);
+    let draft = anna.letters("/mail/f/drafts")[0].clone();
+    let page = anna.compose(&draft, &[("text", "four"), ("action", "send")], &[]);
+    assert!(page.text().contains("Message sent."), "{}", page.text());
+    for (person, folder) in [(&mut bert, "/mail"), (&mut anna, "/mail/f/sent")] {
+        assert_eq!(person.subjects(folder), ["one", "three", "two"]);
+    }
+    assert_eq!(anna.subjects("/mail/f/drafts"), [""; 0]);
+}
+
+#[test]
 fn two_frontends_that_send_the_same_page_at_once_deliver_once() {
     let (mut anna, mut bert) = two();
     for round in 0..4 {

@@ -2,6 +2,8 @@
 //!
 //! A message that is composed has a guid from the first time its page is shown; its Message-ID is
 //! `<guid@domain>`. Under this guid its draft is found, and each recipient and the Sent folder get it once.
+//! A page that still has the guid of what was sent, but says something else, is another message: it gets a
+//! guid of its own.
 //! Every try to send saves the draft first: whatever fails afterwards, nothing that was typed is lost.
 //!
 //! ```text
@@ -62,6 +64,8 @@ pub struct Typed {
     pub bcc: String,
     /// The message that is answered or forwarded, as the compose page names it.
     pub origin: String,
+    /// SHA-256 of subject and text: tells a page that is sent twice from one that was changed.
+    pub words: String,
 }
 
 impl Sink for Staging {
@@ -141,6 +145,14 @@ impl Mailboxes {
         Ok(self.client.get(row(user), column, 1 << 10)?.is_some())
     }
 
+    /// Whether something else than this was sent under a guid.
+    pub fn was_sent_otherwise(&self, user: &str, guid: &str, typed: &Typed) -> Result<bool> {
+        let column = DeliveryId::of_sent_copy(user, guid).column();
+        let Some(sent) = self.client.get(row(user), column, 1 << 10)? else { return Ok(false) };
+        let sent = self.typed(user, &String::from_utf8_lossy(&sent.value))?;
+        Ok(sent.as_ref() != Some(typed))
+    }
+
     /// Who is behind addresses.
     pub fn audience(&self, contacts: &[Contact]) -> Result<Audience> {
         let mut audience = Audience::default();
@@ -208,7 +220,7 @@ impl Mailboxes {
         body: &Body,
         typed: &Typed,
     ) -> Result<Held> {
-        let json = serde_json::to_vec(typed).expect("three strings are always JSON");
+        let json = serde_json::to_vec(typed).expect("strings are always JSON");
         for _ in 0..TRIES {
             let before = self.find_draft(user, guid)?;
             let mut plan = Plan::new(user);

@@ -8,6 +8,7 @@ use crate::frontend::problem::{Problem, sentence};
 use crate::frontend::text::size;
 use crate::frontend::{Shell, Visit};
 use crate::http::{Multipart, Request, Response, status_of};
+use crate::mail::send::new_guid;
 use crate::mail::{Address, Delivered, DraftWriter, Folder, Held, Letter, Place, Unreachable};
 use askama::Template;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -260,13 +261,13 @@ fn take(visit: &Visit, mut parts: Multipart<'_>, fields: &mut Fields) -> Result<
             Err(error) => return Err(error),
         }
     }
-    if fields.action == "send" && visit.mailboxes().was_sent(visit.user(), &fields.guid)? {
-        return Ok(None);
-    }
     let (writer, faults) = match draft {
         Some(begun) => begun,
         None => begin(visit, fields)?,
     };
+    if fields.action == "send" && visit.mailboxes().was_sent(visit.user(), &fields.guid)? {
+        return Ok(None);
+    }
     Ok(Some(Saved { held: writer.save()?, faults, status: 422 }))
 }
 
@@ -291,8 +292,12 @@ fn take_next(
     writer.attach_from(&name, &content_type, &mut part).map(|()| true)
 }
 
-/// Begins the draft with the files that lie in the store already, and says which of them are gone.
-fn begin(visit: &Visit, fields: &Fields) -> Result<Begun> {
+/// Begins the draft with the files that lie in the store already, and says which of them are gone. Where the
+/// page was sent before and says something else now, the draft is a new one.
+fn begin(visit: &Visit, fields: &mut Fields) -> Result<Begun> {
+    if visit.mailboxes().was_sent_otherwise(visit.user(), &fields.guid, &fields.typed())? {
+        fields.guid = new_guid();
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let outline = fields.outline(visit, now)?;
     let mailboxes = visit.mailboxes();

@@ -9,6 +9,7 @@ use crate::mail::message::{bound_references, check_id};
 use crate::mail::reply::{Prefill, forward, reply, reply_all};
 use crate::mail::send::{is_guid, new_guid};
 use crate::mail::{Held, Letter, Outline, Place, Typed};
+use sha2::{Digest, Sha256};
 
 /// Bytes of the text field.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -192,7 +193,14 @@ impl Fields {
             cc: self.cc.clone(),
             bcc: self.bcc.clone(),
             origin: self.origin.clone(),
+            words: self.words(),
         }
+    }
+
+    fn words(&self) -> String {
+        let hash =
+            Sha256::new_with_prefix(&self.subject).chain_update("\n").chain_update(&self.text);
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The message that is answered (`true`) or forwarded.
