@@ -243,6 +243,8 @@ fn the_other_colours() {
         let alice = Person::sign_up(&browser, &cluster, look, "alice");
         alice.write_to(&alice, "A letter to myself", "Hello\n\n> quoted\n");
         alice.page.shot("10-compose");
+        let end = "document.querySelector('.send .primary').getBoundingClientRect().bottom";
+        alice.page.wait("Send in sight", &format!("(scrollTo(0, 0), {end} < innerHeight)"));
         alice.page.follow("=Send");
         alice.goto("/mail");
         alice.page.wait_for("A letter to myself");
