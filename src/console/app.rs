@@ -3,14 +3,17 @@
 use super::admin::Admin;
 use super::page::{Shell, problem};
 use super::session::{Session, Sessions};
-use super::{assets, audit, browse, dashboard, door, guard, orders};
+use super::{assets, audit, browse, dashboard, door, orders};
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::http::{self, Method, Request, Response, Routed, Router, status_of};
+use crate::http::{self, Method, Request, Response, Routed, Router, guard, status_of};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a page may load: its own files and nothing else; nothing inline, no scripts.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
+    base-uri 'none'; frame-ancestors 'none'";
 /// Name of the session's cookie.
 pub(super) const COOKIE: &str = "pc_console";
 /// How long the console waits for the store: a page that says that it is down beats one that does not come.
@@ -126,12 +129,12 @@ impl Front {
 
 impl http::App for Front {
     fn respond(&self, request: &mut Request<'_>) -> Response {
-        guard::add_headers(self.route(request))
+        guard::add_headers(self.route(request), PAGE_POLICY)
     }
 
     fn error(&self, status: u16, why: &str, id: &str) -> Response {
         let guest = Guest { app: self.app.clone() };
-        guard::add_headers(problem(guest.shell("Problem"), status, why, id))
+        guard::add_headers(problem(guest.shell("Problem"), status, why, id), PAGE_POLICY)
     }
 }
 

@@ -23,7 +23,7 @@
 //!   while the store is down the password is judged by what was last known ([`admin`]).
 //! * Every action is written to the audit row *before* it is done; where that fails, to the log.
 //! * Values are shown as text or as hexadecimal digits, never as HTML; password hashes and sessions are not shown.
-//! * Every form carries the session's token, and comes from our own origin ([`guard`]).
+//! * Every form carries the session's token, and comes from our own origin ([`http::guard`]).
 //!
 //! # Threads
 //!
@@ -43,7 +43,6 @@ mod browse;
 mod dashboard;
 mod door;
 mod gather;
-mod guard;
 mod orders;
 mod page;
 mod session;

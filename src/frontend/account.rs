@@ -1,10 +1,11 @@
 //! Pages for guests: sign in, sign up, sign out.
 
 use super::visit::COOKIE;
-use super::{Guest, Shell, flash, origin, problem, visit};
+use super::{Guest, Shell, flash, problem, visit};
 use crate::account::session::{self, AGE_S};
 use crate::account::{LogIn, SignUp, name};
 use crate::error::{Error, Result};
+use crate::http::target::is_local;
 use crate::http::{Form, Method, Request, Response, Router};
 use crate::{drive, mail};
 use askama::Template;
@@ -55,7 +56,7 @@ pub(super) fn to_login(request: &Request) -> Response {
 }
 
 fn is_next(path: &str) -> bool {
-    path.len() <= NEXT_BYTES_MAX && origin::is_local_path(path)
+    path.len() <= NEXT_BYTES_MAX && is_local(path)
 }
 
 fn next_of(asked: Option<&str>) -> &str {

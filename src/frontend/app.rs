@@ -1,12 +1,13 @@
 //! What the handlers share, and the way from a request to one of them.
 
+use super::headers::PAGE_POLICY;
 use super::visit::{Guest, Visit};
-use super::{account, assets, files, flash, headers, mail, origin, problem, settings, visit};
+use super::{account, assets, files, flash, mail, problem, settings, visit};
 use crate::account::Accounts;
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
-use crate::http::{self, Method, Request, Response, Routed, Router};
+use crate::http::{self, Request, Response, Routed, Router, guard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -98,7 +99,7 @@ impl Front {
 
     fn route(&self, request: &mut Request) -> Response {
         let guest = Guest::new(&self.app, request);
-        if let Err(error) = origin::check(request) {
+        if let Err(error) = guard::check_origin(request) {
             return problem::of_error(&guest.shell("Refused"), request, &error);
         }
         match self.public.dispatch(&guest, request) {
@@ -124,19 +125,15 @@ impl http::App for Front {
         let open = super::drain::Open::enter(&self.app);
         let shown = flash::is_set(request);
         let mut response = self.route(request);
-        if shown && headers::is_page(&response) {
+        if shown && response.is_page() {
             response = flash::clear(response);
         }
-        open.until_sent(headers::add_common(response))
+        open.until_sent(guard::add_headers(response, PAGE_POLICY))
     }
 
     fn error(&self, status: u16, why: &str, id: &str) -> Response {
-        headers::add_common(problem::of_server(
-            &Guest::anyone(&self.app).shell("Problem"),
-            status,
-            why,
-            id,
-        ))
+        let shell = Guest::anyone(&self.app).shell("Problem");
+        guard::add_headers(problem::of_server(&shell, status, why, id), PAGE_POLICY)
     }
 }
 
@@ -157,9 +154,4 @@ fn ping(guest: &Guest, request: &mut Request) -> Result<Response> {
 
 fn home(_visit: &Visit, _request: &mut Request) -> Result<Response> {
     Ok(Response::redirect("/mail"))
-}
-
-/// Whether a method only looks.
-pub(super) fn is_safe(method: Method) -> bool {
-    matches!(method, Method::Get | Method::Head | Method::Options)
 }

@@ -20,7 +20,7 @@
 //!
 //! # Invariants
 //!
-//! * Every page and download has the headers of `headers`; user bytes never run in our origin.
+//! * Every page and download has the headers of [`http::guard`]; user bytes never run in our origin.
 //! * A failed action says what failed, whether anything is lost, and what to do (`problem`).
 //! * Every page works without scripts; scripts only make it smoother.
 //!
@@ -44,7 +44,6 @@ mod files;
 mod flash;
 mod headers;
 mod mail;
-mod origin;
 mod page;
 mod problem;
 mod settings;

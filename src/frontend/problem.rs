@@ -1,9 +1,9 @@
 //! Pages that say what failed, whether anything is lost, and what to do.
 
 use super::Shell;
-use super::app::is_safe;
 use super::page;
 use crate::error::Error;
+use crate::http::target::is_local;
 use crate::http::{self, Method, Request, Response};
 use askama::Template;
 
@@ -149,8 +149,7 @@ pub(super) fn of_server(shell: &Shell, status: u16, why: &str, id: &str) -> Resp
 }
 
 fn again(request: &Request) -> Option<String> {
-    (is_safe(request.method) && super::origin::is_local_path(&request.target))
-        .then(|| request.target.clone())
+    (request.method.is_safe() && is_local(&request.target)).then(|| request.target.clone())
 }
 
 fn respond(shell: &Shell, problem: Problem, again: Option<String>, id: &str) -> Response {

@@ -84,6 +84,7 @@ pub mod client;
 pub mod conditional;
 pub mod date;
 pub mod form;
+pub mod guard;
 pub mod head;
 pub mod headers;
 pub mod method;

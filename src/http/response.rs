@@ -103,6 +103,11 @@ impl Response {
         self
     }
 
+    /// Whether it is an HTML page.
+    pub fn is_page(&self) -> bool {
+        self.header("Content-Type").is_some_and(|t| t.starts_with("text/html"))
+    }
+
     /// The first value of a field, by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
