@@ -15,6 +15,7 @@ use crate::replication::{
 use crate::storage::{self, Log, Position, TabletConfig};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -24,8 +25,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 const INBOX_MAX: usize = 1024;
 /// Writes that the replica thread takes before it hands entries to the log.
 const WRITES_PER_ROUND: usize = 256;
-/// What a tablet's own threads and the master have to say to it. One report comes for each batch of entries
-/// at most, and a batch is handed out only after all reports were heard, so this never fills up.
+/// What a tablet's own threads and the master have to say to it. The replica thread hears it even while it
+/// waits for the log thread, so the two never wait for each other.
 const CONTROL_MAX: usize = 64;
 /// Batches of entries that wait for the log.
 const LOG_QUEUE_MAX: usize = 64;
@@ -82,9 +83,18 @@ enum Event {
     Checkpointed(Result<u64>),
 }
 
-enum Job {
-    Append(Vec<Arc<Entry>>),
-    Release(u64),
+/// What the log thread is to do next.
+#[derive(Default)]
+struct Batch {
+    entries: Vec<Arc<Entry>>,
+    /// Version of a checkpoint: what is before it may go.
+    release: Option<u64>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.release.is_none()
+    }
 }
 
 /// Milliseconds since 1970.
@@ -111,7 +121,7 @@ impl Tablet {
         let replica = Replica::recover(&around.node, configuration, table, entries);
         let (inbox, asked) = bounded(INBOX_MAX);
         let (control, events) = bounded(CONTROL_MAX);
-        let (to_log, jobs) = bounded(LOG_QUEUE_MAX);
+        let (to_log, batches) = bounded(LOG_QUEUE_MAX);
         let shell = Shell {
             id: id.into(),
             dir: dir.into(),
@@ -125,7 +135,7 @@ impl Tablet {
             checkpoint: Checkpoints::default(),
         };
         let to_replica = control.clone();
-        spawn(format!("{id} log"), move || write_log(recovered.log, &jobs, &to_replica));
+        spawn(format!("{id} log"), move || write_log(recovered.log, &batches, &to_replica));
         spawn(format!("{id} replica"), move || shell.run(&events, &asked));
         Ok(Arc::new(Tablet { id: id.into(), inbox, control, view }))
     }
@@ -191,8 +201,15 @@ fn load_table(checkpoint: &storage::CheckpointReader) -> Result<Table> {
     Ok(table)
 }
 
-/// A tablet's threads end with the process, or when nobody can send to them any more.
+/// A tablet's threads end with the process, or when nobody can send to them any more. One that panics ends
+/// the process: without it the tablet would hang.
 fn spawn(name: String, run: impl FnOnce() + Send + 'static) {
+    let run = move || {
+        if catch_unwind(AssertUnwindSafe(run)).is_err() {
+            log::error!("a tablet's thread panicked; the store stops");
+            std::process::exit(3);
+        }
+    };
     std::thread::Builder::new().name(name).spawn(run).expect("a node can start a tablet's threads");
 }
 
@@ -203,18 +220,15 @@ fn fail_stop(what: &str, error: &Error) -> ! {
 }
 
 /// The log thread: writes what has gathered, syncs once, reports.
-fn write_log(mut log: Log, jobs: &Receiver<Job>, to_replica: &Sender<Event>) {
-    while let Ok(job) = jobs.recv() {
+fn write_log(mut log: Log, batches: &Receiver<Batch>, to_replica: &Sender<Event>) {
+    while let Ok(batch) = batches.recv() {
         let mut appended = false;
-        for job in std::iter::once(job).chain(jobs.try_iter()) {
-            let done = match job {
-                Job::Append(entries) => {
-                    appended = true;
-                    log.append(entries)
-                }
-                Job::Release(version) => log.truncate_before(version),
-            };
-            done.unwrap_or_else(|error| fail_stop("writing the log", &error));
+        for Batch { entries, release } in std::iter::once(batch).chain(batches.try_iter()) {
+            appended |= !entries.is_empty();
+            let appended = log.append(entries);
+            appended
+                .and_then(|()| release.map_or(Ok(()), |version| log.truncate_before(version)))
+                .unwrap_or_else(|error| fail_stop("writing the log", &error));
         }
         if appended {
             log.sync().unwrap_or_else(|error| fail_stop("syncing the log", &error));
@@ -233,7 +247,7 @@ struct Shell {
     around: Surroundings,
     replica: Replica,
     view: Arc<RwLock<View>>,
-    to_log: Sender<Job>,
+    to_log: Sender<Batch>,
     to_self: Sender<Event>,
     open: HashMap<Token, Sender<Outcome>>,
     next: Token,
@@ -250,48 +264,66 @@ struct Checkpoints {
 
 impl Shell {
     fn run(mut self, events: &Receiver<Event>, asked: &Receiver<Asked>) {
+        let mut batch = Batch::default();
         loop {
-            let mut entries = Vec::new();
             select! {
                 recv(events) -> event => match event {
-                    Ok(event) => self.hear(event, &mut entries),
+                    Ok(event) => self.hear(event, &mut batch),
                     Err(_) => return,
                 },
                 recv(asked) -> write => match write {
-                    Ok(write) => self.propose(write, &mut entries),
+                    Ok(write) => self.propose(write, &mut batch),
                     Err(_) => return,
                 },
             }
-            events.try_iter().for_each(|event| self.hear(event, &mut entries));
+            events.try_iter().for_each(|event| self.hear(event, &mut batch));
             asked
                 .try_iter()
                 .take(WRITES_PER_ROUND)
-                .for_each(|write| self.propose(write, &mut entries));
-            if !entries.is_empty() && self.to_log.send(Job::Append(entries)).is_err() {
-                return;
+                .for_each(|write| self.propose(write, &mut batch));
+            while !batch.is_empty() {
+                let full = std::mem::take(&mut batch);
+                if !self.hand_over(full, events, &mut batch) {
+                    return;
+                }
             }
         }
     }
 
-    fn hear(&mut self, event: Event, entries: &mut Vec<Arc<Entry>>) {
+    /// Hands a batch to the log thread. What is heard while its queue is full goes into the next one. False
+    /// if there is no log thread any more.
+    fn hand_over(&mut self, full: Batch, events: &Receiver<Event>, next: &mut Batch) -> bool {
+        let to_log = self.to_log.clone();
+        loop {
+            select! {
+                send(to_log, full) -> sent => return sent.is_ok(),
+                recv(events) -> event => match event {
+                    Ok(event) => self.hear(event, next),
+                    Err(_) => return false,
+                },
+            }
+        }
+    }
+
+    fn hear(&mut self, event: Event, batch: &mut Batch) {
         match event {
-            Event::Configure(configuration) => self.step(Input::Configure(configuration), entries),
+            Event::Configure(configuration) => self.step(Input::Configure(configuration), batch),
             Event::Persisted { version, grown_bytes } => {
-                self.step(Input::Persisted(version), entries);
+                self.step(Input::Persisted(version), batch);
                 self.checkpoint_if_due(grown_bytes);
             }
-            Event::Checkpointed(done) => self.checkpointed(done),
+            Event::Checkpointed(done) => batch.release = self.checkpointed(done).or(batch.release),
         }
     }
 
-    fn propose(&mut self, asked: Asked, entries: &mut Vec<Arc<Entry>>) {
+    fn propose(&mut self, asked: Asked, batch: &mut Batch) {
         let input = self.proposal(asked.0, asked.1);
-        self.step(input, entries);
+        self.step(input, batch);
     }
 
-    fn step(&mut self, input: Input, entries: &mut Vec<Arc<Entry>>) {
+    fn step(&mut self, input: Input, batch: &mut Batch) {
         let outputs = self.replica.step(input);
-        self.perform(outputs, entries);
+        self.perform(outputs, &mut batch.entries);
     }
 
     fn proposal(&mut self, write: Write, answer: Sender<Outcome>) -> Input {
@@ -373,14 +405,18 @@ impl Shell {
         });
     }
 
-    fn checkpointed(&mut self, done: Result<u64>) {
+    /// The version before which the log may go.
+    fn checkpointed(&mut self, done: Result<u64>) -> Option<u64> {
         self.checkpoint.running = false;
         match done {
             Ok(version) => {
                 log::info!("tablet {}: checkpoint of version {version}", self.id);
-                let _ = self.to_log.send(Job::Release(version));
+                Some(version)
             }
-            Err(error) => log::error!("tablet {}: no checkpoint, the log stays: {error}", self.id),
+            Err(error) => {
+                log::error!("tablet {}: no checkpoint, the log stays: {error}", self.id);
+                None
+            }
         }
     }
 }
@@ -389,4 +425,47 @@ fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
     let position = Position { epoch: table.epoch, version: table.version };
     storage::write_checkpoint(dir, position, table.items())?;
     Ok(table.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_replica_hears_the_master_while_the_log_is_slow() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (to_log, batches) = bounded(1);
+        let (control, events) = bounded(CONTROL_MAX);
+        let (_inbox, asked) = bounded(INBOX_MAX);
+        let shell = Shell {
+            id: "a-s0".into(),
+            dir: dir.path().into(),
+            around: Surroundings {
+                node: "a1".into(),
+                limits: config::Store::default(),
+                disk_is_low: Arc::default(),
+            },
+            replica: Replica::recover("a1", Configuration::default(), Table::default(), Vec::new()),
+            view: Arc::default(),
+            to_log,
+            to_self: control.clone(),
+            open: HashMap::new(),
+            next: 0,
+            checkpoint: Checkpoints::default(),
+        };
+        std::thread::spawn(move || shell.run(&events, &asked));
+        for epoch in 1..=2 * CONTROL_MAX as u64 {
+            let isr = vec!["a1".into()];
+            let event = Event::Configure(Configuration { epoch, primary: "a1".into(), isr });
+            let heard = control.send_timeout(event, Duration::from_secs(10));
+            assert!(heard.is_ok(), "epoch {epoch} is heard");
+        }
+        let barriers = batches.iter().map(|batch| batch.entries.len());
+        let mut left = 2 * CONTROL_MAX;
+        assert!(barriers.into_iter().any(|n| {
+            left -= n;
+            left == 0
+        }));
+    }
 }
