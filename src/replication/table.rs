@@ -12,8 +12,9 @@ use std::sync::Arc;
 
 /// Client sessions that a tablet remembers; one more evicts the one idle for longest.
 pub const SESSIONS_MAX: usize = 4096;
-/// Bytes that a cell takes beyond its names and value, for the tablet's accounting.
-const CELL_OVERHEAD_BYTES: u64 = 64;
+/// Bytes that a cell, a sequence, a staged or a retired value takes beyond its names and value, for the tablet's
+/// accounting.
+const OVERHEAD_BYTES: u64 = 64;
 
 /// Everything that a tablet's log adds up to.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +64,8 @@ pub enum Known {
 const ANSWERS_MAX: usize = 256;
 
 impl Table {
-    /// Bytes of names and values, for the tablet's size limit.
+    /// Bytes of names and values, and of what is staged, retired and numbered, for the tablet's size limit.
+    /// What deletes, abandons or expires makes them fewer.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -202,14 +204,8 @@ impl Table {
                     self.row(*slot, row, Bound::Unbounded).map(|(k, _)| k.clone()).collect();
                 keys.iter().for_each(|key| self.remove(key, retire));
             }
-            Effect::Sequence(key, last) => {
-                self.sequences.insert(key.clone(), *last);
-            }
-            Effect::Stage(id, staged) => {
-                self.unstage(*id);
-                self.timers.insert((staged.deadline, Timer::Abandon(*id)));
-                self.staged.insert(*id, staged.clone());
-            }
+            Effect::Sequence(key, last) => self.number(key.clone(), *last),
+            Effect::Stage(id, staged) => self.stage(*id, staged.clone()),
             Effect::Abandon(id) => {
                 if let Some(staged) = self.unstage(*id) {
                     self.retire(
@@ -218,11 +214,7 @@ impl Table {
                     );
                 }
             }
-            Effect::Forget(id) => {
-                if let Some(retired) = self.retired.remove(id) {
-                    self.timers.remove(&(retired.due, Timer::Drop(*id)));
-                }
-            }
+            Effect::Forget(id) => self.forget(*id),
         }
     }
 
@@ -246,15 +238,38 @@ impl Table {
         }
     }
 
+    fn number(&mut self, key: Key, last: u64) {
+        let bytes = (key.row.len() + key.column.len()) as u64 + OVERHEAD_BYTES;
+        if self.sequences.insert(key, last).is_none() {
+            self.bytes += bytes;
+        }
+    }
+
+    fn stage(&mut self, id: ValueId, staged: Staged) {
+        self.unstage(id);
+        self.bytes += staged.row.len() as u64 + OVERHEAD_BYTES;
+        self.timers.insert((staged.deadline, Timer::Abandon(id)));
+        self.staged.insert(id, staged);
+    }
+
     fn unstage(&mut self, id: ValueId) -> Option<Staged> {
         let staged = self.staged.remove(&id)?;
+        self.bytes -= staged.row.len() as u64 + OVERHEAD_BYTES;
         self.timers.remove(&(staged.deadline, Timer::Abandon(id)));
         Some(staged)
     }
 
     fn retire(&mut self, id: ValueId, retired: Retired) {
+        self.forget(id);
+        self.bytes += OVERHEAD_BYTES;
         self.timers.insert((retired.due, Timer::Drop(id)));
         self.retired.insert(id, retired);
+    }
+
+    fn forget(&mut self, id: ValueId) {
+        let Some(retired) = self.retired.remove(&id) else { return };
+        self.bytes -= OVERHEAD_BYTES;
+        self.timers.remove(&(retired.due, Timer::Drop(id)));
     }
 
     fn remember(&mut self, request: &RequestId, answer: &Answer) {
@@ -295,13 +310,8 @@ impl Table {
     pub fn load(&mut self, item: Item) {
         match item {
             Item::Cell(key, cell) => self.insert(key, cell, 0),
-            Item::Sequence(key, last) => {
-                self.sequences.insert(key, last);
-            }
-            Item::Staged(id, staged) => {
-                self.timers.insert((staged.deadline, Timer::Abandon(id)));
-                self.staged.insert(id, staged);
-            }
+            Item::Sequence(key, last) => self.number(key, last),
+            Item::Staged(id, staged) => self.stage(id, staged),
             Item::Retired(id, retired) => self.retire(id, retired),
             Item::Session(client, session) => {
                 self.idle.insert((session.last, client));
@@ -313,7 +323,7 @@ impl Table {
 }
 
 fn weight(key: &Key, cell: &Cell) -> u64 {
-    (key.row.len() + key.column.len()) as u64 + cell.value.weight() + CELL_OVERHEAD_BYTES
+    (key.row.len() + key.column.len()) as u64 + cell.value.weight() + OVERHEAD_BYTES
 }
 
 /// The first name after all that begin with a prefix; none if the prefix is empty or all 0xff.
@@ -341,5 +351,48 @@ fn is_empty_range(low: &Bound<Key>, high: &Bound<Key>) -> bool {
             a >= b
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::cell::{Chunk, Head};
+
+    fn head(id: u128) -> Value {
+        Value::Big(Head::new(ValueId(id), vec![Chunk { length: 1, crc: 0 }]).into())
+    }
+
+    fn reloaded(table: &Table) -> Table {
+        let mut copy = Table::default();
+        table.items().for_each(|item| copy.load(item));
+        copy
+    }
+
+    #[test]
+    fn all_that_is_kept_counts_and_giving_up_makes_it_less() {
+        let (mut table, key) = (Table::default(), Key::new(b"r", b"c"));
+        let staged = Staged { row: b"r".as_slice().into(), deadline: 1 };
+        let put = |value| Effect::Put { key: key.clone(), value, expires: 0 };
+        let grows = [
+            (Effect::Sequence(key.clone(), 1), true),
+            (Effect::Sequence(key.clone(), 2), false),
+            (Effect::Stage(ValueId(1), staged.clone()), true),
+            (Effect::Stage(ValueId(1), staged.clone()), false),
+            (put(head(1)), true),
+            (Effect::Delete(key.clone()), false),
+            (Effect::Stage(ValueId(2), staged), true),
+            (Effect::Abandon(ValueId(2)), false),
+            (Effect::Forget(ValueId(1)), false),
+            (Effect::Forget(ValueId(2)), false),
+        ];
+        for (version, (effect, grows)) in (1..).zip(grows) {
+            let before = table.bytes();
+            table.apply_effect(version, 5, &effect);
+            assert_eq!(table.bytes() > before, grows, "{effect:?}");
+            assert_eq!(reloaded(&table).bytes(), table.bytes(), "{effect:?}");
+        }
+        assert!(table.retired.is_empty() && table.timers.is_empty());
+        assert_eq!(table.bytes(), 2 + OVERHEAD_BYTES, "the numbers of APPEND survive");
     }
 }
