@@ -11,6 +11,8 @@ use crate::protocol::entry::{Effect, Staged};
 const EXPIRE_MAX: usize = 256;
 /// Chunks that one DropChunks removes.
 const DROP_MAX: usize = 1024;
+/// Chunks of all big values that one request makes visible: its log entry stays far below the largest.
+const CHUNKS_MAX: usize = 1 << 20;
 /// Largest number that APPEND gives out: 12 digits.
 const SEQUENCE_MAX: u64 = 999_999_999_999;
 
@@ -47,9 +49,13 @@ pub enum Verdict {
     Refused(Error),
 }
 
-/// Judges ops in order, each on what those before it leave; `single` tells an op from a batch of one. Returns the table after them, with the
-/// effects applied but not yet finished by an entry.
+/// Judges ops in order, each on what those before it leave; `single` tells an op from a batch of one.
+/// Returns the table after them, with the effects applied but not yet finished by an entry.
 pub fn execute(table: &Table, ops: &[Op], single: bool, setting: &Setting) -> (Table, Verdict) {
+    if ops.iter().map(chunks).sum::<usize>() > CHUNKS_MAX {
+        let error = Error::TooBig(format!("big values of more than {CHUNKS_MAX} chunks together"));
+        return (table.clone(), Verdict::Refused(error));
+    }
     let mut judge = Judge { after: table.clone(), setting, effects: Vec::new(), words: Vec::new() };
     for (at, op) in ops.iter().enumerate() {
         match judge.op(op, single) {
@@ -69,6 +75,13 @@ pub fn execute(table: &Table, ops: &[Op], single: bool, setting: &Setting) -> (T
         return (table.clone(), Verdict::Refused(Error::TabletFull));
     }
     (judge.after, Verdict::Done(judge.effects, judge.words))
+}
+
+fn chunks(op: &Op) -> usize {
+    match op {
+        Op::Commit { head: Some(head), .. } => head.chunks.len(),
+        _ => 0,
+    }
 }
 
 enum Step {
@@ -270,5 +283,40 @@ impl Judge<'_> {
                 Timer::Drop(_) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::cell::{Chunk, Head};
+
+    #[test]
+    fn heads_of_too_many_chunks_are_refused_before_they_reach_the_log() {
+        let setting = Setting {
+            now: 0,
+            stage_ms: 1000,
+            retire_ms: 1000,
+            tablet_bytes_max: u64::MAX,
+            disk_is_low: false,
+        };
+        let commit = |id: u128, chunks: usize| {
+            let id = ValueId(id);
+            let head =
+                Head { id, length: 1, crc: 0, chunks: vec![Chunk { length: 1, crc: 0 }; chunks] };
+            let Op::Commit { row, column, length, if_version, ttl, .. } =
+                Op::commit("r", "c", id, 1, None)
+            else {
+                unreachable!("it is a commit")
+            };
+            Op::Commit { row, column, id, length, if_version, ttl, head: Some(head) }
+        };
+        let stage = |id: u128| Op::Stage { row: b"r".to_vec(), id: ValueId(id), renew: false };
+        let (staged, _) = execute(&Table::default(), &[stage(1), stage(2)], false, &setting);
+        let half = CHUNKS_MAX / 2;
+        let (_, most) = execute(&staged, &[commit(1, half), commit(2, half)], false, &setting);
+        assert!(matches!(most, Verdict::Done(..)));
+        let (_, more) = execute(&staged, &[commit(1, half), commit(2, half + 1)], false, &setting);
+        assert!(matches!(more, Verdict::Refused(Error::TooBig(_))));
     }
 }
