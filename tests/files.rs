@@ -108,6 +108,7 @@ fn user_bytes_never_run_in_our_origin() {
         let said = got.header("content-disposition").unwrap();
         assert!(said.starts_with("attachment; filename=\""), "{said}");
         assert_eq!(got.header("content-security-policy"), Some("sandbox; default-src 'none'"));
+        assert_eq!(got.header("content-type"), Some("application/octet-stream"));
         assert_eq!(got.header("x-content-type-options"), Some("nosniff"));
     }
 }

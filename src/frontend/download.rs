@@ -1,5 +1,5 @@
 //! Downloads: streamed from the store, whole or a range. The bytes of users never run in our origin: they are
-//! always an attachment, in a sandbox, of the type that their name says.
+//! always an attachment, in a sandbox, and of a harmless type.
 
 use super::headers::USER_BYTES_POLICY;
 use super::{Visit, files};
@@ -42,7 +42,7 @@ fn open(visit: &Visit, file: &Node, bytes: Range<u64>) -> Result<Option<Response
     let Some(reader) = visit.drive().open(file, bytes.start, Some(length))? else {
         return Ok(None);
     };
-    let response = Response::stream(&file.content_type, Some(length), Box::new(reader))
+    let response = Response::stream(harmless_type(&file.name), Some(length), Box::new(reader))
         .with_header("Content-Disposition", &attachment(&file.name))
         .with_header("Content-Security-Policy", USER_BYTES_POLICY);
     Ok(Some(response))
@@ -55,6 +55,28 @@ pub(super) fn attachment(name: &str) -> String {
     format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{exact}")
 }
 
+/// The type of a download: one that is harmless wherever it is opened, by the file's name and never by what
+/// its sender says.
+pub(super) fn harmless_type(name: &str) -> &'static str {
+    const KNOWN: &[&str] = &[
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "image/avif",
+        "application/pdf",
+        "video/mp4",
+        "video/webm",
+        "audio/mpeg",
+        "audio/ogg",
+        "text/plain",
+        "application/zip",
+    ];
+    let guessed = mime_guess::from_path(name).first_or_octet_stream();
+    let known = KNOWN.iter().find(|known| **known == guessed.essence_str());
+    known.unwrap_or(&"application/octet-stream")
+}
+
 fn is_plain(c: char) -> bool {
     (c.is_ascii_graphic() || c == ' ') && !matches!(c, '"' | '\\' | '%' | '/')
 }
@@ -62,6 +84,15 @@ fn is_plain(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_never_pages() {
+        for active in ["x.html", "x.svg", "x.xml", "x.js", "x.xhtml", "x", "x.htm", "x.css"] {
+            assert_eq!(harmless_type(active), "application/octet-stream", "{active}");
+        }
+        assert_eq!(harmless_type("Photo.JPG"), "image/jpeg");
+        assert_eq!(harmless_type("notes.txt"), "text/plain");
+    }
 
     #[test]
     fn a_file_name_cannot_leave_its_header() {

@@ -3,7 +3,7 @@
 use super::text::{Block, blocks};
 use super::{Moment, Side, folder_url};
 use crate::error::{Error, Result};
-use crate::frontend::download::attachment;
+use crate::frontend::download::{attachment, harmless_type};
 use crate::frontend::headers::USER_BYTES_POLICY;
 use crate::frontend::text::size;
 use crate::frontend::{Shell, Visit, problem};
@@ -218,31 +218,10 @@ pub(super) fn file(visit: &Visit, request: &mut Request) -> Result<Response> {
     let Some((file, contents)) = index.and_then(|index| letter.attachment(index)) else {
         return Ok(gone(visit, request));
     };
-    let response = Response::bytes(200, download_type(&file.name), contents.to_vec())
+    let response = Response::bytes(200, harmless_type(&file.name), contents.to_vec())
         .with_header("Content-Disposition", &attachment(&file.name))
         .with_header("Content-Security-Policy", USER_BYTES_POLICY);
     Ok(response)
-}
-
-/// Types that are harmless wherever they are opened; by the file's name, never by what the message says.
-fn download_type(name: &str) -> &'static str {
-    const KNOWN: &[&str] = &[
-        "image/png",
-        "image/jpeg",
-        "image/gif",
-        "image/webp",
-        "image/avif",
-        "application/pdf",
-        "video/mp4",
-        "video/webm",
-        "audio/mpeg",
-        "audio/ogg",
-        "text/plain",
-        "application/zip",
-    ];
-    let guessed = mime_guess::from_path(name).first_or_octet_stream();
-    let known = KNOWN.iter().find(|known| **known == guessed.essence_str());
-    known.unwrap_or(&"application/octet-stream")
 }
 
 /// The message that a path names.
@@ -259,18 +238,4 @@ pub(super) fn gone(visit: &Visit, request: &Request) -> Response {
 /// The address of the user.
 pub(super) fn own_address(visit: &Visit) -> Result<Address> {
     Address::of_user(visit.user(), visit.mailboxes().domain())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn files_are_never_pages() {
-        for active in ["x.html", "x.svg", "x.xml", "x.js", "x.xhtml", "x", "x.htm", "x.css"] {
-            assert_eq!(download_type(active), "application/octet-stream", "{active}");
-        }
-        assert_eq!(download_type("Photo.JPG"), "image/jpeg");
-        assert_eq!(download_type("notes.txt"), "text/plain");
-    }
 }
