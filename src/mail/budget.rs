@@ -2,6 +2,7 @@
 //! waits for those before.
 
 use crate::error::{Error, Result};
+use std::io::{self, Cursor, Read};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +11,35 @@ pub const BYTES_MAX: u64 = 192 << 20;
 /// How long a reader waits.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// The budget of this process.
+/// For messages that are being read.
 pub(super) static BUDGET: Budget = Budget::new(BYTES_MAX);
+/// For files out of messages that are on their way to somebody, who may be slow: a budget of their own, so
+/// that reading does not wait for them.
+static FILES: Budget = Budget::new(BYTES_MAX);
+
+/// A file out of a message. Its bytes count against a budget until it is dropped.
+pub struct FileReader {
+    bytes: Cursor<Vec<u8>>,
+    _share: Share<'static>,
+}
+
+impl FileReader {
+    /// A file of these bytes; waits until there is room for them, but not for ever.
+    pub(super) fn new(bytes: &[u8]) -> Result<FileReader> {
+        FileReader::within(&FILES, bytes)
+    }
+
+    fn within(budget: &'static Budget, bytes: &[u8]) -> Result<FileReader> {
+        let share = budget.take(bytes.len() as u64)?;
+        Ok(FileReader { bytes: Cursor::new(bytes.to_vec()), _share: share })
+    }
+}
+
+impl Read for FileReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.bytes.read(out)
+    }
+}
 
 /// Bytes that are free.
 pub(super) struct Budget {
@@ -60,6 +88,18 @@ impl Drop for Share<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_counts_until_it_is_dropped() {
+        static SMALL: Budget = Budget::new(100);
+        let mut file = FileReader::within(&SMALL, &[7; 60]).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [7; 60]);
+        assert!(SMALL.take_within(41, Duration::ZERO).is_err());
+        drop(file);
+        assert!(SMALL.take_within(100, Duration::ZERO).is_ok());
+    }
 
     #[test]
     fn who_comes_too_late_waits_or_hears_so() {

@@ -1,11 +1,12 @@
 //! A mailbox as its owner sees it: folders, pages of entries, messages, flags, moves.
 
 use super::address::Address;
-use super::budget::{BUDGET, Share};
+use super::budget::{BUDGET, FileReader, Share};
 use super::entry::{
     Entry, Folder, FolderCell, Held, Place, Tally, body_column, count_column, now, prefix, row,
     typed_column,
 };
+use super::message::{Attachment, Letter};
 use crate::client::{BATCH_ITEMS_MAX, Client, Column, Op, Scan, ValueReader, Written};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -163,6 +164,19 @@ impl Mailboxes {
         let mut bytes = Vec::with_capacity(body.len as usize);
         std::io::Read::read_to_end(&mut body, &mut bytes)?;
         Ok(Some(Whole { bytes, cut: body.total > READ_BYTES_MAX, _share: share }))
+    }
+
+    /// A file that came with a message, by its place among them.
+    pub fn file(
+        &self,
+        user: &str,
+        guid: &str,
+        index: usize,
+    ) -> Result<Option<(Attachment, FileReader)>> {
+        let Some(whole) = self.read(user, guid)? else { return Ok(None) };
+        let letter = Letter::parse(&whole.bytes)?;
+        let Some((file, bytes)) = letter.attachment(index) else { return Ok(None) };
+        FileReader::new(bytes).map(|reader| Some((file, reader)))
     }
 
     /// Changes the flags of messages; those that are gone are left out. Gives how many there were.

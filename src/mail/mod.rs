@@ -39,7 +39,8 @@
 //!
 //! * No mail goes to other hosts yet: a recipient outside our domain is refused before anything is sent.
 //! * A message is parsed in memory when it is read: up to [`mailbox::READ_BYTES_MAX`], and all of
-//!   them in a process together up to a budget; who comes when it is used up waits.
+//!   them in a process together up to a budget; who comes when it is used up waits. A file out of a message
+//!   is in memory until it has been sent, within a budget of the same size.
 //! * Of a message with hundreds of messages in it, or with an encoded one, only the head is parsed; the rest is
 //!   shown as it came.
 //! * A list knows of attachments from the first [`message::HEAD_BYTES_MAX`] of a message.

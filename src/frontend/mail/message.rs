@@ -210,18 +210,13 @@ fn whole(
 /// A file that came with the message. Never shown in the browser: it is always a download.
 pub(super) fn file(visit: &Visit, request: &mut Request) -> Result<Response> {
     let Some(held) = find(visit, request)? else { return Ok(gone(visit, request)) };
-    let Some(whole) = visit.mailboxes().read(visit.user(), &held.entry.guid)? else {
-        return Ok(gone(visit, request));
-    };
-    let letter = Letter::parse(&whole.bytes)?;
-    let index = request.param("index").parse().ok();
-    let Some((file, contents)) = index.and_then(|index| letter.attachment(index)) else {
-        return Ok(gone(visit, request));
-    };
-    let response = Response::bytes(200, harmless_type(&file.name), contents.to_vec())
+    let index = request.param("index").parse().unwrap_or(usize::MAX);
+    let found = visit.mailboxes().file(visit.user(), &held.entry.guid, index)?;
+    let Some((file, bytes)) = found else { return Ok(gone(visit, request)) };
+    let length = file.size as u64;
+    Ok(Response::stream(harmless_type(&file.name), Some(length), Box::new(bytes))
         .with_header("Content-Disposition", &attachment(&file.name))
-        .with_header("Content-Security-Policy", USER_BYTES_POLICY);
-    Ok(response)
+        .with_header("Content-Security-Policy", USER_BYTES_POLICY))
 }
 
 /// The message that a path names.
