@@ -255,6 +255,18 @@ fn an_upload_without_the_sessions_token_is_refused() {
 }
 
 #[test]
+fn an_upload_that_ends_in_the_middle_says_what_is_stored() {
+    let mut web = owner();
+    let files: [(&str, &[u8]); 3] = [("a.txt", b"a"), ("photo\u{202E}gpj.exe", b"b"), ("c", b"c")];
+    let page = upload(&mut web, ROOT, &files);
+    assert_eq!(page.status, 400);
+    let text = page.text();
+    assert!(text.contains("Stored before that: “a.txt”."), "{text}");
+    assert!(!text.contains("Nothing was changed"), "{text}");
+    assert_eq!(names(&web.get("/files").unwrap()), ["a.txt"]);
+}
+
+#[test]
 fn an_upload_of_nothing_says_so() {
     let mut web = owner();
     let page = upload(&mut web, ROOT, &[("", b"")]);

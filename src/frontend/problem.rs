@@ -93,11 +93,23 @@ pub(super) fn sentence(why: &str) -> String {
 
 /// The page for an error of a handler.
 pub(super) fn of_error(shell: &Shell, request: &Request, error: &Error) -> Response {
+    respond(shell, logged(request, error), again(request), &request.id)
+}
+
+/// What is said of an error; the log has it too where it is ours.
+fn logged(request: &Request, error: &Error) -> Problem {
     let problem = Problem::of(error);
     if problem.status >= 500 {
         log::warn!("{} {:?} {}: {error}", request.id, request.method, request.path);
     }
-    respond(shell, problem, again(request), &request.id)
+    problem
+}
+
+/// The page for an error of a handler that had done a part of what was asked, which `done` says.
+pub(super) fn of_rest(shell: &Shell, request: &Request, error: &Error, done: &str) -> Response {
+    let problem = logged(request, error);
+    let (what, advice) = (format!("{} {done}", problem.what), "That is safe. Send the rest again.");
+    respond(shell, Problem { what, advice, ..problem }, None, &request.id)
 }
 
 /// The page for what is not there.

@@ -1,6 +1,6 @@
 //! Uploads: each file streams from the connection into the store; memory holds a few chunks of it.
 
-use super::{Visit, files, problem};
+use super::{Section, Visit, files, problem};
 use crate::drive::{Node, name};
 use crate::error::{Error, Result};
 use crate::http::{self, Multipart, Part, Request, Response};
@@ -30,8 +30,11 @@ pub(super) fn upload(visit: &Visit, request: &mut Request) -> Result<Response> {
     match outcome {
         Ok(()) if uploaded.is_empty() => Ok(visit.done(&files::url(folder.id), "nothing", 1)),
         Ok(()) => Ok(visit.done(&files::url(folder.id), "uploaded", uploaded.len())),
-        Err(Error::Bad(why)) => Err(Error::Bad(with_progress(&why, &uploaded))),
-        Err(error) => Err(error),
+        Err(error) if uploaded.is_empty() => Err(error),
+        Err(error) => {
+            let shell = visit.shell("Problem", Section::Files);
+            Ok(problem::of_rest(&shell, request, &error, &stored(&uploaded)))
+        }
     }
 }
 
@@ -68,9 +71,7 @@ fn tell(outcome: Result<()>, uploaded: Vec<String>) -> Response {
     }
 }
 
-fn with_progress(why: &str, uploaded: &[String]) -> String {
-    match uploaded {
-        [] => why.into(),
-        [.., last] => format!("{why} (the files before it, up to “{last}”, were uploaded)"),
-    }
+fn stored(uploaded: &[String]) -> String {
+    let names: Vec<String> = uploaded.iter().map(|name| format!("“{name}”")).collect();
+    format!("Stored before that: {}.", names.join(", "))
 }
