@@ -17,6 +17,7 @@ mod master;
 mod protocol;
 mod replication;
 mod run_sh;
+mod simulation;
 mod smtp;
 mod smtp_session;
 mod storage;

@@ -6,8 +6,9 @@ use penncloud::protocol::cell::{Cell, Value};
 use penncloud::protocol::command::{self, Command, Op, Options, Payload};
 use penncloud::protocol::entry::{Effect, Entry, Item};
 use penncloud::replication::{
-    Configuration, Input, Outcome, Output, Proposal, Replica, Setting, Table,
+    Configuration, Input, Outcome, Output, Proposal, Replica, Rules, Setting, Table, Timing,
 };
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -41,10 +42,22 @@ struct Runner {
     replica: Replica,
     disk: Vec<Entry>,
     appended: Vec<Arc<Entry>>,
-    committed: Table,
-    adopted: Configuration,
+    adopted: (Configuration, u64),
     setting: Setting,
     token: u64,
+}
+
+/// A replica as it comes back with what was on disk.
+fn recover(adopted: (Configuration, u64), log: Vec<Entry>) -> Replica {
+    let timing = Timing {
+        lease: 2_000_000,
+        grace: 2_500_000,
+        beacon: 400_000,
+        silence: 1_000_000,
+        keep: 4,
+        batch: 16,
+    };
+    Replica::recover("n1".into(), (Rules::ALL, timing), 0, adopted, Table::default(), log)
 }
 
 impl Runner {
@@ -57,36 +70,41 @@ impl Runner {
             disk_is_low: false,
         };
         Runner {
-            replica: Replica::recover("n1", Configuration::default(), Table::default(), Vec::new()),
+            replica: recover(Default::default(), Vec::new()),
             disk: Vec::new(),
             appended: Vec::new(),
-            committed: Table::default(),
-            adopted: Configuration::default(),
+            adopted: Default::default(),
             setting,
             token: 0,
         }
     }
 
     fn step(&mut self, input: Input) -> String {
-        let mut text = String::new();
-        for output in self.replica.step(input) {
+        let (mut text, before) = (String::new(), self.replica.committed().version);
+        let outputs = self.replica.step(self.setting.now * 1000, input);
+        let committed = self.replica.committed().version;
+        if committed > before {
+            let _ = writeln!(text, "commit version={committed}");
+        }
+        for output in outputs {
             let _ = match output {
-                Output::Adopt(c) => {
-                    self.adopted = c.clone();
-                    writeln!(text, "adopt epoch={} primary={}", c.epoch, c.primary)
+                Output::Adopt(c, sealed) => {
+                    self.adopted = (c.clone(), sealed);
+                    writeln!(
+                        text,
+                        "adopt epoch={} primary={}",
+                        c.epoch,
+                        c.primary.unwrap_or_default()
+                    )
                 }
                 Output::Append(entry) => {
                     self.appended.push(entry.clone());
                     writeln!(text, "append {}", show_entry(&entry))
                 }
-                Output::Publish(None) => writeln!(text, "publish nothing"),
-                Output::Publish(Some(table)) => {
-                    self.committed = table;
-                    writeln!(text, "publish version={}", self.committed.version)
-                }
                 Output::Answer(token, outcome) => {
                     writeln!(text, "answer #{token} {}", show_outcome(&outcome))
                 }
+                other => writeln!(text, "{other:?}"),
             };
         }
         if text.is_empty() { "nothing\n".into() } else { text }
@@ -107,8 +125,10 @@ impl goldenscript::Runner for Runner {
         Ok(match step {
             Step::Configure(epoch, primary) => self.step(Input::Configure(Configuration {
                 epoch: *epoch,
-                primary: primary.clone(),
-                isr: vec![primary.clone()],
+                primary: Some(primary.as_str().into()),
+                isr: BTreeSet::from([primary.as_str().into()]),
+                members: BTreeSet::from([primary.as_str().into()]),
+                min_insync: 1,
             })),
             Step::Propose(line, bytes) => {
                 let (op, options) = parse(line, bytes.as_deref().unwrap_or(""))?;
@@ -133,12 +153,7 @@ impl goldenscript::Runner for Runner {
             }
             Step::Restart => {
                 self.appended.clear();
-                self.replica = Replica::recover(
-                    "n1",
-                    self.adopted.clone(),
-                    Table::default(),
-                    self.disk.clone(),
-                );
+                self.replica = recover(self.adopted.clone(), self.disk.clone());
                 format!("recovered {} entries\n", self.disk.len())
             }
             Step::Clock(seconds) => {
@@ -150,7 +165,9 @@ impl goldenscript::Runner for Runner {
                 self.setting.disk_is_low = *low;
                 String::new()
             }
-            Step::Table => self.committed.items().filter_map(|item| show_item(&item)).collect(),
+            Step::Table => {
+                self.replica.committed().items().filter_map(|item| show_item(&item)).collect()
+            }
         })
     }
 }

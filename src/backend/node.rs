@@ -110,11 +110,7 @@ impl Node {
                 .tablet(&route.id)
                 .or_else(|| mine.then(|| self.open_tablet(&route.id)).flatten());
             if let Some(tablet) = tablet {
-                tablet.configure(Configuration {
-                    epoch: route.epoch,
-                    primary: route.primary.clone().unwrap_or_default(),
-                    isr: route.isr.clone(),
-                });
+                tablet.configure(Configuration::of(route));
             }
         }
         *self.routes.write().expect("routes are replaced whole") = Arc::new(routes);

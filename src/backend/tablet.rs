@@ -10,16 +10,17 @@ use crate::protocol::cluster::{Role, TabletReport};
 use crate::protocol::command::{Op, Options};
 use crate::protocol::entry::Entry;
 use crate::replication::{
-    Configuration, Input, Outcome, Output, Proposal, Replica, Setting, Table, Token,
+    self, Configuration, Input, Outcome, Output, Proposal, Replica, Rules, Setting, Table, Time,
+    Timing, Token,
 };
 use crate::storage::{self, Log, Position, TabletConfig};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Requests that wait for one tablet.
 const INBOX_MAX: usize = 1024;
@@ -97,6 +98,24 @@ impl Batch {
     }
 }
 
+/// Leases and promises of two seconds and a half; the clocks of two nodes may differ by 11 % in rate.
+const TIMING: Timing = Timing {
+    lease: 2_000_000,
+    grace: 2_500_000,
+    beacon: 400_000,
+    silence: 1_000_000,
+    keep: 16,
+    batch: 64,
+};
+/// Pause between two ticks of a replica.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Microseconds since the machine started, suspended or not: what leases are counted by.
+fn boot_time() -> Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
 /// Milliseconds since 1970.
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
@@ -116,9 +135,16 @@ impl Tablet {
         let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
         let view = View { table: table.clone(), serves: false, epoch: adopted.epoch };
         let view = Arc::new(RwLock::new(view));
-        let configuration =
-            Configuration { epoch: adopted.epoch, primary: adopted.primary, isr: adopted.isr };
-        let replica = Replica::recover(&around.node, configuration, table, entries);
+        let adopted = (configuration(&adopted), adopted.sealed_epoch);
+        let rules = (Rules::ALL, TIMING);
+        let replica = Replica::recover(
+            around.node.as_str().into(),
+            rules,
+            boot_time(),
+            adopted,
+            table,
+            entries,
+        );
         let (inbox, asked) = bounded(INBOX_MAX);
         let (control, events) = bounded(CONTROL_MAX);
         let (to_log, batches) = bounded(LOG_QUEUE_MAX);
@@ -275,6 +301,7 @@ impl Shell {
                     Ok(write) => self.propose(write, &mut batch),
                     Err(_) => return,
                 },
+                default(TICK) => self.step(Input::Tick, &mut batch),
             }
             events.try_iter().for_each(|event| self.hear(event, &mut batch));
             asked
@@ -321,8 +348,10 @@ impl Shell {
         self.step(input, batch);
     }
 
+    /// What is committed is published before anyone is answered.
     fn step(&mut self, input: Input, batch: &mut Batch) {
-        let outputs = self.replica.step(input);
+        let outputs = self.replica.step(boot_time(), input);
+        self.publish();
         self.perform(outputs, &mut batch.entries);
     }
 
@@ -350,40 +379,32 @@ impl Shell {
     fn perform(&mut self, outputs: Vec<Output>, entries: &mut Vec<Arc<Entry>>) {
         for output in outputs {
             match output {
-                Output::Adopt(configuration) => self.adopt(&configuration),
+                Output::Adopt(configuration, sealed) => self.adopt(&configuration, sealed),
                 Output::Append(entry) => entries.push(entry),
-                Output::Publish(table) => self.publish(table),
                 Output::Answer(token, outcome) => {
                     if let Some(answer) = self.open.remove(&token) {
                         let _ = answer.send(outcome);
                     }
                 }
+                other => unreachable!("a tablet of one member has nobody to talk to: {other:?}"),
             }
         }
     }
 
-    fn adopt(&mut self, configuration: &Configuration) {
-        let adopted = TabletConfig {
-            epoch: configuration.epoch,
-            primary: configuration.primary.clone(),
-            isr: configuration.isr.clone(),
-            members: configuration.isr.clone(),
-            min_insync: 1,
-            sealed_epoch: configuration.epoch - 1,
-        };
-        if let Err(error) = adopted.store(&self.dir) {
+    fn adopt(&mut self, configuration: &Configuration, sealed_epoch: u64) {
+        if let Err(error) = stored(configuration, sealed_epoch).store(&self.dir) {
             fail_stop("storing the tablet's epoch", &error);
         }
-        let (id, epoch, primary) = (&self.id, configuration.epoch, &configuration.primary);
-        log::info!("tablet {id}: epoch {epoch}, primary {primary}");
+        let primary = configuration.primary.as_deref().unwrap_or("none");
+        log::info!("tablet {}: epoch {}, primary {primary}", self.id, configuration.epoch);
     }
 
-    fn publish(&mut self, table: Option<Table>) {
+    fn publish(&mut self) {
+        let (committed, epoch) = (self.replica.committed(), self.replica.configuration().epoch);
+        let serves = self.replica.leads() && self.replica.may_read(boot_time());
         let mut view = self.view.write().expect("views are replaced whole");
-        view.serves = table.is_some();
-        view.epoch = self.replica.configuration().epoch;
-        if let Some(table) = table {
-            view.table = table;
+        if (view.table.version, view.serves, view.epoch) != (committed.version, serves, epoch) {
+            *view = View { table: committed.clone(), serves, epoch };
         }
     }
 
@@ -418,6 +439,32 @@ impl Shell {
                 None
             }
         }
+    }
+}
+
+/// A configuration as it was stored.
+fn configuration(stored: &TabletConfig) -> Configuration {
+    let names = |list: &[String]| list.iter().map(|name| name.as_str().into()).collect();
+    Configuration {
+        epoch: stored.epoch,
+        primary: Some(stored.primary.as_str()).filter(|name| !name.is_empty()).map(Into::into),
+        isr: names(&stored.isr),
+        members: names(&stored.members),
+        min_insync: stored.min_insync as usize,
+    }
+}
+
+/// A configuration as it is stored.
+fn stored(configuration: &Configuration, sealed_epoch: u64) -> TabletConfig {
+    let names =
+        |set: &BTreeSet<replication::Node>| set.iter().map(|name| name.to_string()).collect();
+    TabletConfig {
+        epoch: configuration.epoch,
+        sealed_epoch,
+        primary: configuration.primary.as_deref().unwrap_or_default().into(),
+        isr: names(&configuration.isr),
+        members: names(&configuration.members),
+        min_insync: configuration.min_insync as u32,
     }
 }
 

@@ -49,6 +49,7 @@
 //! * Groups and nodes added to the configuration are taken up at the next start, without slots or tablets
 //!   of others: slots do not move yet.
 
+pub mod election;
 pub mod heartbeat;
 pub mod layout;
 pub mod membership;

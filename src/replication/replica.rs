@@ -1,25 +1,41 @@
-//! One tablet's replica as a state machine: `step(input) -> outputs`.
+//! One tablet's replica as a state machine: `step(now, input) -> outputs`.
 
-use super::execute::{Setting, Verdict, execute};
-use super::table::{Known, Table};
+use super::execute::Setting;
+use super::lead::Lead;
+use super::message::{Configuration, Message, Node, Plea, Position, Time};
+use super::rules::Rules;
+use super::table::Table;
 use crate::error::Error;
 use crate::protocol::command::{Op, RequestId};
 use crate::protocol::entry::{Answer, Entry};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Names a proposal until it is answered; the shell's own.
+/// Names a proposal or a question until it is answered; the shell's own.
 pub type Token = u64;
 
-/// Who serves a tablet: what the master's register holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Configuration {
-    /// Rises by one with every change.
-    pub epoch: u64,
-    /// The node that orders the writes.
-    pub primary: String,
-    /// Nodes that hold every acknowledged write.
-    pub isr: Vec<String>,
+/// Times of the protocol, in microseconds, and sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// L: how long a lease runs.
+    pub lease: u64,
+    /// G: how long a promise runs; more than a lease by the most that two clocks differ.
+    pub grace: u64,
+    /// Pause between two beacons.
+    pub beacon: u64,
+    /// Silence after which a member is asked to be removed.
+    pub silence: u64,
+    /// Entries that are kept for replicas that lag, committed ones among them.
+    pub keep: usize,
+    /// Entries of one message.
+    pub batch: usize,
+}
+
+impl Timing {
+    /// What a lease that was handed out elsewhere may run on after ours has ended.
+    pub fn margin(&self) -> u64 {
+        self.grace - self.lease
+    }
 }
 
 /// What happens to a replica.
@@ -27,10 +43,18 @@ pub struct Configuration {
 pub enum Input {
     /// The master has a newer configuration.
     Configure(Configuration),
+    /// The master ends an epoch: nothing of it is served or acknowledged any more.
+    Seal(Configuration),
     /// A client asks for a write.
     Propose(Proposal),
+    /// A reader asks which entries are committed.
+    Query(Token),
     /// The log is on disk up to this version.
     Persisted(u64),
+    /// Another replica says something.
+    Message(Node, Message),
+    /// Time has passed.
+    Tick,
 }
 
 /// A write that a client asks for.
@@ -53,14 +77,24 @@ pub struct Proposal {
 /// What a replica wants done, in this order.
 #[derive(Debug)]
 pub enum Output {
-    /// Make the configuration durable before anything that follows.
-    Adopt(Configuration),
+    /// Make the configuration and the sealed epoch durable before anything that follows.
+    Adopt(Configuration, u64),
+    /// Cut the log off after this version, before anything that follows.
+    Truncate(u64),
     /// Append to the log and sync.
     Append(Arc<Entry>),
-    /// Let readers see this table from now on; none: this node may not serve reads.
-    Publish(Option<Table>),
+    /// Replace everything by this table, durably, and say `Persisted` of its version.
+    Install(Table),
+    /// Send to another replica.
+    Send(Node, Message),
+    /// Tell the master.
+    Plead(Plea),
+    /// Tell the master that this epoch is sealed, and where the log ends.
+    Sealed(u64, Position),
     /// Answer a proposal.
     Answer(Token, Outcome),
+    /// Answer a question: what is committed now may be served, or why not.
+    Confirm(Token, Result<(), Error>),
 }
 
 /// How a proposal ended.
@@ -83,56 +117,100 @@ pub enum Outcome {
 
 /// One tablet's replica.
 pub struct Replica {
-    name: String,
-    configuration: Configuration,
-    /// Whether this node orders the writes of the configuration's epoch.
-    leads: bool,
-    /// First entry of this epoch: nothing is served before it is committed.
-    barrier: u64,
-    committed: Table,
-    prepared: VecDeque<Prepared>,
+    pub(super) me: Node,
+    pub(super) rules: Rules,
+    pub(super) timing: Timing,
+    pub(super) configuration: Configuration,
+    /// Highest epoch that was sealed here.
+    pub(super) sealed: u64,
+    pub(super) committed: Table,
+    /// The position before the first entry of `log`.
+    pub(super) base: Position,
+    pub(super) log: VecDeque<Logged>,
     /// Version up to which the log is on disk.
-    durable: u64,
+    pub(super) durable: u64,
+    /// Version up to which the log is known to be equal to the primary's in this epoch.
+    pub(super) matched: u64,
+    pub(super) promise_until: Time,
+    pub(super) read_until: Time,
+    /// Latest end of a lease that this process ever gave itself or others.
+    pub(super) max_lease: Time,
+    pub(super) lead: Option<Lead>,
+    /// A seal that waits until no lease can run any more.
+    pub(super) sealing: Option<(u64, Time)>,
+    /// The last beacon: when the primary sent it, and its number.
+    pub(super) heard: (Time, u64),
     /// Answers that depend on entries not yet committed.
-    waiting: BTreeMap<u64, Vec<(Token, Outcome)>>,
+    pub(super) waiting: BTreeMap<u64, Vec<(Token, Outcome)>>,
+    /// Readers that wait for the primary's word.
+    pub(super) asking: Vec<Token>,
 }
 
-/// An entry that is not yet committed, and the table after it: kept where that is cheap. A table keeps every
-/// node of its maps that the next one changed, some kilobytes; a recovered log may hold millions of entries,
-/// so of those the last alone has its table.
-struct Prepared {
-    entry: Arc<Entry>,
-    after: Option<Table>,
+/// An entry of the log, and the table after it: kept while it is prepared, where that is cheap. A table keeps
+/// every node of its maps that the next one changed, some kilobytes; a recovered log may hold millions of
+/// entries, so of those the last alone has its table.
+pub(super) struct Logged {
+    pub entry: Arc<Entry>,
+    pub after: Option<Table>,
 }
 
 impl Replica {
-    /// A replica as it was found on disk: a checkpoint's table, and the entries logged after it. It serves
-    /// nothing until it is configured with a newer epoch: a restarted primary never resumes its own.
+    /// A replica as it was found on disk: what it had adopted and sealed, a checkpoint's table, and the
+    /// entries logged after it. A primary never resumes its epoch after a restart: it has forgotten whom it
+    /// had given leases and whom it was about to add.
     pub fn recover(
-        name: &str,
-        configuration: Configuration,
+        me: Node,
+        (rules, timing): (Rules, Timing),
+        now: Time,
+        (configuration, sealed): (Configuration, u64),
         checkpoint: Table,
         log: Vec<Entry>,
     ) -> Replica {
+        let was_primary = configuration.is_primary(&me) && rules.restart_seals;
+        let sealed = if was_primary { sealed.max(configuration.epoch) } else { sealed };
+        let base = Position { epoch: checkpoint.epoch, version: checkpoint.version };
         let mut replica = Replica {
-            name: name.into(),
-            configuration,
-            leads: false,
-            barrier: u64::MAX,
+            me,
+            rules,
+            timing,
+            sealed,
+            base,
             durable: checkpoint.version + log.len() as u64,
+            matched: checkpoint.version,
             committed: checkpoint,
-            prepared: VecDeque::new(),
+            log: VecDeque::new(),
+            promise_until: if rules.promise_at_start { now + timing.grace } else { now },
+            read_until: 0,
+            max_lease: 0,
+            lead: None,
+            sealing: None,
+            heard: (0, 0),
             waiting: BTreeMap::new(),
+            asking: Vec::new(),
+            configuration,
         };
-        let mut last = replica.committed.clone();
-        for entry in log {
-            last.apply(&entry);
-            replica.prepared.push_back(Prepared { entry: Arc::new(entry), after: None });
-        }
-        if let Some(prepared) = replica.prepared.back_mut() {
-            prepared.after = Some(last);
+        replica.log =
+            log.into_iter().map(|entry| Logged { entry: Arc::new(entry), after: None }).collect();
+        replica.restore_last();
+        if !rules.restart_seals && replica.configuration.is_primary(&replica.me.clone()) {
+            replica.lead = Some(Lead::new(&replica, 0, 0));
         }
         replica
+    }
+
+    /// Takes an input and says what is to be done.
+    pub fn step(&mut self, now: Time, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Configure(configuration) => self.configure(now, configuration, &mut out),
+            Input::Seal(configuration) => self.seal(now, configuration, &mut out),
+            Input::Propose(proposal) => self.propose(now, proposal, &mut out),
+            Input::Query(token) => self.query(now, token, &mut out),
+            Input::Persisted(version) => self.persisted(now, version, &mut out),
+            Input::Message(from, message) => self.hear(now, from, message, &mut out),
+            Input::Tick => self.tick(now, &mut out),
+        }
+        out
     }
 
     /// The configuration that was adopted last.
@@ -140,229 +218,324 @@ impl Replica {
         &self.configuration
     }
 
-    /// Whether this node serves reads and writes of the tablet now.
-    pub fn serves(&self) -> bool {
-        self.leads && self.committed.version >= self.barrier
+    /// Highest epoch that was sealed here.
+    pub fn sealed_epoch(&self) -> u64 {
+        self.sealed
     }
 
-    /// Takes an input and says what is to be done.
-    pub fn step(&mut self, input: Input) -> Vec<Output> {
-        match input {
-            Input::Configure(configuration) => self.configure(configuration),
-            Input::Propose(proposal) => self.propose(proposal),
-            Input::Persisted(version) => self.persisted(version),
+    /// The committed table.
+    pub fn committed(&self) -> &Table {
+        &self.committed
+    }
+
+    /// The table after all entries of the log.
+    pub fn last(&self) -> &Table {
+        match self.log.back() {
+            Some(logged) if logged.entry.version > self.committed.version => {
+                logged.after.as_ref().expect("the last prepared entry has its table")
+            }
+            _ => &self.committed,
         }
     }
 
-    /// The table after all prepared entries.
-    fn last(&self) -> &Table {
-        self.prepared.back().map_or(&self.committed, |prepared| {
-            prepared.after.as_ref().expect("the last prepared entry has its table")
+    /// Where the log ends.
+    pub fn end(&self) -> Position {
+        self.log.back().map_or(self.base, |logged| position(&logged.entry))
+    }
+
+    /// The entries after the base, in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.log.iter().map(|logged| &logged.entry)
+    }
+
+    /// Entries that are not committed yet, in order.
+    pub fn prepared(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries().filter(|entry| entry.version > self.committed.version)
+    }
+
+    /// Whether this node orders the writes of its epoch now.
+    pub fn leads(&self) -> bool {
+        self.lead.is_some() && self.sealed < self.configuration.epoch
+    }
+
+    pub(super) fn push(&mut self, entry: Arc<Entry>) {
+        let mut after = self.last().clone();
+        after.apply(&entry);
+        self.log.push_back(Logged { entry, after: Some(after) });
+    }
+
+    /// Gives the last prepared entry its table, if it has none: after a start, and after a cut.
+    pub(super) fn restore_last(&mut self) {
+        let end = self.end().version;
+        if end > self.committed.version
+            && self.log.back().is_some_and(|logged| logged.after.is_none())
+        {
+            let table = self.table_at(end);
+            self.log.back_mut().expect("just seen").after = Some(table);
+        }
+    }
+
+    /// The table after a prepared entry: from the nearest one before that is kept.
+    fn table_at(&self, version: u64) -> Table {
+        let upto = self.log.partition_point(|logged| logged.entry.version <= version);
+        let from =
+            self.log.partition_point(|logged| logged.entry.version <= self.committed.version);
+        let known = (from..upto).rev().find(|at| self.log[*at].after.is_some());
+        let table = known
+            .and_then(|at| self.log[at].after.clone())
+            .unwrap_or_else(|| self.committed.clone());
+        let rest = self.log.range(known.map_or(from, |at| at + 1)..upto);
+        rest.fold(table, |mut table, logged| {
+            table.apply(&logged.entry);
+            table
         })
     }
 
-    fn configure(&mut self, configuration: Configuration) -> Vec<Output> {
-        if configuration.epoch <= self.configuration.epoch {
-            return Vec::new();
+    /// The epoch of the entry with this version, if it is still known.
+    pub(super) fn epoch_at(&self, version: u64) -> Option<u64> {
+        if version == self.base.version {
+            return Some(self.base.epoch);
         }
-        self.leads = configuration.primary == self.name;
+        let at = version.checked_sub(self.base.version + 1)?;
+        self.log.get(at as usize).map(|logged| logged.entry.epoch)
+    }
+
+    /// Takes a configuration, durably, and with it the promise of a newcomer.
+    pub(super) fn adopt(&mut self, now: Time, configuration: Configuration, out: &mut Vec<Output>) {
         self.configuration = configuration.clone();
-        let mut outputs = vec![Output::Adopt(configuration)];
-        if self.leads {
-            self.barrier = self.last().version + 1;
-            outputs.push(self.append(self.last().clone(), Vec::new(), None, Answer::default(), 0));
-        } else {
-            outputs.push(Output::Publish(None));
-            outputs.extend(self.refuse_waiting());
-        }
-        outputs
+        self.promise_until = self.promise_until.max(now + self.timing.grace);
+        self.read_until = 0;
+        self.matched = self.committed.version;
+        self.heard = (0, 0);
+        out.push(Output::Adopt(configuration, self.sealed));
     }
 
-    /// Entries already given a version may still be committed by the next primary: their outcome is unknown.
-    fn refuse_waiting(&mut self) -> Vec<Output> {
+    fn configure(&mut self, now: Time, new: Configuration, out: &mut Vec<Output>) {
+        if new.epoch <= self.configuration.epoch {
+            return;
+        }
+        let old = std::mem::take(&mut self.configuration);
+        let promised = self.promise_until;
+        let goes_on = self.lead.is_some() && self.sealed < old.epoch && new.epoch == old.epoch + 1;
+        let goes_on = goes_on && new.is_primary(&self.me);
+        let nobody_left = old.isr.is_subset(&new.isr);
+        let before = self.lead.take();
+        self.adopt(now, new, out);
+        self.sealing = None;
+        if !self.configuration.is_primary(&self.me) || self.configuration.epoch <= self.sealed {
+            self.fail_waiting(out);
+            return;
+        }
+        let mut hold =
+            if self.rules.own_grants { self.max_lease + self.timing.margin() } else { 0 };
+        if !goes_on && (self.rules.sealed_promise || self.sealed < old.epoch) {
+            hold = hold.max(promised);
+        }
+        let always_alone = old.members.iter().all(|member| *member == self.me);
+        if (goes_on && nobody_left) || always_alone || !self.rules.remove_hold {
+            hold = 0;
+        }
+        self.take_lead(now, hold, before.filter(|_| goes_on), out);
+    }
+
+    /// Entries already given a version may still be committed by another primary: their outcome is unknown.
+    pub(super) fn fail_waiting(&mut self, out: &mut Vec<Output>) {
         let unknown = || Outcome::Refused(Error::unknown("the tablet has a new primary"));
-        let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_values().flatten().map(|(token, _)| Output::Answer(token, unknown())).collect()
+        let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
+        out.extend(waiting.map(|(token, _)| Output::Answer(token, unknown())));
+        self.fail_asking(out);
     }
 
-    fn propose(&mut self, proposal: Proposal) -> Vec<Output> {
-        let Proposal { token, request, retry, ops, single, setting } = proposal;
-        if !self.leads {
-            return vec![Output::Answer(token, not_primary())];
+    pub(super) fn fail_asking(&mut self, out: &mut Vec<Output>) {
+        let retry = || Err(Error::retry("the tablet is being given to another primary"));
+        out.extend(self.asking.drain(..).map(|token| Output::Confirm(token, retry())));
+    }
+
+    fn seal(&mut self, now: Time, configuration: Configuration, out: &mut Vec<Output>) {
+        let epoch = configuration.epoch;
+        if epoch < self.configuration.epoch {
+            return;
         }
-        if let Some(outcome) = request.and_then(|request| self.recall(&request, retry)) {
-            return self.answer_when_committed(token, outcome);
+        if epoch > self.configuration.epoch {
+            self.adopt(now, configuration, out);
         }
-        let (after, verdict) = execute(self.last(), &ops, single, &setting);
-        match verdict {
-            Verdict::Done(effects, words) if effects.is_empty() => {
-                let version = self.last().version;
-                self.answer_when_committed(token, Outcome::Done(Answer { version, words }))
+        if self.sealed < epoch {
+            self.sealed = epoch;
+            out.push(Output::Adopt(self.configuration.clone(), epoch));
+        }
+        self.lead = None;
+        self.read_until = 0;
+        self.fail_waiting(out);
+        let own = if self.rules.own_grants { self.max_lease + self.timing.margin() } else { 0 };
+        let until = if self.rules.promise_wait { self.promise_until.max(own) } else { now };
+        self.sealing = Some((epoch, until));
+        self.answer_seal(now, out);
+    }
+
+    pub(super) fn answer_seal(&mut self, now: Time, out: &mut Vec<Output>) {
+        if let Some((epoch, until)) = self.sealing
+            && now >= until
+        {
+            self.sealing = None;
+            out.push(Output::Sealed(epoch, self.end()));
+        }
+    }
+
+    /// Whether a read of the committed table that ended now is current.
+    pub fn may_read(&self, now: Time) -> bool {
+        if !self.rules.lease_check {
+            return true;
+        }
+        if self.sealed >= self.configuration.epoch {
+            return false;
+        }
+        match &self.lead {
+            Some(lead) => self.is_past_barrier() && now < lead.lease_until(self),
+            None => self.configuration.isr.contains(&self.me) && now < self.read_until,
+        }
+    }
+
+    pub(super) fn is_past_barrier(&self) -> bool {
+        !self.rules.barrier
+            || self.lead.as_ref().is_some_and(|lead| self.committed.version >= lead.barrier)
+    }
+
+    fn persisted(&mut self, now: Time, version: u64, out: &mut Vec<Output>) {
+        self.durable = self.durable.max(version.min(self.end().version));
+        if self.lead.is_some() {
+            self.commit(now, out);
+        } else {
+            self.acknowledge(now, out);
+        }
+    }
+
+    fn hear(&mut self, now: Time, from: Node, message: Message, out: &mut Vec<Output>) {
+        match message {
+            Message::Prepare(prepare) => self.prepare(now, from, prepare, out),
+            Message::Install { configuration, table } => {
+                self.install(now, from, configuration, table, out)
             }
-            Verdict::Done(effects, words) => {
-                let answer = Answer { version: self.last().version + 1, words };
-                let append = self.append(
-                    after,
-                    effects,
-                    request,
-                    answer.clone(),
-                    setting.now + setting.retire_ms,
-                );
-                self.waiting
-                    .entry(answer.version)
-                    .or_default()
-                    .push((token, Outcome::Done(answer)));
-                vec![append]
-            }
-            Verdict::Mismatch { version, at } => {
-                self.answer_when_committed(token, Outcome::Mismatch { version, at })
-            }
-            Verdict::NotFound => self.answer_when_committed(token, Outcome::NotFound),
-            Verdict::Refused(error) => self.answer_when_committed(token, Outcome::Refused(error)),
+            Message::Ack(ack) => self.acked(now, from, ack, out),
+            Message::Nack { epoch, hint } => self.nacked(now, from, epoch, hint, out),
+            Message::Query { epoch, id } => self.queried(now, from, epoch, id, out),
+            Message::Committed { epoch, id, version } => self.told(now, epoch, id, version, out),
         }
     }
 
-    /// The outcome of a request that was seen before, or must not be executed now.
-    fn recall(&self, request: &RequestId, retry: bool) -> Option<Outcome> {
-        Some(match self.last().lookup(request, retry) {
-            Known::New => return None,
-            Known::Answered(answer) => Outcome::Done(answer),
-            Known::BelowLow => Outcome::Refused(Error::unknown(
-                "the request is below its session's lowest open one",
-            )),
-            Known::Evicted => {
-                Outcome::Refused(Error::unknown("the request's session was forgotten"))
-            }
-            Known::TooManyOpen => {
-                Outcome::Refused(Error::retry("the session has too many open requests"))
-            }
-        })
-    }
-
-    /// Makes the next entry of the log, with the table after its effects.
-    fn append(
-        &mut self,
-        mut after: Table,
-        effects: Vec<crate::protocol::entry::Effect>,
-        request: Option<RequestId>,
-        answer: Answer,
-        retire: u64,
-    ) -> Output {
-        let last = self.last();
-        let (version, prev_epoch) = (last.version + 1, last.epoch);
-        let entry = Entry {
-            epoch: self.configuration.epoch,
-            version,
-            prev_epoch,
-            retire,
-            request,
-            answer,
-            effects,
-        };
-        after.finish(&entry);
-        let entry = Arc::new(entry);
-        self.prepared.push_back(Prepared { entry: entry.clone(), after: Some(after) });
-        Output::Append(entry)
-    }
-
-    /// What was looked at may not be committed yet: the answer waits until it is.
-    fn answer_when_committed(&mut self, token: Token, outcome: Outcome) -> Vec<Output> {
-        let seen = match &outcome {
-            Outcome::Done(answer) => answer.version,
-            _ => self.last().version,
-        };
-        if seen <= self.committed.version && self.serves() {
-            return vec![Output::Answer(token, outcome)];
+    fn tick(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.answer_seal(now, out);
+        if self.lead.is_some() {
+            self.commit(now, out);
+            self.beat(now, out);
         }
-        self.waiting.entry(seen.max(self.barrier)).or_default().push((token, outcome));
-        Vec::new()
     }
 
-    fn persisted(&mut self, version: u64) -> Vec<Output> {
-        assert!(version <= self.last().version, "nothing is persisted that was not appended");
-        self.durable = self.durable.max(version);
-        self.commit()
-    }
-
-    /// Commits what every in-sync replica has on disk; here, what this one has.
-    fn commit(&mut self) -> Vec<Output> {
-        let before = self.committed.version;
-        if !self.leads || self.durable < self.barrier {
-            return Vec::new();
+    /// Takes everything up to a version as committed, and answers what waited for it.
+    pub(super) fn commit_to(&mut self, now: Time, version: u64, out: &mut Vec<Output>) {
+        if version <= self.committed.version {
+            return;
         }
-        self.advance();
-        if self.committed.version == before {
-            return Vec::new();
-        }
-        let mut outputs = vec![Output::Publish(Some(self.committed.clone()))];
-        let later = self.waiting.split_off(&(self.committed.version + 1));
+        self.committed = self.table_at(version);
+        let upto = self.log.partition_point(|logged| logged.entry.version <= version);
+        self.log.range_mut(..upto).for_each(|logged| logged.after = None);
+        let later = self.waiting.split_off(&(version + 1));
         let ready = std::mem::replace(&mut self.waiting, later);
-        outputs.extend(
-            ready.into_values().flatten().map(|(token, outcome)| Output::Answer(token, outcome)),
+        let ready = ready.into_values().flatten().collect::<Vec<_>>();
+        out.extend(
+            ready
+                .into_iter()
+                .map(|(token, outcome)| Output::Answer(token, self.under_lease(now, outcome))),
         );
-        outputs
-    }
-
-    /// Takes the committed table on to what is durable.
-    fn advance(&mut self) {
-        let n = self.prepared.partition_point(|prepared| prepared.entry.version <= self.durable);
-        let mut behind = Vec::new();
-        for Prepared { entry, after } in self.prepared.drain(..n) {
-            match after {
-                Some(after) => {
-                    self.committed = after;
-                    behind.clear();
-                }
-                None => behind.push(entry),
-            }
+        let kept = self.timing.keep;
+        while self.log.len() > kept && self.log.front().is_some_and(|l| l.entry.version <= version)
+        {
+            let logged = self.log.pop_front().expect("the log is longer than what is kept");
+            self.base = position(&logged.entry);
         }
-        behind.iter().for_each(|entry| self.committed.apply(entry));
     }
 }
 
-fn not_primary() -> Outcome {
-    Outcome::Refused(Error::retry("this node is not the tablet's primary"))
+/// The position of an entry.
+pub(super) fn position(entry: &Entry) -> Position {
+    Position { epoch: entry.epoch, version: entry.version }
+}
+
+impl Replica {
+    /// A reader asks what is committed: the primary knows; a replica asks it.
+    fn query(&mut self, now: Time, token: Token, out: &mut Vec<Output>) {
+        if self.lead.is_some() && self.sealed < self.configuration.epoch {
+            let answer = if self.may_read(now) {
+                Ok(())
+            } else {
+                Err(Error::retry("the primary has no lease now"))
+            };
+            return out.push(Output::Confirm(token, answer));
+        }
+        let Some(primary) = self.configuration.primary.clone().filter(|p| *p != self.me) else {
+            return out
+                .push(Output::Confirm(token, Err(Error::retry("the tablet has no primary now"))));
+        };
+        self.asking.push(token);
+        out.push(Output::Send(
+            primary,
+            Message::Query { epoch: self.configuration.epoch, id: token },
+        ));
+    }
+}
+
+/// Asks the master, through the shell.
+pub(super) fn plead(plea: Plea) -> Output {
+    Output::Plead(plea)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::Known;
     use super::*;
+    use crate::protocol::command::RequestId;
+    use crate::protocol::entry::Answer;
+
+    const TIMING: Timing = Timing { lease: 2, grace: 3, beacon: 1, silence: 1, keep: 4, batch: 4 };
 
     fn entry(version: u64) -> Entry {
-        let answer = Answer { version, words: Vec::new() };
         Entry {
             epoch: 1,
             version,
             prev_epoch: u64::from(version > 1),
             retire: 0,
             request: Some(RequestId { client: 7, request: version, low: version }),
-            answer,
+            answer: Answer { version, words: Vec::new() },
             effects: Vec::new(),
         }
     }
 
     fn recovered(entries: u64) -> Replica {
         let log = (1..=entries).map(entry).collect();
-        Replica::recover("n1", Configuration::default(), Table::default(), log)
+        Replica::recover(
+            "n1".into(),
+            (Rules::ALL, TIMING),
+            0,
+            Default::default(),
+            Table::default(),
+            log,
+        )
     }
 
     #[test]
     fn a_recovered_log_costs_one_table_however_long_it_is() {
         let replica = recovered(1000);
-        assert_eq!(replica.prepared.iter().filter(|p| p.after.is_some()).count(), 1);
+        assert_eq!(replica.log.iter().filter(|logged| logged.after.is_some()).count(), 1);
         assert_eq!((replica.last().version, replica.committed.version), (1000, 0));
     }
 
     #[test]
     fn a_recovered_log_can_be_committed_up_to_any_entry() {
-        for durable in 0..=10 {
+        for version in 0..=10 {
             let mut replica = recovered(10);
-            replica.durable = durable;
-            replica.advance();
-            assert_eq!(replica.committed.version, durable);
-            assert_eq!(replica.prepared.len() as u64, 10 - durable);
-            let known = replica.committed.lookup(&entry(durable).request.expect("named"), true);
-            assert_eq!(matches!(known, Known::Answered(_)), durable > 0);
+            replica.commit_to(0, version, &mut Vec::new());
+            assert_eq!((replica.committed.version, replica.last().version), (version, 10));
+            let known = replica.committed.lookup(&entry(version).request.expect("named"), true);
+            assert_eq!(matches!(known, Known::Answered(_)), version > 0);
         }
     }
 }

@@ -1,0 +1,154 @@
+//! The other replicas' side: what they take from the primary, and what they promise it.
+
+use super::message::Position;
+use super::message::{Ack, Configuration, Message, Node, Prepare, Time};
+use super::replica::{Output, Replica};
+use super::table::Table;
+
+impl Replica {
+    /// Takes entries and a beacon from the primary.
+    pub(super) fn prepare(
+        &mut self,
+        now: Time,
+        from: Node,
+        prepare: Prepare,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.accepts(now, &from, &prepare.configuration, out) {
+            return;
+        }
+        self.promise_until = self.promise_until.max(now + self.timing.grace);
+        if prepare.sent > self.heard.0 {
+            self.heard = (prepare.sent, prepare.round);
+        }
+        if prepare.echo > 0 {
+            let from = if self.rules.lease_from_own_ack { prepare.echo } else { now };
+            self.read_until = self.read_until.max(from + prepare.left);
+        }
+        let prev = prepare.prev;
+        if prev.version >= self.base.version && self.epoch_at(prev.version) != Some(prev.epoch) {
+            let hint = self.end().version.min(prev.version.saturating_sub(1));
+            let epoch = self.configuration.epoch;
+            out.push(Output::Send(from, Message::Nack { epoch, hint }));
+            return self.acknowledge(now, out);
+        }
+        self.take_entries(&prepare, out);
+        self.matched = self.matched.max(prev.version + prepare.entries.len() as u64);
+        self.commit_to(now, prepare.committed.min(self.matched), out);
+        self.acknowledge(now, out);
+    }
+
+    /// Whether a message of the primary is of an epoch that this node takes part in; a newer one is adopted.
+    fn accepts(
+        &mut self,
+        now: Time,
+        from: &Node,
+        theirs: &Configuration,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let mine = self.configuration.epoch.max(self.sealed);
+        let fenced = theirs.epoch < self.configuration.epoch || theirs.epoch <= self.sealed;
+        if fenced && self.rules.epoch_fence {
+            out.push(Output::Send(from.clone(), Message::Nack { epoch: mine, hint: 0 }));
+            return false;
+        }
+        if theirs.epoch > self.configuration.epoch {
+            self.lead = None;
+            self.sealing = None;
+            self.adopt(now, theirs.clone(), out);
+            self.fail_waiting(out);
+            if !self.rules.truncate_by_lineage {
+                self.cut_after(self.committed.version, out);
+            }
+        }
+        self.lead.is_none()
+    }
+
+    /// Appends what is new. Where the log differs from the primary's it is cut, never below what is committed.
+    fn take_entries(&mut self, prepare: &Prepare, out: &mut Vec<Output>) {
+        for entry in &prepare.entries {
+            if entry.version <= self.base.version {
+                continue;
+            }
+            match self.epoch_at(entry.version) {
+                Some(epoch) if epoch == entry.epoch => continue,
+                Some(_) => self.cut_after(entry.version - 1, out),
+                None => {}
+            }
+            self.push(entry.clone());
+            out.push(Output::Append(entry.clone()));
+        }
+    }
+
+    fn cut_after(&mut self, version: u64, out: &mut Vec<Output>) {
+        assert!(version >= self.committed.version, "a committed entry is never cut off");
+        if version < self.end().version {
+            self.log.truncate((version - self.base.version) as usize);
+            self.durable = self.durable.min(version);
+            self.matched = self.matched.min(version);
+            self.restore_last();
+            out.push(Output::Truncate(version));
+        }
+    }
+
+    /// Takes the whole table of a primary whose log does not reach back to ours.
+    pub(super) fn install(
+        &mut self,
+        now: Time,
+        from: Node,
+        configuration: Configuration,
+        table: Table,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.accepts(now, &from, &configuration, out) || table.version <= self.committed.version
+        {
+            return;
+        }
+        self.matched = self.matched.max(table.version);
+        if self.epoch_at(table.version) == Some(table.epoch) {
+            return self.commit_to(now, table.version, out);
+        }
+        self.durable = self.committed.version;
+        self.base = Position { epoch: table.epoch, version: table.version };
+        self.matched = table.version;
+        self.log.clear();
+        self.committed = table.clone();
+        out.push(Output::Install(table));
+    }
+
+    /// Tells the primary how far this log is equal to its own and on disk.
+    pub(super) fn acknowledge(&mut self, now: Time, out: &mut Vec<Output>) {
+        let primary = self.configuration.primary.clone().filter(|p| *p != self.me);
+        let (Some(primary), true) = (primary, self.heard.0 > 0) else { return };
+        if self.sealed >= self.configuration.epoch && self.rules.epoch_fence {
+            return;
+        }
+        let matched = if self.rules.ack_match { self.matched } else { self.end().version };
+        let durable = if self.rules.ack_after_sync { self.durable } else { self.end().version };
+        let version = matched.min(durable);
+        let (sent, round) = self.heard;
+        let ack = Ack { epoch: self.configuration.epoch, version, sent, round, at: now };
+        out.push(Output::Send(primary, Message::Ack(ack)));
+    }
+
+    /// The primary says what is committed: those who asked before may be served.
+    pub(super) fn told(
+        &mut self,
+        now: Time,
+        epoch: u64,
+        id: u64,
+        version: u64,
+        out: &mut Vec<Output>,
+    ) {
+        let current =
+            epoch == self.configuration.epoch && self.sealed < epoch && self.lead.is_none();
+        if !current || self.matched < version {
+            return;
+        }
+        self.commit_to(now, version, out);
+        let (answered, asking) = self.asking.drain(..).partition(|token| *token <= id);
+        self.asking = asking;
+        let answered: Vec<u64> = answered;
+        out.extend(answered.into_iter().map(|token| Output::Confirm(token, Ok(()))));
+    }
+}

@@ -1,0 +1,324 @@
+//! The primary's side: what each member has, when an entry is committed, and how long the lease runs.
+
+use super::message::{Ack, Message, Node, Plea, Position, Prepare, Time};
+use super::replica::{Output, Replica, plead};
+use crate::protocol::entry::Answer;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a primary knows in its epoch. Forgotten with it.
+pub struct Lead {
+    /// First entry of this epoch: nothing is served before it is committed.
+    pub barrier: u64,
+    /// Nothing commits before: leases of the epoch before may still run.
+    hold_until: Time,
+    /// A member that has caught up and is being added: commits and leases need it from now on.
+    pending_add: Option<Node>,
+    peers: BTreeMap<Node, Peer>,
+    next_beat: Time,
+    round: u64,
+    /// Since when there has been no lease.
+    no_lease_since: Option<Time>,
+}
+
+/// What the primary knows of a member.
+#[derive(Clone, Debug, Default)]
+struct Peer {
+    /// The next version to send.
+    next: u64,
+    /// Equal to ours, and on its disk, up to here.
+    matched: u64,
+    /// Our clock, as it was when we sent the newest beacon that it has answered.
+    echo: Time,
+    /// Its clock when it sent its last ack, and ours when that came.
+    theirs: Option<(Time, Time)>,
+    /// Our clock when it was last heard.
+    heard: Time,
+    /// Our clock when the master was last asked about it.
+    pleaded: Time,
+    /// Our clock when it was last sent something again.
+    resent: Time,
+}
+
+impl Lead {
+    /// A primary that begins an epoch.
+    pub fn new(replica: &Replica, now: Time, hold_until: Time) -> Lead {
+        let next = replica.end().version + 1;
+        let peer = || Peer { next, heard: now, ..Peer::default() };
+        let others = replica.configuration.members.iter().filter(|node| **node != replica.me);
+        Lead {
+            barrier: next,
+            hold_until,
+            pending_add: None,
+            peers: others.map(|node| (node.clone(), peer())).collect(),
+            next_beat: now,
+            round: 0,
+            no_lease_since: None,
+        }
+    }
+
+    /// The members on which a commit depends, this node apart.
+    fn needed<'a>(
+        &'a self,
+        replica: &'a Replica,
+        with_pending: bool,
+    ) -> impl Iterator<Item = &'a Peer> {
+        let rules = replica.rules;
+        self.peers.iter().filter_map(move |(node, peer)| {
+            let pending = with_pending && self.pending_add.as_ref() == Some(node);
+            let asked_away = !rules.remove_after_answer && peer.pleaded > 0;
+            let needed = (replica.configuration.isr.contains(node) && !asked_away) || pending;
+            needed.then_some(peer)
+        })
+    }
+
+    /// When the lease ends: L after the oldest of the newest beacons that each needed member has answered. A
+    /// sole member needs no lease: nobody else can be promoted.
+    pub fn lease_until(&self, replica: &Replica) -> Time {
+        let echoes = self.needed(replica, replica.rules.pending_add_leases).map(|peer| peer.echo);
+        match echoes.min() {
+            None => Time::MAX,
+            Some(0) => 0,
+            Some(echo) => echo + replica.timing.lease,
+        }
+    }
+
+    /// The version that all on whom a commit depends have on disk.
+    fn committed(&self, replica: &Replica) -> u64 {
+        let mut acked: Vec<u64> = self
+            .needed(replica, replica.rules.pending_add_commits)
+            .map(|peer| peer.matched)
+            .collect();
+        acked.push(replica.durable);
+        acked.sort_unstable();
+        if replica.rules.all_of_isr { acked[0] } else { acked[acked.len() / 2] }
+    }
+}
+
+impl Replica {
+    /// Begins to order the writes of the adopted epoch.
+    pub(super) fn take_lead(
+        &mut self,
+        now: Time,
+        hold_until: Time,
+        before: Option<Lead>,
+        out: &mut Vec<Output>,
+    ) {
+        let mut lead = Lead::new(self, now, hold_until);
+        for (node, old) in before.into_iter().flat_map(|before| before.peers) {
+            if let Some(peer) = lead.peers.get_mut(&node) {
+                (peer.next, peer.heard) = (old.next.min(peer.next), old.heard);
+            }
+        }
+        self.lead = Some(lead);
+        let after = self.last().clone();
+        self.append(now, after, Vec::new(), None, Answer::default(), 0, out);
+    }
+
+    /// What a member is sent: entries from its next one on, and a beacon. Everything, if the log does not reach
+    /// back so far.
+    fn message_for(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
+        let Some(lead) = &self.lead else { return };
+        let (lease_until, round, peer) = (lead.lease_until(self), lead.round, &lead.peers[node]);
+        let next = peer.next;
+        let Some(epoch) = self.epoch_at(next - 1) else { return self.send_table(now, node, out) };
+        let (echo, received) = peer.theirs.unwrap_or((0, now));
+        let in_sync = self.configuration.isr.contains(node);
+        let left = if in_sync { lease_until.saturating_sub(received) } else { 0 };
+        let left = if lease_until == Time::MAX { self.timing.lease } else { left };
+        let entries = self.entries_from(next);
+        let sent_to = next + entries.len() as u64;
+        let prepare = Prepare {
+            configuration: self.configuration.clone(),
+            prev: Position { epoch, version: next - 1 },
+            entries,
+            committed: self.committed.version,
+            sent: now,
+            round,
+            echo,
+            left,
+        };
+        out.push(Output::Send(node.clone(), Message::Prepare(prepare)));
+        self.peer(node, |peer| peer.next = sent_to);
+        if lease_until != Time::MAX {
+            self.max_lease = self.max_lease.max(lease_until);
+        }
+    }
+
+    fn entries_from(&self, next: u64) -> Vec<Arc<crate::protocol::entry::Entry>> {
+        let skip = (next - 1 - self.base.version) as usize;
+        self.entries().skip(skip).take(self.timing.batch).cloned().collect()
+    }
+
+    fn send_table(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
+        let (table, beacon) = (self.committed.clone(), self.timing.beacon);
+        let next = table.version + 1;
+        let mut due = false;
+        self.peer(node, |peer| {
+            due = now >= peer.resent + beacon;
+            if due {
+                (peer.resent, peer.next) = (now, next);
+            }
+        });
+        if due {
+            let configuration = self.configuration.clone();
+            out.push(Output::Send(node.clone(), Message::Install { configuration, table }));
+        }
+    }
+
+    fn peer(&mut self, node: &Node, change: impl FnOnce(&mut Peer)) {
+        if let Some(peer) = self.lead.as_mut().and_then(|lead| lead.peers.get_mut(node)) {
+            change(peer);
+        }
+    }
+
+    fn others(&self) -> Vec<Node> {
+        self.lead.iter().flat_map(|lead| lead.peers.keys().cloned()).collect()
+    }
+
+    /// Sends what members have not been sent yet.
+    pub(super) fn send_new(&mut self, now: Time, out: &mut Vec<Output>) {
+        let end = self.end().version;
+        for node in self.others() {
+            if self.lead.as_ref().is_some_and(|lead| lead.peers[&node].next <= end) {
+                self.message_for(now, &node, out);
+            }
+        }
+    }
+
+    /// Sends beacons when they are due, and asks the master for what members need.
+    pub(super) fn beat(&mut self, now: Time, out: &mut Vec<Output>) {
+        let timing = self.timing;
+        let Some(lead) = self.lead.as_mut().filter(|lead| now >= lead.next_beat) else { return };
+        lead.next_beat = now + timing.beacon;
+        lead.round += 1;
+        for node in self.others() {
+            self.message_for(now, &node, out);
+        }
+        self.plead_for_members(now, out);
+    }
+
+    fn plead_for_members(&mut self, now: Time, out: &mut Vec<Output>) {
+        let (timing, isr) = (self.timing, self.configuration.isr.clone());
+        let until = self.lead.as_ref().map_or(0, |lead| lead.lease_until(self));
+        let Some(lead) = &mut self.lead else { return };
+        for (node, peer) in &mut lead.peers {
+            let silent = isr.contains(node) && now > peer.heard + timing.silence;
+            if silent && now > peer.pleaded + timing.silence / 2 {
+                peer.pleaded = now;
+                out.push(plead(Plea::Remove(node.clone())));
+            }
+        }
+        if let Some(node) = &lead.pending_add {
+            out.push(plead(Plea::Add(node.clone())));
+        }
+        let since = *lead.no_lease_since.get_or_insert(now);
+        if until > now {
+            lead.no_lease_since = None;
+        } else if now > since + timing.grace + timing.silence {
+            out.push(plead(Plea::NoLease));
+        }
+    }
+
+    /// Commits what all on whom it depends have on disk.
+    pub(super) fn commit(&mut self, now: Time, out: &mut Vec<Output>) {
+        let Some(lead) = &self.lead else { return };
+        if now < lead.hold_until || self.sealed >= self.configuration.epoch {
+            return;
+        }
+        let (before, version) = (self.committed.version, lead.committed(self));
+        if version < lead.barrier && self.rules.barrier {
+            return;
+        }
+        self.commit_to(now, version, out);
+        if self.committed.version > before && self.committed.version == self.end().version {
+            for node in self.others() {
+                self.message_for(now, &node, out);
+            }
+        }
+    }
+
+    /// A member answers.
+    pub(super) fn acked(&mut self, now: Time, from: Node, ack: Ack, out: &mut Vec<Output>) {
+        if !self.leads() || ack.epoch != self.configuration.epoch {
+            return;
+        }
+        self.peer(&from, |peer| {
+            peer.matched = peer.matched.max(ack.version);
+            peer.next = peer.next.max(peer.matched + 1);
+            peer.echo = peer.echo.max(ack.sent);
+            peer.theirs = Some((ack.at, now));
+            peer.heard = now;
+        });
+        self.commit(now, out);
+        self.add_if_caught_up(&from, out);
+        if self
+            .lead
+            .as_ref()
+            .is_some_and(|lead| lead.peers.get(&from).is_some_and(|p| p.next <= self.end().version))
+        {
+            self.message_for(now, &from, out);
+        }
+    }
+
+    /// A member that has everything is added: first here, so that commits and leases need it, then at the
+    /// master. There is no way back before the epoch has moved.
+    fn add_if_caught_up(&mut self, node: &Node, out: &mut Vec<Output>) {
+        let (committed, end) = (self.committed.version, self.end().version);
+        if self.configuration.isr.contains(node) || !self.configuration.members.contains(node) {
+            return;
+        }
+        let Some(lead) = self.lead.as_mut().filter(|lead| lead.pending_add.is_none()) else {
+            return;
+        };
+        let Some(peer) = lead.peers.get(node) else { return };
+        if committed >= lead.barrier && peer.matched >= committed && end - peer.matched <= 8 {
+            lead.pending_add = Some(node.clone());
+            out.push(plead(Plea::Add(node.clone())));
+        }
+    }
+
+    /// A member refuses: it has seen a newer epoch, or its log does not fit there.
+    pub(super) fn nacked(
+        &mut self,
+        now: Time,
+        from: Node,
+        epoch: u64,
+        hint: u64,
+        out: &mut Vec<Output>,
+    ) {
+        if !self.leads() || epoch < self.configuration.epoch {
+            return;
+        }
+        if epoch > self.configuration.epoch {
+            return out.push(plead(Plea::Tell));
+        }
+        let (pause, mut again) = (self.timing.beacon / 8, false);
+        self.peer(&from, |peer| {
+            peer.heard = now;
+            peer.next = peer.next.min(hint + 1).max(1);
+            again = now >= peer.resent + pause;
+            if again {
+                peer.resent = now;
+            }
+        });
+        if again {
+            self.message_for(now, &from, out);
+        }
+    }
+
+    /// A replica asks what is committed.
+    pub(super) fn queried(
+        &mut self,
+        now: Time,
+        from: Node,
+        epoch: u64,
+        id: u64,
+        out: &mut Vec<Output>,
+    ) {
+        if self.leads() && epoch == self.configuration.epoch && self.may_read(now) {
+            let version = self.committed.version;
+            out.push(Output::Send(from, Message::Committed { epoch, id, version }));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What replicas of one tablet say to one another, and to the master.
+
+use super::table::Table;
+use crate::protocol::cluster::TabletRoute;
+use crate::protocol::entry::Entry;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Microseconds of a node's own clock. Never compared between nodes.
+pub type Time = u64;
+
+/// Name of a node.
+pub type Node = Arc<str>;
+
+/// Names an entry, and with it everything before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Epoch of the entry.
+    pub epoch: u64,
+    /// Version of the entry.
+    pub version: u64,
+}
+
+/// Who serves a tablet: what the master's register holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configuration {
+    /// Rises by one with every change.
+    pub epoch: u64,
+    /// The node that orders the writes.
+    pub primary: Option<Node>,
+    /// Nodes that hold every acknowledged write.
+    pub isr: BTreeSet<Node>,
+    /// All replicas, those that catch up too.
+    pub members: BTreeSet<Node>,
+    /// Fewest in-sync replicas with which writes go on.
+    pub min_insync: usize,
+}
+
+impl Configuration {
+    /// The configuration that the master tells in a tablet's route.
+    pub fn of(route: &TabletRoute) -> Configuration {
+        let names = |list: &[String]| list.iter().map(|name| Node::from(name.as_str())).collect();
+        Configuration {
+            epoch: route.epoch,
+            primary: route.primary.as_deref().map(Node::from),
+            isr: names(&route.isr),
+            members: names(&route.members),
+            min_insync: route.min_insync as usize,
+        }
+    }
+
+    /// Whether this node orders the writes.
+    pub fn is_primary(&self, node: &Node) -> bool {
+        self.primary.as_ref() == Some(node)
+    }
+}
+
+/// A message between two replicas.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// From the primary: entries, its committed point, and a beacon for leases.
+    Prepare(Prepare),
+    /// The answer: how far the replica's log is equal to the primary's and on disk.
+    Ack(Ack),
+    /// The answer to what does not fit: a newer epoch, or another log.
+    Nack {
+        /// Epoch that the sender has adopted or sealed.
+        epoch: u64,
+        /// Where the sender's log ends, or the last place that may be equal.
+        hint: u64,
+    },
+    /// From a replica: which point is committed?
+    Query {
+        /// The sender's epoch.
+        epoch: u64,
+        /// Names the question.
+        id: u64,
+    },
+    /// The answer, given under the primary's lease.
+    Committed {
+        /// The primary's epoch.
+        epoch: u64,
+        /// Names the question.
+        id: u64,
+        /// The committed point.
+        version: u64,
+    },
+    /// From the primary to a replica too far behind for its log: everything.
+    Install {
+        /// The primary's configuration.
+        configuration: Configuration,
+        /// The table.
+        table: Table,
+    },
+}
+
+/// A message from the primary to a replica.
+#[derive(Clone, Debug)]
+pub struct Prepare {
+    /// The primary's configuration.
+    pub configuration: Configuration,
+    /// The entry before the first one here.
+    pub prev: Position,
+    /// New entries.
+    pub entries: Vec<Arc<Entry>>,
+    /// The committed point.
+    pub committed: u64,
+    /// The primary's clock before it was sent.
+    pub sent: Time,
+    /// Number of the beacon.
+    pub round: u64,
+    /// The replica's clock, from its last ack.
+    pub echo: Time,
+    /// How long the primary's lease ran on when that ack was received, in microseconds.
+    pub left: u64,
+}
+
+/// A replica's answer to a [`Prepare`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The replica's epoch.
+    pub epoch: u64,
+    /// Its log is equal to the primary's, and on disk, up to here.
+    pub version: u64,
+    /// The primary's clock, from the prepare.
+    pub sent: Time,
+    /// Number of the beacon, from the prepare.
+    pub round: u64,
+    /// The replica's clock.
+    pub at: Time,
+}
+
+/// What a replica asks of the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plea {
+    /// Take this member out of the in-sync set.
+    Remove(Node),
+    /// Take this member, which has caught up, into the in-sync set.
+    Add(Node),
+    /// This primary has had no lease for long.
+    NoLease,
+    /// A newer epoch was seen: what is the configuration?
+    Tell,
+}

@@ -1,0 +1,79 @@
+//! The rules of the protocol as switches. Production runs with [`Rules::ALL`]; a simulation takes one away
+//! and must find the damage.
+
+/// Which rules hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A commit needs the member that is being added.
+    pub pending_add_commits: bool,
+    /// A lease needs the member that is being added.
+    pub pending_add_leases: bool,
+    /// After a member was removed nothing commits until its read lease has run out.
+    pub remove_hold: bool,
+    /// A sealed node answers only when its promises have run out.
+    pub promise_wait: bool,
+    /// A new primary serves nothing before its first entry is committed.
+    pub barrier: bool,
+    /// A checkpoint holds committed entries alone.
+    pub checkpoint_committed: bool,
+    /// An entry is acknowledged to the primary only when it is on disk.
+    pub ack_after_sync: bool,
+    /// A failed condition is answered only when what it saw is committed.
+    pub failed_condition_waits: bool,
+    /// A request executes once.
+    pub dedup: bool,
+    /// An acknowledgement covers only what is known to be equal to the primary's log in this epoch.
+    pub ack_match: bool,
+    /// A replica asks the primary about what prepared entries touch.
+    pub dirty_check: bool,
+    /// Reads see committed entries alone.
+    pub serve_committed: bool,
+    /// A restarted primary counts its epoch as sealed.
+    pub restart_seals: bool,
+    /// A read lease counts from the replica's own last message, not from the receipt of the grant.
+    pub lease_from_own_ack: bool,
+    /// A commit needs every in-sync member, not a majority.
+    pub all_of_isr: bool,
+    /// A log is cut where it differs from the primary's, not at the own committed point.
+    pub truncate_by_lineage: bool,
+    /// A member counts until the master's answer to its removal has arrived.
+    pub remove_after_answer: bool,
+    /// Messages of an older epoch are refused.
+    pub epoch_fence: bool,
+    /// A process starts with a promise, for those that it has forgotten.
+    pub promise_at_start: bool,
+    /// Reads need a lease at all.
+    pub lease_check: bool,
+    /// Seal and commit gate cover the leases that this node has handed out itself.
+    pub own_grants: bool,
+    /// The commit gate covers the promises of a sealed primary whose own removal of a member wins.
+    pub sealed_promise: bool,
+}
+
+impl Rules {
+    /// All of them: what production runs with.
+    pub const ALL: Rules = Rules {
+        pending_add_commits: true,
+        pending_add_leases: true,
+        remove_hold: true,
+        promise_wait: true,
+        barrier: true,
+        checkpoint_committed: true,
+        ack_after_sync: true,
+        failed_condition_waits: true,
+        dedup: true,
+        ack_match: true,
+        dirty_check: true,
+        serve_committed: true,
+        restart_seals: true,
+        lease_from_own_ack: true,
+        all_of_isr: true,
+        truncate_by_lineage: true,
+        remove_after_answer: true,
+        epoch_fence: true,
+        promise_at_start: true,
+        lease_check: true,
+        own_grants: true,
+        sealed_promise: true,
+    };
+}
