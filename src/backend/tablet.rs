@@ -477,7 +477,6 @@ fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn the_replica_hears_the_master_while_the_log_is_slow() {
@@ -493,7 +492,14 @@ mod tests {
                 limits: config::Store::default(),
                 disk_is_low: Arc::default(),
             },
-            replica: Replica::recover("a1", Configuration::default(), Table::default(), Vec::new()),
+            replica: Replica::recover(
+                "a1".into(),
+                (Rules::ALL, TIMING),
+                boot_time(),
+                Default::default(),
+                Table::default(),
+                Vec::new(),
+            ),
             view: Arc::default(),
             to_log,
             to_self: control.clone(),
@@ -503,8 +509,14 @@ mod tests {
         };
         std::thread::spawn(move || shell.run(&events, &asked));
         for epoch in 1..=2 * CONTROL_MAX as u64 {
-            let isr = vec!["a1".into()];
-            let event = Event::Configure(Configuration { epoch, primary: "a1".into(), isr });
+            let alone = BTreeSet::from(["a1".into()]);
+            let event = Event::Configure(Configuration {
+                epoch,
+                primary: Some("a1".into()),
+                isr: alone.clone(),
+                members: alone,
+                min_insync: 1,
+            });
             let heard = control.send_timeout(event, Duration::from_secs(10));
             assert!(heard.is_ok(), "epoch {epoch} is heard");
         }
