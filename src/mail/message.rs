@@ -72,7 +72,8 @@ impl Summary {
 /// A message with its parts, and true; or with its head alone, where taking the parts apart has no bound.
 fn parse(bytes: &[u8]) -> Option<(Message<'_>, bool)> {
     let (parser, bounded) = (MessageParser::default(), is_bounded(bytes));
-    let message = if bounded { parser.parse(bytes) } else { parser.parse_headers(bytes) };
+    let head = &bytes[..bytes.len().min(HEAD_BYTES_MAX)];
+    let message = if bounded { parser.parse(bytes) } else { parser.parse_headers(head) };
     Some((message?, bounded))
 }
 

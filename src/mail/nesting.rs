@@ -1,6 +1,6 @@
 //! Which messages are handed to the parser with all their parts. It takes messages apart that lie in messages,
-//! however deep, and undoes them by recursion: depth is stack. Parts cost memory, and each part with parts of
-//! its own may have all that follows searched. A mail of 200 KB that does all that on purpose would end a
+//! however deep, and undoes them by recursion: depth is stack. Parts and fields cost memory, and each part
+//! with parts of its own may have all that follows searched. A mail of 200 KB that does all that on purpose would end a
 //! process, so its structure is counted first, by what every way of writing it must contain.
 //!
 //! What looks inside a message from outside cannot see into encoded ones. RFC 2046, section 5.2.1, allows no
@@ -11,6 +11,9 @@ const CONTAINERS_MAX: usize = 200;
 /// Lines that may separate two parts.
 const SEPARATORS_MAX: usize = 100_000;
 
+/// Fields of all heads.
+const FIELDS_MAX: usize = 100_000;
+
 /// Subtypes that make a part a message, or its parts messages unless they say otherwise.
 const NESTING: [&[u8]; 3] = [b"rfc822", b"global", b"digest"];
 
@@ -19,7 +22,23 @@ pub(super) fn is_bounded(message: &[u8]) -> bool {
     let nesting = messages_within(message);
     nesting + count(message, b"multipart") <= CONTAINERS_MAX
         && message.split(|b| *b == b'\n').filter(|line| separates(line)).count() <= SEPARATORS_MAX
+        && fields(message, nesting > 0) <= FIELDS_MAX
         && (nesting == 0 || !paragraphs(message).any(|head| hides_a_message(&head)))
+}
+
+/// Lines that may be fields: those of the first head, and of every run of lines with a separator in it; of
+/// all runs, where there are messages within.
+fn fields(message: &[u8], of_all: bool) -> usize {
+    let (mut sum, mut run, mut is_head) = (0, 0, true);
+    for line in message.split(|b| *b == b'\n') {
+        if line.trim_ascii().is_empty() && run > 0 {
+            sum += if is_head || of_all { run } else { 0 };
+            (run, is_head) = (0, false);
+        }
+        run += usize::from(line.contains(&b':'));
+        is_head |= separates(line);
+    }
+    sum + if is_head || of_all { run } else { 0 }
 }
 
 fn separates(line: &[u8]) -> bool {
@@ -122,6 +141,14 @@ mod tests {
         ] {
             assert!(!is_bounded(&nested(1, head)), "{head:?}");
         }
+    }
+
+    #[test]
+    fn fields_are_counted_but_not_lines_of_text() {
+        let many = "a:\r\n".repeat(FIELDS_MAX + 1);
+        assert!(!is_bounded(many.as_bytes()));
+        assert!(!is_bounded(format!("From: a@b\r\n\r\ntext\r\n\r\n--b\r\n{many}").as_bytes()));
+        assert!(is_bounded(format!("From: a@b\r\n\r\n{many}").as_bytes()));
     }
 
     #[test]
