@@ -50,6 +50,20 @@ pub struct View {
     pub serves: bool,
     /// Epoch of the configuration adopted last.
     pub epoch: u64,
+    /// Whether that epoch is over here: the node waits for the next.
+    pub sealed: bool,
+}
+
+impl View {
+    /// What the node is for the tablet. A primary whose first entry is not on disk yet is not sealed: it would be
+    /// given another epoch, and begin again.
+    fn role(&self) -> Role {
+        match (self.serves, self.sealed) {
+            (true, _) => Role::Primary,
+            (false, true) => Role::Sealed,
+            (false, false) => Role::Learner,
+        }
+    }
 }
 
 /// What a tablet's threads need to know of their node.
@@ -133,7 +147,7 @@ impl Tablet {
             None => Table::default(),
         };
         let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
-        let view = View { table: table.clone(), serves: false, epoch: adopted.epoch };
+        let view = View { table: table.clone(), serves: false, epoch: adopted.epoch, sealed: true };
         let view = Arc::new(RwLock::new(view));
         let adopted = (configuration(&adopted), adopted.sealed_epoch);
         let rules = (Rules::ALL, TIMING);
@@ -206,7 +220,7 @@ impl Tablet {
             id: self.id.clone(),
             epoch: view.epoch,
             version: view.table.version,
-            role: if view.serves { Role::Primary } else { Role::Sealed },
+            role: view.role(),
             cells: view.table.len() as u64,
             bytes: view.table.bytes(),
         }
@@ -402,9 +416,11 @@ impl Shell {
     fn publish(&mut self) {
         let (committed, epoch) = (self.replica.committed(), self.replica.configuration().epoch);
         let serves = self.replica.leads() && self.replica.may_read(boot_time());
+        let sealed = self.replica.sealed_epoch() >= epoch;
         let mut view = self.view.write().expect("views are replaced whole");
-        if (view.table.version, view.serves, view.epoch) != (committed.version, serves, epoch) {
-            *view = View { table: committed.clone(), serves, epoch };
+        let seen = (view.table.version, view.serves, view.epoch, view.sealed);
+        if seen != (committed.version, serves, epoch, sealed) {
+            *view = View { table: committed.clone(), serves, epoch, sealed };
         }
     }
 
@@ -484,6 +500,7 @@ mod tests {
         let (to_log, batches) = bounded(1);
         let (control, events) = bounded(CONTROL_MAX);
         let (_inbox, asked) = bounded(INBOX_MAX);
+        let view = Arc::new(RwLock::new(View::default()));
         let shell = Shell {
             id: "a-s0".into(),
             dir: dir.path().into(),
@@ -500,7 +517,7 @@ mod tests {
                 Table::default(),
                 Vec::new(),
             ),
-            view: Arc::default(),
+            view: view.clone(),
             to_log,
             to_self: control.clone(),
             open: HashMap::new(),
@@ -520,6 +537,8 @@ mod tests {
             let heard = control.send_timeout(event, Duration::from_secs(10));
             assert!(heard.is_ok(), "epoch {epoch} is heard");
         }
+        let role = view.read().expect("the thread lives").role();
+        assert_eq!(role, Role::Learner, "its first entry is not on disk, and it is not sealed");
         let barriers = batches.iter().map(|batch| batch.entries.len());
         let mut left = 2 * CONTROL_MAX;
         assert!(barriers.into_iter().any(|n| {
