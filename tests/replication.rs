@@ -6,7 +6,8 @@ use penncloud::protocol::cell::{Cell, Value};
 use penncloud::protocol::command::{self, Command, Op, Options, Payload};
 use penncloud::protocol::entry::{Effect, Entry, Item};
 use penncloud::replication::{
-    Configuration, Input, Outcome, Output, Proposal, Replica, Rules, Setting, Table, Timing,
+    Configuration, DiskSpace, Input, Outcome, Output, Proposal, Replica, Rules, Setting, Table,
+    Timing,
 };
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -27,12 +28,12 @@ enum Step {
     Restart,
     /// Sets the clock, in seconds.
     Clock(u64),
-    /// Sets the most bytes that the tablet may hold, and whether the disk is low.
+    /// Sets the most bytes that the tablet may hold, and the room on the disk.
     Limit {
         #[arg(key, optional)]
         bytes: Option<u64>,
         #[arg(key, optional)]
-        low: bool,
+        disk: Option<String>,
     },
     /// Shows the committed table.
     Table,
@@ -67,7 +68,7 @@ impl Runner {
             stage_ms: 60_000,
             retire_ms: 3_600_000,
             tablet_bytes_max: 1 << 20,
-            disk_is_low: false,
+            disk_space: DiskSpace::Enough,
         };
         Runner {
             replica: recover(Default::default(), Vec::new()),
@@ -160,9 +161,14 @@ impl goldenscript::Runner for Runner {
                 self.setting.now = seconds * 1000;
                 String::new()
             }
-            Step::Limit { bytes, low } => {
+            Step::Limit { bytes, disk } => {
                 self.setting.tablet_bytes_max = bytes.unwrap_or(self.setting.tablet_bytes_max);
-                self.setting.disk_is_low = *low;
+                self.setting.disk_space = match disk.as_deref() {
+                    None => DiskSpace::Enough,
+                    Some("low") => DiskSpace::Low,
+                    Some("exhausted") => DiskSpace::Exhausted,
+                    Some(other) => return Err(format!("{other} is no room on a disk").into()),
+                };
                 String::new()
             }
             Step::Table => {

@@ -38,8 +38,9 @@
 //! * A write or a sync that fails ends the process (exit code 3): the disk is not asked again. What was
 //!   acknowledged is on it.
 //! * A tablet whose files are damaged is not served; the node's others are.
-//! * Below `disk_reserve_bytes` of free space, what grows a tablet is refused with `NOSPACE` before anything
-//!   is written; what shrinks one is taken.
+//! * Below `disk_reserve_bytes` of free space, what grows a tablet by more than 4 KiB is refused with `NOSPACE`
+//!   before anything is written: people sign in, move and delete. Below half of it, all that does not shrink a
+//!   tablet is refused.
 //!
 //! # Caveats
 //!

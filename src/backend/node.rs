@@ -8,7 +8,7 @@ use crate::protocol::cluster::{NodeState, Report, Role, Routes, TabletReport, Ta
 use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::connection::Pool;
 use crate::protocol::reply::Reply;
-use crate::replication::Configuration;
+use crate::replication::{Configuration, DiskSpace};
 use crate::storage::DataDir;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -42,7 +42,6 @@ pub struct Node {
     damaged: Mutex<BTreeSet<String>>,
     adopting: Mutex<()>,
     around: Surroundings,
-    free_bytes: AtomicU64,
     staged: Mutex<HashMap<ValueId, u64>>,
 }
 
@@ -61,7 +60,7 @@ impl Node {
         let around = Surroundings {
             node: name.into(),
             limits: config.store.clone(),
-            disk_is_low: Arc::default(),
+            free_bytes: Arc::new(AtomicU64::new(data.free_bytes()?)),
         };
         let (mut tablets, mut damaged) = (BTreeMap::new(), BTreeSet::new());
         for id in data.tablets()? {
@@ -73,7 +72,6 @@ impl Node {
                 }
             }
         }
-        let free_bytes = AtomicU64::new(data.free_bytes()?);
         Ok(Arc::new(Node {
             name: name.into(),
             config: config.clone(),
@@ -87,7 +85,6 @@ impl Node {
             damaged: Mutex::new(damaged),
             adopting: Mutex::default(),
             around,
-            free_bytes,
             staged: Mutex::default(),
             data,
         }))
@@ -224,7 +221,7 @@ impl Node {
         self.staged.lock().expect("a map is not left half-changed").remove(&id);
     }
 
-    /// Watches the disk for ever: below the low-water mark, writes are refused before anything is written.
+    /// Watches the disk for ever: where there is little room, writes are refused before anything is written.
     pub fn watch_disk(&self) {
         loop {
             match self.data.free_bytes() {
@@ -236,10 +233,15 @@ impl Node {
     }
 
     fn note_free_bytes(&self, free: u64) {
-        self.free_bytes.store(free, Ordering::Relaxed);
-        let low = free < self.config.store.disk_reserve_bytes;
-        if self.around.disk_is_low.swap(low, Ordering::Relaxed) != low {
-            let word = if low { "low: writes are refused" } else { "enough again" };
+        let before = self.around.disk_space();
+        self.around.free_bytes.store(free, Ordering::Relaxed);
+        let now = self.around.disk_space();
+        if now != before {
+            let word = match now {
+                DiskSpace::Enough => "enough again",
+                DiskSpace::Low => "low: only small writes are taken",
+                DiskSpace::Exhausted => "exhausted: only deletes are taken",
+            };
             log::warn!("free disk space is {word} ({} MiB)", free >> 20);
         }
     }
@@ -249,7 +251,7 @@ impl Node {
         let in_service = self.in_service.load(Ordering::Relaxed);
         Report {
             state: if in_service { NodeState::Alive } else { NodeState::Shutdown },
-            free_bytes: self.free_bytes.load(Ordering::Relaxed),
+            free_bytes: self.around.free_bytes.load(Ordering::Relaxed),
             tablets: self.tablet_reports(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
             rss_bytes: resident_bytes(),

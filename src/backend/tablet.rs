@@ -10,15 +10,15 @@ use crate::protocol::cluster::{Role, TabletReport};
 use crate::protocol::command::{Op, Options};
 use crate::protocol::entry::Entry;
 use crate::replication::{
-    self, Configuration, Input, Outcome, Output, Proposal, Replica, Rules, Setting, Table, Time,
-    Timing, Token,
+    self, Configuration, DiskSpace, Input, Outcome, Output, Proposal, Replica, Rules, Setting,
+    Table, Time, Timing, Token,
 };
 use crate::storage::{self, Log, Position, TabletConfig};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -73,8 +73,16 @@ pub struct Surroundings {
     pub node: String,
     /// The store's limits.
     pub limits: config::Store,
-    /// Whether the node's disk is below its low-water mark.
-    pub disk_is_low: Arc<AtomicBool>,
+    /// Free bytes of the node's disk, as last seen.
+    pub free_bytes: Arc<AtomicU64>,
+}
+
+impl Surroundings {
+    /// The room on the node's disk.
+    pub fn disk_space(&self) -> DiskSpace {
+        let free_bytes = self.free_bytes.load(Ordering::Relaxed);
+        DiskSpace::of(free_bytes, self.limits.disk_reserve_bytes)
+    }
 }
 
 /// A write as the node passes it to a tablet.
@@ -378,7 +386,7 @@ impl Shell {
             stage_ms: limits.stage_ms,
             retire_ms: limits.retire_ms,
             tablet_bytes_max: limits.tablet_bytes_max,
-            disk_is_low: self.around.disk_is_low.load(Ordering::Relaxed),
+            disk_space: self.around.disk_space(),
         };
         Input::Propose(Proposal {
             token: self.next,
@@ -507,7 +515,7 @@ mod tests {
             around: Surroundings {
                 node: "a1".into(),
                 limits: config::Store::default(),
-                disk_is_low: Arc::default(),
+                free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
             },
             replica: Replica::recover(
                 "a1".into(),

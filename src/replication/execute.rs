@@ -16,6 +16,51 @@ const CHUNKS_MAX: usize = 1 << 20;
 /// Largest number that APPEND gives out: 12 digits.
 const SEQUENCE_MAX: u64 = 999_999_999_999;
 
+/// Bytes by which a request may grow a table while the disk is low: sessions, counters, moves.
+const LOW_GROWTH_MAX: u64 = 4096;
+
+/// How much room a disk has left. What shrinks a table is taken always: deleting is the way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DiskSpace {
+    /// More than the reserve.
+    #[default]
+    Enough,
+    /// Less than the reserve: what grows a table by more than a little is refused.
+    Low,
+    /// Less than half the reserve: what does not shrink a table is refused.
+    Exhausted,
+}
+
+impl DiskSpace {
+    /// Where so many free bytes lie against the reserve.
+    pub fn of(free_bytes: u64, reserve_bytes: u64) -> DiskSpace {
+        match free_bytes {
+            free if free >= reserve_bytes => DiskSpace::Enough,
+            free if free >= reserve_bytes / 2 => DiskSpace::Low,
+            _ => DiskSpace::Exhausted,
+        }
+    }
+
+    /// Whether a request may be written that takes a table from so many bytes to so many.
+    fn admits(self, ops: &[Op], before: u64, after: u64) -> bool {
+        match self {
+            DiskSpace::Enough => true,
+            DiskSpace::Low => after <= before + LOW_GROWTH_MAX,
+            DiskSpace::Exhausted => after < before || ops.iter().all(frees),
+        }
+    }
+}
+
+/// Whether an op does nothing but remove, or lead to what is removed.
+fn frees(op: &Op) -> bool {
+    match op {
+        Op::Delete { .. } | Op::DeleteRow { .. } | Op::Abandon { .. } => true,
+        Op::DropChunks { .. } | Op::Forget { .. } | Op::Expire => true,
+        Op::Put { .. } | Op::Cput { .. } | Op::Add { .. } | Op::Append { .. } => false,
+        Op::Commit { .. } | Op::Stage { .. } | Op::Chunk { .. } => false,
+    }
+}
+
 /// What the primary's surroundings say when it judges.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -27,8 +72,8 @@ pub struct Setting {
     pub retire_ms: u64,
     /// Bytes that the tablet may hold.
     pub tablet_bytes_max: u64,
-    /// Whether a disk is below its low-water mark.
-    pub disk_is_low: bool,
+    /// The room on the fullest disk.
+    pub disk_space: DiskSpace,
 }
 
 /// What became of a request. All but `Done` have no effect.
@@ -67,11 +112,11 @@ pub fn execute(table: &Table, ops: &[Op], single: bool, setting: &Setting) -> (T
             Err(error) => return (table.clone(), Verdict::Refused(error)),
         }
     }
-    let grown = judge.after.bytes() > table.bytes();
-    if grown && setting.disk_is_low {
+    let (before, after) = (table.bytes(), judge.after.bytes());
+    if !judge.effects.is_empty() && !setting.disk_space.admits(ops, before, after) {
         return (table.clone(), Verdict::Refused(Error::NoSpace));
     }
-    if grown && judge.after.bytes() > setting.tablet_bytes_max {
+    if after > before && after > setting.tablet_bytes_max {
         return (table.clone(), Verdict::Refused(Error::TabletFull));
     }
     (judge.after, Verdict::Done(judge.effects, judge.words))
@@ -291,15 +336,42 @@ mod tests {
     use super::*;
     use crate::protocol::cell::{Chunk, Head};
 
+    const SETTING: Setting = Setting {
+        now: 0,
+        stage_ms: 1000,
+        retire_ms: 1000,
+        tablet_bytes_max: u64::MAX,
+        disk_space: DiskSpace::Enough,
+    };
+
+    #[test]
+    fn the_reserve_and_its_half_are_the_marks() {
+        let spaces = [100, 99, 50, 49, 0].map(|free| DiskSpace::of(free, 100));
+        let (low, exhausted) = (DiskSpace::Low, DiskSpace::Exhausted);
+        assert_eq!(spaces, [DiskSpace::Enough, low, low, exhausted, exhausted]);
+    }
+
+    #[test]
+    fn a_low_disk_takes_what_grows_a_table_by_little() {
+        let setting = Setting { disk_space: DiskSpace::Low, ..SETTING };
+        let put = |bytes: usize| Op::Put {
+            row: b"r".to_vec(),
+            column: b"c".to_vec(),
+            value: vec![7; bytes],
+            if_version: None,
+            ttl: None,
+        };
+        let (small, verdict) = execute(&Table::default(), &[put(4000)], true, &setting);
+        assert!(matches!(verdict, Verdict::Done(..)));
+        let (_, verdict) = execute(&Table::default(), &[put(5000)], true, &setting);
+        assert_eq!(verdict, Verdict::Refused(Error::NoSpace));
+        let (_, verdict) = execute(&small, &[put(4000)], true, &setting);
+        assert!(matches!(verdict, Verdict::Done(..)));
+    }
+
     #[test]
     fn heads_of_too_many_chunks_are_refused_before_they_reach_the_log() {
-        let setting = Setting {
-            now: 0,
-            stage_ms: 1000,
-            retire_ms: 1000,
-            tablet_bytes_max: u64::MAX,
-            disk_is_low: false,
-        };
+        let setting = SETTING;
         let commit = |id: u128, chunks: usize| {
             let id = ValueId(id);
             let head =

@@ -84,7 +84,7 @@ pub mod replica;
 pub mod rules;
 pub mod table;
 
-pub use execute::Setting;
+pub use execute::{DiskSpace, Setting};
 pub use message::{Ack, Configuration, Message, Node, Plea, Position, Prepare, Time};
 pub use replica::{Input, Outcome, Output, Proposal, Replica, Timing, Token};
 pub use rules::Rules;

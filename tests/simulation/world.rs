@@ -8,7 +8,8 @@ use penncloud::protocol::cluster::{Class, TabletRoute};
 use penncloud::protocol::command::Op;
 use penncloud::protocol::entry::Effect;
 use penncloud::replication::{
-    Configuration, Input, Message, Outcome, Plea, Position, Rules, Setting, Table, Timing,
+    Configuration, DiskSpace, Input, Message, Outcome, Plea, Position, Rules, Setting, Table,
+    Timing,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -420,7 +421,7 @@ pub(super) fn setting(now: u64) -> Setting {
         stage_ms: 1000,
         retire_ms: 1000,
         tablet_bytes_max: 1 << 30,
-        disk_is_low: false,
+        disk_space: DiskSpace::Enough,
     }
 }
 
