@@ -392,6 +392,71 @@ fn a_message_nested_without_end_is_taken_and_shown_as_it_came() {
 }
 
 #[test]
+fn a_letter_outlives_the_session_in_which_it_was_begun() {
+    let (mut anna, mut bert) = two();
+    let mut form = anna.get("/mail/compose").form("/mail/compose");
+    let text = "Dear <Bert>,\n\nnot lost.";
+    let fields =
+        [("to", &*bert.address()), ("subject", "Kept"), ("text", text), ("action", "send")];
+    fields.iter().for_each(|(name, value)| form.set(name, value));
+    anna.web.submit("/mail", "/logout", &[], &[]).unwrap();
+
+    let page = anna.web.post_multipart("/mail/compose", &form).unwrap();
+    assert_eq!(page.status, 403);
+    assert!(page.text().contains("You are signed out: nothing was sent"), "{}", page.text());
+    assert!(page.source().contains("Dear &#60;Bert&#62;,\n\nnot lost."), "{}", page.source());
+    let mut door = page.form("/login");
+    door.set("username", &anna.name);
+    door.set("password", "not the password");
+    let mut door = anna.web.send(&door, &[]).unwrap().form("/login");
+    door.set("password", PASSWORD);
+    let again = anna.web.send(&door, &[]).unwrap();
+    assert!(again.text().contains("Nothing has been sent yet"), "{}", again.text());
+    assert_eq!(bert.letters("/mail").len(), 0);
+    let mut form = again.form("/mail/compose");
+    form.set("action", "send");
+    let sent = anna.web.post_multipart("/mail/compose", &form).unwrap();
+    assert!(sent.text().contains("Message sent."), "{}", sent.text());
+    let letter = bert.letters("/mail")[0].clone();
+    assert!(bert.get(&letter).text().contains(text), "{}", bert.get(&letter).text());
+}
+
+#[test]
+fn a_letter_of_an_earlier_session_is_shown_again_and_not_sent() {
+    let (mut anna, mut bert) = two();
+    let mut form = anna.get("/mail/compose").form("/mail/compose");
+    let fields = [("to", &*bert.address()), ("text", "still here"), ("action", "send")];
+    fields.iter().for_each(|(name, value)| form.set(name, value));
+    anna.web.submit("/mail", "/logout", &[], &[]).unwrap();
+    let fields = [("username", anna.name.as_str()), ("password", PASSWORD)];
+    anna.web.submit("/login", "/login", &fields, &[]).unwrap();
+    let page = anna.web.post_multipart("/mail/compose", &form).unwrap();
+    assert_eq!(page.status, 403, "{}", page.text());
+    assert!(page.source().contains("still here"), "{}", page.source());
+    assert_eq!(bert.letters("/mail").len(), 0);
+    let mut form = page.form("/mail/compose");
+    form.set("action", "send");
+    let sent = anna.web.post_multipart("/mail/compose", &form).unwrap();
+    assert!(sent.text().contains("Message sent."), "{}", sent.text());
+}
+
+#[test]
+fn what_is_done_without_a_session_is_said_to_be_undone() {
+    let mut guest = Web::new(&Cluster::shared().address("f1"));
+    let kind = ("Content-Type", "application/x-www-form-urlencoded".to_string());
+    let from = ("Referer", format!("http://{}/mail/f/spam", guest.host));
+    let page = guest.once("POST", "/mail/act", &[kind, from], b"action=delete").unwrap();
+    assert_eq!(page.status, 403);
+    assert!(page.text().contains("You are signed out: nothing was sent, saved or changed."));
+    let form = page.form("/login");
+    assert!(form.fields.contains(&("next".into(), "/mail/f/spam".into())), "{:?}", form.fields);
+    let script = [("Accept", "application/json".to_string())];
+    let told = guest.once("POST", "/files/x/upload", &script, b"").unwrap();
+    assert_eq!(told.status, 403);
+    assert!(told.source().contains("\"fault\":\"You are signed out"), "{}", told.source());
+}
+
+#[test]
 fn nobody_acts_without_the_token_or_on_others() {
     let (mut anna, mut bert) = two();
     anna.send(&bert.address(), "mine", "x");

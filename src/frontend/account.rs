@@ -1,7 +1,8 @@
 //! Pages for guests: sign in, sign up, sign out.
 
+use super::mail::Kept;
 use super::visit::COOKIE;
-use super::{Guest, Shell, flash, problem, visit};
+use super::{Guest, Shell, Visit, flash, problem, text, visit};
 use crate::account::session::{self, AGE_S};
 use crate::account::{LogIn, SignUp, name};
 use crate::error::{Error, Result};
@@ -32,6 +33,8 @@ struct LoginPage<'a> {
     username: &'a str,
     next: &'a str,
     fault: Option<String>,
+    /// What could not be taken without a session, and is carried along.
+    letter: Option<Kept>,
     may_sign_up: bool,
 }
 
@@ -55,6 +58,29 @@ pub(super) fn to_login(request: &Request) -> Response {
     Response::redirect(&format!("/login?next={next}"))
 }
 
+/// Answers a guest who asked for something that only a session allows: with the login page in any case. What
+/// was to be changed is not; a letter is given back.
+pub(super) fn without_session(guest: &Guest, request: &mut Request) -> Result<Response> {
+    if request.method.is_safe() {
+        return Ok(to_login(request));
+    }
+    let fault = "You are signed out: nothing was sent, saved or changed. Sign in and try again.";
+    if request.header("Accept") == Some("application/json") {
+        return Ok(Response::json(403, &serde_json::json!({ "fault": fault })));
+    }
+    let letter = Kept::of_request(request);
+    let next = if letter.is_some() { "/mail/compose".into() } else { page_before(request) };
+    let door = Door { next: &next, fault: Some(fault.into()), letter, ..Door::default() };
+    login_page(guest, 403, door)
+}
+
+/// The page whose form was sent, where the browser says which.
+fn page_before(request: &Request) -> String {
+    let from = request.header("Referer").and_then(|url| url.split_once("://"));
+    let path = from.and_then(|(_, rest)| rest.find('/').map(|at| &rest[at..]));
+    next_of(path).into()
+}
+
 fn is_next(path: &str) -> bool {
     path.len() <= NEXT_BYTES_MAX && is_local(path)
 }
@@ -68,18 +94,22 @@ fn show_login(guest: &Guest, request: &mut Request) -> Result<Response> {
     if visit::session_of(&guest.app, request)?.is_some() {
         return Ok(Response::redirect(next));
     }
-    login_page(guest, 200, "", next, None)
+    login_page(guest, 200, Door { next, ..Door::default() })
 }
 
-fn login_page(
-    guest: &Guest,
-    status: u16,
-    username: &str,
-    next: &str,
+/// What is known of someone who is to sign in.
+#[derive(Default)]
+struct Door<'a> {
+    username: &'a str,
+    next: &'a str,
     fault: Option<String>,
-) -> Result<Response> {
+    letter: Option<Kept>,
+}
+
+fn login_page(guest: &Guest, status: u16, door: Door<'_>) -> Result<Response> {
     let (shell, may_sign_up) = (guest.shell("Sign in"), guest.app.process.signup);
-    guest.page(status, &LoginPage { shell, username, next, fault, may_sign_up })
+    let Door { username, next, fault, letter } = door;
+    guest.page(status, &LoginPage { shell, username, next, fault, letter, may_sign_up })
 }
 
 fn log_in(guest: &Guest, request: &mut Request) -> Result<Response> {
@@ -88,19 +118,30 @@ fn log_in(guest: &Guest, request: &mut Request) -> Result<Response> {
     }
     let form = request.form()?;
     let (user, password) = credentials(&form);
-    let next = next_of(form.get("next"));
+    let letter = Kept::of_form(&form);
+    let door = Door { username: &user, next: next_of(form.get("next")), letter, fault: None };
     match guest.app.accounts.log_in(&user, password, agent(request))? {
-        LogIn::Welcome(new) => Ok(sign_in(Response::redirect(next), &new)),
+        LogIn::Welcome(new) => welcome(guest, &new, door),
         LogIn::Wrong => {
             let fault = "The user name or the password is not right.".into();
-            login_page(guest, 403, &user, next, Some(fault))
+            login_page(guest, 403, Door { fault: Some(fault), ..door })
         }
         LogIn::Wait(seconds) => {
-            let fault = format!("Too many tries. The next one is heard in {seconds} seconds.");
-            let page = login_page(guest, 429, &user, next, Some(fault))?;
+            let fault =
+                format!("Too many tries. The next one is heard in {}.", text::seconds(seconds));
+            let page = login_page(guest, 429, Door { fault: Some(fault), ..door })?;
             Ok(page.with_header("Retry-After", &seconds.to_string()))
         }
     }
+}
+
+/// Someone who signed in goes on: with the letter that was carried along, or to the page that was asked for.
+fn welcome(guest: &Guest, new: &session::New, door: Door<'_>) -> Result<Response> {
+    let page = match door.letter {
+        Some(letter) => letter.go_on(&Visit::begin(guest, new.session.clone()))?,
+        None => Response::redirect(door.next),
+    };
+    Ok(sign_in(page, new))
 }
 
 /// The name as it is kept, without the house's domain where someone typed the whole address.

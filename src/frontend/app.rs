@@ -111,7 +111,11 @@ impl Front {
     fn route_private(&self, guest: Guest, request: &mut Request) -> Response {
         let session = match visit::session_of(&self.app, request) {
             Ok(Some(session)) => session,
-            Ok(None) => return account::to_login(request),
+            Ok(None) => {
+                let answer = account::without_session(&guest, request);
+                return answer
+                    .unwrap_or_else(|e| problem::of_error(&guest.shell("Problem"), request, &e));
+            }
             Err(error) => return problem::of_error(&guest.shell("Problem"), request, &error),
         };
         let visit = Visit::new(guest, session);

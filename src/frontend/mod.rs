@@ -6,7 +6,7 @@
 //! ```text
 //! http::serve ─▶ Front::respond ─▶ origin check (unsafe methods) ─▶ public router  (Guest)
 //!                                                              └─▶ session ─▶ private router (Visit)
-//!                                                                     └─ none: 303 /login?next=…
+//!                                                                     └─ none: 303 /login?next=…, or 403 and what was typed
 //! ```
 //!
 //! * A *guest* is anyone; a *visit* is a request of someone who is signed in. Handlers are functions of one

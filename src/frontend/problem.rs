@@ -2,6 +2,7 @@
 
 use super::Shell;
 use super::page;
+use super::text;
 use crate::error::Error;
 use crate::http::target::is_local;
 use crate::http::{self, Method, Request, Response};
@@ -140,7 +141,10 @@ pub(super) fn wait(shell: &Shell, request: &Request, seconds: u64) -> Response {
     let problem = Problem {
         status: 429,
         title: "Too many tries",
-        what: format!("There were too many tries. The next one is heard in {seconds} seconds."),
+        what: format!(
+            "There were too many tries. The next one is heard in {}.",
+            text::seconds(seconds)
+        ),
         advice: "Nothing was changed. Wait a moment, then try again.",
     };
     respond(shell, problem, again(request), &request.id)

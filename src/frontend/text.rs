@@ -18,6 +18,11 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// A count of seconds: `1 second`, `2 seconds`.
+pub fn seconds(n: u64) -> String {
+    if n == 1 { "1 second".into() } else { format!("{n} seconds") }
+}
+
 /// A day and time in UTC: `3 Nov 2025, 14:02`.
 pub fn moment(ms: u64) -> String {
     let (minutes, time) = (ms / 60_000, civil(ms));
@@ -87,6 +92,11 @@ mod tests {
         for (bytes, text) in cases {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn one_second_is_one() {
+        assert_eq!((seconds(1).as_str(), seconds(2).as_str()), ("1 second", "2 seconds"));
     }
 
     #[test]

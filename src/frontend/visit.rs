@@ -64,6 +64,11 @@ impl Visit {
         Visit { app: guest.app, session, began: guest.began, flash: guest.flash }
     }
 
+    /// The first visit of a session that a guest has just begun.
+    pub(super) fn begin(guest: &Guest, session: Session) -> Visit {
+        Visit { app: guest.app.clone(), session, began: guest.began, flash: guest.flash }
+    }
+
     /// The name of the user.
     pub fn user(&self) -> &str {
         &self.session.user
@@ -111,9 +116,20 @@ impl Visit {
 
     /// The parts of a multipart body; `Denied` unless the session's token is in the header or the first part.
     pub fn multipart<'r>(&self, request: &'r mut Request<'_>) -> Result<Multipart<'r>> {
+        let (parts, is_own) = self.multipart_of_any(request)?;
+        if is_own { Ok(parts) } else { Err(no_token()) }
+    }
+
+    /// The parts of a multipart body, and whether it has the session's token. Where it has not, the handler
+    /// may show them again, and nothing else.
+    pub fn multipart_of_any<'r>(
+        &self,
+        request: &'r mut Request<'_>,
+    ) -> Result<(Multipart<'r>, bool)> {
         let by_header = self.has_token_header(request);
         let mut parts = request.multipart()?;
-        if by_header || self.token_is_next(&mut parts)? { Ok(parts) } else { Err(no_token()) }
+        let is_own = by_header || self.token_is_next(&mut parts)?;
+        Ok((parts, is_own))
     }
 
     fn has_token_header(&self, request: &Request) -> bool {

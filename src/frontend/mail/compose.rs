@@ -82,7 +82,7 @@ fn open(visit: &Visit, place: Place, kind: Option<Kind>) -> Result<Option<Fields
     }))
 }
 
-fn page(
+pub(super) fn page(
     visit: &Visit,
     status: u16,
     heading: &'static str,
@@ -126,12 +126,26 @@ fn kept_files(visit: &Visit, fields: &Fields) -> Result<Vec<KeptFile>> {
 /// Takes the form: saves the draft, then does what the button says.
 pub(super) fn submit(visit: &Visit, request: &mut Request) -> Result<Response> {
     let mut fields = Fields::empty("");
-    let parts = visit.multipart(request)?;
+    let (mut parts, is_own) = visit.multipart_of_any(request)?;
+    if !is_own {
+        fields.take_all(&mut parts)?;
+        return of_other_session(visit, fields);
+    }
     match take(visit, parts, &mut fields) {
         Ok(None) => Ok(visit.done("/mail", "sent", 1)),
         Ok(Some(saved)) => perform(visit, fields, saved),
         Err(error) => again(visit, fields, &error),
     }
+}
+
+/// The page with all its input, which another session began: it has this session's token now.
+fn of_other_session(visit: &Visit, fields: Fields) -> Result<Response> {
+    let said = format!(
+        "This page was from another session; you are {} now. Nothing was sent. What you wrote is still \
+         here: look it over and send it again. Files must be chosen again.",
+        visit.address()
+    );
+    page(visit, 403, "New message", fields, vec![said])
 }
 
 /// The page with all its input, after the store has failed.

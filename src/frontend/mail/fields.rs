@@ -3,7 +3,7 @@
 use super::message::own_address;
 use crate::error::{Error, Result};
 use crate::frontend::Visit;
-use crate::http::Part;
+use crate::http::{Multipart, Part};
 use crate::mail::address::{Contact, LIST_MAX, parse_list};
 use crate::mail::message::{bound_references, check_id};
 use crate::mail::reply::{Prefill, forward, reply, reply_all};
@@ -128,12 +128,36 @@ impl Fields {
     /// Takes a field that the browser sends. Lines in what is one line become blanks.
     pub fn take(&mut self, part: &mut Part<'_>) -> Result<()> {
         let name = part.name.clone();
-        if name == "text" {
-            self.text = part.text(TEXT_BYTES_MAX)?.replace("\r\n", "\n");
-            return Ok(());
+        let max = if name == "text" { TEXT_BYTES_MAX } else { FIELD_BYTES_MAX };
+        self.set(&name, &part.text(max)?);
+        Ok(())
+    }
+
+    /// Takes the fields of a form up to its first file.
+    pub fn take_all(&mut self, parts: &mut Multipart<'_>) -> Result<()> {
+        while let Some(mut part) = parts.next_part()? {
+            match part.filename.as_deref() {
+                None => self.take(&mut part)?,
+                Some("") => {}
+                Some(_) => break,
+            }
         }
-        let value = one_line(&part.text(FIELD_BYTES_MAX)?);
-        match name.as_str() {
+        Ok(())
+    }
+
+    /// Whether nothing was typed.
+    pub fn is_blank(&self) -> bool {
+        [&self.to, &self.cc, &self.bcc, &self.subject, &self.text].iter().all(|f| f.is_empty())
+    }
+
+    /// Sets a field to what was typed.
+    pub fn set(&mut self, name: &str, typed: &str) {
+        if name == "text" {
+            self.text = typed.replace("\r\n", "\n");
+            return;
+        }
+        let value = one_line(typed);
+        match name {
             "guid" if is_guid(&value) => self.guid = value,
             "to" => self.to = value,
             "cc" => self.cc = value,
@@ -147,7 +171,6 @@ impl Fields {
             "action" => self.action = value,
             _ => {}
         }
-        Ok(())
     }
 
     /// Everybody to whom it goes; or what is wrong with what was typed.

@@ -16,9 +16,12 @@
 mod act;
 mod compose;
 mod fields;
+mod kept;
 mod list;
 mod message;
 mod text;
+
+pub(super) use kept::Kept;
 
 use super::{Section, Shell, Visit};
 use crate::http::Router;
