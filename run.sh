@@ -156,7 +156,8 @@ lives() {
     { read -r pid <"$run/$1.pid" && line=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null && [[ -n $line ]]
 }
 
-# Whether a backend reaches every tablet: it says RETRY for owners of those that are still being opened.
+# Whether a backend reaches every tablet: it says RETRY for owners of those that are still being opened. Those
+# of a node that an admin has shut down are not waited for; its name is printed.
 serves() (
     set +e
     exec 2>/dev/null 3<>"/dev/tcp/${1%:*}/${1##*:}" || exit 1
@@ -166,20 +167,28 @@ serves() (
         case $line in
         NOTFOUND*) ;;
         DENIED*) exit 0 ;;
+        "RETRY node "*" is shut down"*)
+            line=${line#RETRY node }
+            echo "${line%% *}"
+            ;;
         *) exit 1 ;;
         esac
     done
 )
 
-# Waits until all tablets are served through every backend.
+# Waits until all tablets are served through every backend, and says which nodes an admin has shut down.
 await_store() {
-    local name end=$((SECONDS + START_SECONDS))
+    local name said shut="" end=$((SECONDS + START_SECONDS))
     for name in "${names[@]}"; do
         [[ ${role[$name]} == backend ]] || continue
-        until serves "${address[$name]}"; do
+        until said=$(serves "${address[$name]}"); do
             ((SECONDS < end)) || die "the store is not in service after $START_SECONDS s: see the logs in $log"
             sleep 0.1
         done
+        shut+=" $said"
+    done
+    for name in $(printf '%s\n' $shut | sort -u); do
+        echo "$name is shut down: wake it up in the console, or printf 'WAKEUP $name\n' | nc $(first_of master | tr : ' ')" >&2
     done
 }
 

@@ -124,6 +124,21 @@ fn a_cluster_is_started_looked_at_killed_stopped_and_cleaned() {
 }
 
 #[test]
+fn a_node_that_an_admin_shut_down_is_named_and_not_waited_for() {
+    let house = House::new();
+    house.does(&["start"]);
+    let mut master = Text::connect(house.address("m1")).unwrap();
+    assert_eq!(master.ask("SHUTDOWN b1").unwrap(), "OK");
+    house.does(&["kill", "a1"]);
+    let said = house.run(&["start"]);
+    let command = format!("WAKEUP b1\\n' | nc {}", house.address("m1").replace(':', " "));
+    assert!(said.ok && said.err.starts_with("b1 is shut down: "), "{}", said.err);
+    assert!(said.err.contains(&command) && said.err.lines().count() == 1, "{}", said.err);
+    assert_eq!(house.does(&["status"]).matches("  runs\n").count(), 11);
+    assert_eq!(master.ask("WAKEUP b1").unwrap(), "OK");
+}
+
+#[test]
 fn in_the_foreground_it_shows_the_logs_and_ctrl_c_stops_everything() {
     let house = House::new();
     let mut child = house.command(&[]).stdout(Stdio::piped()).spawn().unwrap();
