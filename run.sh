@@ -103,7 +103,7 @@ running() {
 
 # Who listens on host:port, if somebody does.
 port_owner() {
-    local host=${1%:*} port a b c d hex inode link
+    local host=${1%:*} port a b c d hex inode link pid
     port=$(printf ':%04X' "${1##*:}")
     hex='[0-9A-F]*'
     if [[ $host =~ ^[0-9.]+$ && $host != 0.0.0.0 ]]; then
@@ -112,21 +112,23 @@ port_owner() {
     fi
     inode=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v local="^$hex$port\$" '$4 == "0A" && $2 ~ local { print $10; exit }')
     [[ -n $inode ]] || return 1
-    for link in /proc/[0-9]*/fd/*; do
-        if [[ $(readlink "$link" 2>/dev/null) == "socket:[$inode]" ]]; then
-            link=${link#/proc/}
-            echo "process ${link%%/*} ($(cat "/proc/${link%%/*}/comm"))"
-            return
-        fi
-    done
-    echo "a process of another user"
+    link=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\\[$inode\\]" -print -quit 2>/dev/null) || true
+    if [[ -z $link ]]; then
+        echo "a process of another user"
+        return
+    fi
+    pid=${link#/proc/} pid=${pid%%/*}
+    echo "process $pid ($(cat "/proc/$pid/comm"))"
 }
 
-launch() {
+need_port() {
     local owner
     if owner=$(port_owner "${address[$1]}"); then
         die "$1 cannot start: $owner listens on ${address[$1]} already"
     fi
+}
+
+launch() {
     setsid "$binary" "${role[$1]}" --config "$config" --name "$1" --log-file "$log/$1.log" \
         </dev/null >"$log/$1.out" 2>&1 9>&- &
     echo $! >"$run/$1.pid"
@@ -205,11 +207,15 @@ await() {
     done
 }
 
-# Starts those of the named processes that do not run, and waits for them. All or none: when one cannot
-# start, or Ctrl-C comes first, the others that were started here are stopped again.
+# Starts those of the named processes that do not run, and waits for them. All or none: nothing is launched
+# before every port is known to be free, and when one cannot start, or Ctrl-C comes first, the others that
+# were started here are stopped again.
 start_nodes() {
     local name
     started=()
+    for name in "$@"; do
+        pid_of "$name" >/dev/null || need_port "$name"
+    done
     trap stop_started EXIT
     trap 'die "stopped before everything had started"' INT TERM HUP
     for name in "$@"; do

@@ -174,6 +174,8 @@ fn a_taken_port_is_named_with_who_has_it_and_nothing_is_left_running() {
     let why = house.cannot(&["start"]);
     let expected = format!("s2 cannot start: process {} (", std::process::id());
     assert!(why.starts_with(&expected) && why.contains(address), "{why}");
+    let log = house.dir.path().join("data/log/m1.log");
+    assert!(!log.exists(), "ports are looked at before anything is launched");
     assert_eq!(house.cannot(&["stop"]), "PennCloud is not running");
     drop(taken);
     house.does(&["start"]);
