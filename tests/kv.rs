@@ -39,6 +39,18 @@ fn what_is_put_is_got_until_it_is_deleted() {
 }
 
 #[test]
+fn an_answer_does_not_wait_for_a_line_that_has_not_ended() {
+    let cluster = Cluster::shared();
+    for name in ["a1", "m1"] {
+        let mut store = Text::connect(&cluster.address(name)).unwrap();
+        store.send("   \nPING\n  \nPI").unwrap();
+        assert_eq!(store.line().unwrap(), "PONG", "{name}");
+        store.send("NG\n").unwrap();
+        assert_eq!(store.line().unwrap(), "PONG", "{name}");
+    }
+}
+
+#[test]
 fn any_backend_answers_for_any_owner() {
     let (cluster, row) = (Cluster::shared(), owner("any"));
     let mut last = String::new();

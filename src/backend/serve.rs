@@ -78,9 +78,12 @@ impl Connection<'_> {
         }
     }
 
-    /// Whether no pipelined request has arrived: the LF after a value does not count.
+    /// Whether no pipelined request has arrived: the LF after a value does not count, nor does a line that
+    /// has not ended, since its rest may wait for our answer.
     fn nothing_waits(&self) -> bool {
-        self.from.buffer().iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+        let buffer = self.from.buffer();
+        let lines = buffer.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+        wire::is_blank(&buffer[..lines])
     }
 
     /// Closes after the last answer. What the other side still sends is read away for a moment: a reset

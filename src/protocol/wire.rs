@@ -70,7 +70,7 @@ pub enum Incoming {
     Closed,
 }
 
-/// Reads the next request. Empty lines are skipped. What `admit` refuses is lost before any of its bytes are
+/// Reads the next request. Empty lines, and those of blanks alone, are skipped. What `admit` refuses is lost before any of its bytes are
 /// read: who has not proved himself takes no memory. Errors are those of the stream itself.
 pub fn read_request(
     from: &mut impl BufRead,
@@ -79,7 +79,7 @@ pub fn read_request(
 ) -> Result<Incoming> {
     loop {
         let line = match read_line(from, LINE_BYTES_MAX) {
-            Ok(Some(line)) if line.is_empty() => continue,
+            Ok(Some(line)) if is_blank(&line) => continue,
             Ok(Some(line)) => line,
             Ok(None) => return Ok(Incoming::Closed),
             Err(e @ Error::Bad(_)) => return Ok(Incoming::Lost(e)),
@@ -100,6 +100,11 @@ pub fn read_request(
             Err(error) => refuse(from, error, announced(&line)),
         };
     }
+}
+
+/// Whether a line, or its end, says nothing.
+pub fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))
 }
 
 /// A web page must not talk to the store through a visitor's browser.
@@ -145,7 +150,7 @@ fn read_batch(
     let (mut ops, mut bytes, mut refused) = (Vec::with_capacity(n), 0u64, None);
     while ops.len() < n {
         let line = match read_line(from, LINE_BYTES_MAX) {
-            Ok(Some(line)) if line.is_empty() => continue,
+            Ok(Some(line)) if is_blank(&line) => continue,
             Ok(Some(line)) => line,
             Ok(None) => return Err(ended()),
             Err(e @ Error::Bad(_)) => return Ok(Incoming::Lost(e)),
