@@ -38,7 +38,8 @@ fn seeds(n: u64) -> Vec<u64> {
 
 #[test]
 fn seeds_hold_all_invariants() {
-    let n = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let usual = if crate::harness::long() { 20_000 } else { 200 };
+    let n = std::env::var("SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual);
     let mut tally = world::Tally::default();
     for seed in seeds(n) {
         match run(seed, Rules::ALL, Plan::of(seed)) {
