@@ -473,6 +473,22 @@ fn nobody_acts_without_the_token_or_on_others() {
 }
 
 #[test]
+fn a_text_that_is_too_long_is_given_back() {
+    let (mut anna, bert) = two();
+    let text = "long words ".repeat(100_000);
+    let page = anna.send(&bert.address(), "Novel", &text);
+    assert_eq!(page.status, 413);
+    assert!(page.text().contains("The text is too long: it has 1.1 MB"), "no reason is given");
+    assert!(page.source().contains(&text), "the text is lost");
+    assert_eq!(anna.letters("/mail/f/drafts").len(), 0);
+    let page = anna.send(&bert.address(), "Library", &"x".repeat(9 << 20));
+    assert_eq!(page.status, 413);
+    assert!(!page.text().contains("still here"), "{}", page.text());
+    assert!(page.text().contains("go back in your browser"), "{}", page.text());
+    assert!(page.source().contains("Library"), "the other fields are kept");
+}
+
+#[test]
 fn files_that_are_too_large_do_not_cost_the_text() {
     let mut anna = Person::new("anna", "f1");
     let bytes = vec![7; 40 << 20];

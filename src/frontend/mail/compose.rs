@@ -148,13 +148,23 @@ fn of_other_session(visit: &Visit, fields: Fields) -> Result<Response> {
     page(visit, 403, "New message", fields, vec![said])
 }
 
-/// The page with all its input, after the store has failed.
+/// The page with its input, after the store has failed, or where a field was refused.
 fn again(visit: &Visit, fields: Fields, error: &Error) -> Result<Response> {
+    if let Some(said) = fields.fault_of_text() {
+        return page(visit, 413, "New message", fields, vec![said]);
+    }
     let problem = Problem::of(error);
-    let said = format!(
-        "{} Nothing was sent. What you wrote is still here: please try again. Files must be chosen again.",
-        problem.what
-    );
+    let said = match error {
+        Error::TooBig(why) => format!(
+            "This is too long to be taken: {why}. Nothing was sent or saved, and the field is empty here: \
+             go back in your browser to what you wrote, and make it shorter."
+        ),
+        _ => format!(
+            "{} Nothing was sent. What you wrote is still here: please try again. Files must be chosen \
+             again.",
+            problem.what
+        ),
+    };
     page(visit, problem.status, "New message", fields, vec![said])
 }
 
@@ -309,6 +319,9 @@ fn take_next(
 /// Begins the draft with the files that lie in the store already, and says which of them are gone. Where the
 /// page was sent before and says something else now, the draft is a new one.
 fn begin(visit: &Visit, fields: &mut Fields) -> Result<Begun> {
+    if fields.fault_of_text().is_some() {
+        return Err(Error::TooBig("the text".into()));
+    }
     if visit.mailboxes().was_sent_otherwise(visit.user(), &fields.guid, &fields.typed())? {
         fields.guid = new_guid();
     }

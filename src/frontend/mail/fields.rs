@@ -3,6 +3,7 @@
 use super::message::own_address;
 use crate::error::{Error, Result};
 use crate::frontend::Visit;
+use crate::frontend::text::size;
 use crate::http::{Multipart, Part};
 use crate::mail::address::{Contact, LIST_MAX, parse_list};
 use crate::mail::message::{bound_references, check_id};
@@ -11,8 +12,10 @@ use crate::mail::send::{is_guid, new_guid};
 use crate::mail::{Held, Letter, Outline, Place, Typed};
 use sha2::{Digest, Sha256};
 
-/// Bytes of the text field.
+/// Bytes of the text field of a message.
 const TEXT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a text that is read, so that its author gets it back where it is too long for a message.
+const TEXT_BYTES_READ_MAX: usize = 8 << 20;
 /// Bytes of any other field.
 const FIELD_BYTES_MAX: usize = 64 << 10;
 
@@ -128,9 +131,21 @@ impl Fields {
     /// Takes a field that the browser sends. Lines in what is one line become blanks.
     pub fn take(&mut self, part: &mut Part<'_>) -> Result<()> {
         let name = part.name.clone();
-        let max = if name == "text" { TEXT_BYTES_MAX } else { FIELD_BYTES_MAX };
+        let max = if name == "text" { TEXT_BYTES_READ_MAX } else { FIELD_BYTES_MAX };
         self.set(&name, &part.text(max)?);
         Ok(())
+    }
+
+    /// What is said of a text that no message can have.
+    pub fn fault_of_text(&self) -> Option<String> {
+        (self.text.len() > TEXT_BYTES_MAX).then(|| {
+            format!(
+                "The text is too long: it has {}, and a message has at most {} of text. Nothing was sent \
+                 or saved. What you wrote is still here: make it shorter, or attach it as a file.",
+                size(self.text.len() as u64),
+                size(TEXT_BYTES_MAX as u64),
+            )
+        })
     }
 
     /// Takes the fields of a form up to its first file.
