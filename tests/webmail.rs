@@ -502,6 +502,35 @@ fn files_that_are_too_large_do_not_cost_the_text() {
 }
 
 #[test]
+fn a_letter_outlives_an_outage() {
+    let cluster = Cluster::start_with(|text| text.truncate(text.find("[[smtp]]").unwrap()));
+    let mut anna = Person::at(&cluster, "anna", "f1");
+    let mut form = anna.get("/mail/compose").form("/mail/compose");
+    let address = anna.address();
+    let fields = [("to", &*address), ("subject", "Storm"), ("text", "still <here>")];
+    fields.iter().for_each(|(name, value)| form.set(name, value));
+    form.set("action", "send");
+    cluster.backends().iter().for_each(|name| cluster.kill(name));
+
+    let page = anna.get("/mail/f/sent");
+    assert_eq!((page.status, page.header("retry-after")), (503, Some("3")));
+    assert!(page.text().contains("nothing is lost"), "{}", page.text());
+    assert!(!page.text().contains("Sign in"), "the cookie says that somebody is signed in");
+    assert_eq!(page.link("Try again"), "/mail/f/sent");
+    let page = anna.web.post_multipart("/mail/compose", &form).unwrap();
+    assert_eq!(page.status, 503);
+    assert!(page.source().contains("still &#60;here&#62;"), "{}", page.source());
+    let mut form = page.form("/mail/compose");
+    form.set("action", "send");
+    cluster.backends().iter().for_each(|name| cluster.start_again(name));
+    eventually("the letter is sent from the page that gave it back", || {
+        let page = anna.web.post_multipart("/mail/compose", &form).ok()?;
+        page.text().contains("Message sent.").then_some(())
+    });
+    assert_eq!(anna.subjects("/mail"), ["Storm"]);
+}
+
+#[test]
 fn what_is_sent_until_it_is_sent_arrives_once_whoever_dies() {
     let cut = |text: &mut String| text.truncate(text.find("[[smtp]]").unwrap());
     let cluster = Cluster::start_with(cut);

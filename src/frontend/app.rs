@@ -116,7 +116,9 @@ impl Front {
                 return answer
                     .unwrap_or_else(|e| problem::of_error(&guest.shell("Problem"), request, &e));
             }
-            Err(error) => return problem::of_error(&guest.shell("Problem"), request, &error),
+            Err(error) => {
+                return problem::of_no_session(&guest.shell("Problem"), request, &error);
+            }
         };
         let visit = Visit::new(guest, session);
         let routed = self.private.dispatch(&visit, request);

@@ -1,8 +1,10 @@
 //! Pages that say what failed, whether anything is lost, and what to do.
 
 use super::Shell;
+use super::mail::Kept;
 use super::page;
 use super::text;
+use super::visit::COOKIE;
 use crate::error::Error;
 use crate::http::target::is_local;
 use crate::http::{self, Method, Request, Response};
@@ -16,8 +18,12 @@ const RETRY_AFTER_S: u64 = 3;
 struct ProblemPage<'a> {
     shell: &'a Shell,
     problem: Problem,
+    /// Whether someone is signed in, or was as far as is known.
+    signed: bool,
     /// Where "try again" leads, if it is a page.
     again: Option<String>,
+    /// What its author may send again from here.
+    letter: Option<Kept>,
     /// Names the request in the log.
     id: &'a str,
 }
@@ -40,6 +46,16 @@ impl Problem {
     pub fn of(error: &Error) -> Problem {
         let (title, what, advice) = words(error);
         Problem { status: http::status_of(error), title, what, advice }
+    }
+}
+
+/// What is said where nothing was to be changed and the store does not answer.
+fn of_reading(problem: Problem) -> Problem {
+    Problem {
+        title: "The storage does not answer",
+        what: "This page lies on a storage node that does not answer right now.".into(),
+        advice: "Nothing was changed and nothing is lost. Please try again in a few seconds.",
+        ..problem
     }
 }
 
@@ -94,7 +110,14 @@ pub(super) fn sentence(why: &str) -> String {
 
 /// The page for an error of a handler.
 pub(super) fn of_error(shell: &Shell, request: &Request, error: &Error) -> Response {
-    respond(shell, logged(request, error), again(request), &request.id)
+    respond(shell, request, logged(request, error), None)
+}
+
+/// The page for a request whose session cannot be read now: a letter in it is given back.
+pub(super) fn of_no_session(shell: &Shell, request: &mut Request, error: &Error) -> Response {
+    let letter = Kept::of_request(request);
+    let error = Error::retry(format!("the session cannot be read: {error}"));
+    respond(shell, request, logged(request, &error), letter)
 }
 
 /// What is said of an error; the log has it too where it is ours.
@@ -103,14 +126,14 @@ fn logged(request: &Request, error: &Error) -> Problem {
     if problem.status >= 500 {
         log::warn!("{} {:?} {}: {error}", request.id, request.method, request.path);
     }
-    problem
+    if problem.status == 503 && request.method.is_safe() { of_reading(problem) } else { problem }
 }
 
 /// The page for an error of a handler that had done a part of what was asked, which `done` says.
 pub(super) fn of_rest(shell: &Shell, request: &Request, error: &Error, done: &str) -> Response {
     let problem = logged(request, error);
     let (what, advice) = (format!("{} {done}", problem.what), "That is safe. Send the rest again.");
-    respond(shell, Problem { what, advice, ..problem }, None, &request.id)
+    respond(shell, request, Problem { what, advice, ..problem }, None)
 }
 
 /// The page for what is not there.
@@ -121,7 +144,7 @@ pub(super) fn not_found(shell: &Shell, request: &Request) -> Response {
         what: "There is nothing at this address. It may have been moved or deleted.".into(),
         advice: "Check the address, or start from your files or your mail.",
     };
-    respond(shell, problem, None, &request.id)
+    respond(shell, request, problem, None)
 }
 
 /// The page for a path that does not take the method.
@@ -133,7 +156,7 @@ pub(super) fn wrong_method(shell: &Shell, request: &Request, allowed: &[Method])
         advice: "Nothing was changed. Go back and use the page's own buttons.",
     };
     let names: Vec<String> = allowed.iter().map(|m| format!("{m:?}").to_uppercase()).collect();
-    respond(shell, problem, None, &request.id).with_header("Allow", &names.join(", "))
+    respond(shell, request, problem, None).with_header("Allow", &names.join(", "))
 }
 
 /// The page for someone who has to wait.
@@ -147,8 +170,7 @@ pub(super) fn wait(shell: &Shell, request: &Request, seconds: u64) -> Response {
         ),
         advice: "Nothing was changed. Wait a moment, then try again.",
     };
-    respond(shell, problem, again(request), &request.id)
-        .with_header("Retry-After", &seconds.to_string())
+    respond(shell, request, problem, None).with_header("Retry-After", &seconds.to_string())
 }
 
 /// The page for an error that the server found before any handler.
@@ -161,18 +183,24 @@ pub(super) fn of_server(shell: &Shell, status: u16, why: &str, id: &str) -> Resp
         ),
         _ => ("That request was not understood", "Nothing was changed. Go back and try again."),
     };
-    respond(shell, Problem { status, title, what: sentence(why), advice }, None, id)
+    let problem = Problem { status, title, what: sentence(why), advice };
+    page_of(ProblemPage { shell, problem, signed: false, again: None, letter: None, id })
 }
 
 fn again(request: &Request) -> Option<String> {
     (request.method.is_safe() && is_local(&request.target)).then(|| request.target.clone())
 }
 
-fn respond(shell: &Shell, problem: Problem, again: Option<String>, id: &str) -> Response {
-    let status = problem.status;
+fn respond(shell: &Shell, request: &Request, problem: Problem, letter: Option<Kept>) -> Response {
+    let signed = shell.user.is_some() || request.cookie(COOKIE).is_some();
+    let again = again(request).filter(|_| problem.status == 429 || problem.status >= 500);
+    page_of(ProblemPage { shell, problem, signed, again, letter, id: &request.id })
+}
+
+fn page_of(page: ProblemPage<'_>) -> Response {
+    let (status, problem) = (page.problem.status, &page.problem);
     let plain = format!("{}: {}\n{}\n", problem.title, problem.what, problem.advice);
-    let response = page::render(status, &ProblemPage { shell, problem, again, id })
-        .unwrap_or_else(|_| Response::text(status, plain));
+    let response = page::render(status, &page).unwrap_or_else(|_| Response::text(status, plain));
     if status == 503 {
         response.with_header("Retry-After", &RETRY_AFTER_S.to_string())
     } else {
@@ -195,6 +223,7 @@ mod tests {
     fn an_unknown_outcome_is_not_called_a_failure() {
         let problem = Problem::of(&Error::unknown("cut off"));
         assert_eq!(problem.status, 503);
+        assert!(of_reading(problem.clone()).advice.contains("nothing is lost"));
         assert!(problem.advice.contains("before you repeat it"));
         assert!(Problem::of(&Error::retry("x")).advice.starts_with("Nothing was changed"));
     }

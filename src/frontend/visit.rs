@@ -18,7 +18,7 @@ pub const TOKEN_FIELD: &str = "csrf";
 /// Name of the header that may carry it instead: scripts send it.
 const TOKEN_HEADER: &str = "X-CSRF-Token";
 /// Longest token that is read.
-const TOKEN_BYTES_MAX: usize = 128;
+pub(super) const TOKEN_BYTES_MAX: usize = 128;
 
 /// A request of anyone.
 pub struct Guest {
