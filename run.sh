@@ -60,14 +60,15 @@ find_binary() {
 declare -A role address
 names=()
 
-# Reads the configuration: data, domain, names, role, address.
+# Reads the configuration: data, domain, postmaster, names, role, address.
 load_cluster() {
     find_binary
     local list kind first second third
+    postmaster=""
     list=$("$binary" processes --config "$config" 2>&1) || die "${list#penncloud: }"
     while IFS=$'\t' read -r kind first second third; do
         if [[ $kind == cluster ]]; then
-            data=$first domain=$second
+            data=$first domain=$second postmaster=$third
         else
             names+=("$first") role[$first]=$second address[$first]=$third
         fi
@@ -403,6 +404,11 @@ run_status() {
         fi
         printf '%-10s %-9s %-22s %8s  %s\n' "$name" "${role[$name]}" "${address[$name]}" "$pid" "$state"
     done
+    if [[ -n $postmaster ]]; then
+        echo "Mail to postmaster@$domain goes to the user $postmaster, and is put off while there is none."
+    else
+        echo "Mail to postmaster@$domain is put off: no user is named by cluster.postmaster in $config."
+    fi
     ((bad == 0)) || die "$bad of ${#names[@]} processes are not in service"
 }
 

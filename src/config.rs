@@ -50,6 +50,9 @@ pub struct Cluster {
     pub data_dir: PathBuf,
     /// Domain of the users' mail addresses.
     pub mail_domain: String,
+    /// The user who reads mail to postmaster, which is put off while this is empty or nobody has that name.
+    #[serde(default)]
+    pub postmaster: String,
     /// Who must authenticate to the store: `remote` or `always`.
     #[serde(default)]
     pub auth: Auth,

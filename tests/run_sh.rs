@@ -96,7 +96,9 @@ fn a_cluster_is_started_looked_at_killed_stopped_and_cleaned() {
     }
     assert!(house.cannot(&["start"]).starts_with("PennCloud is running already"));
     assert!(house.cannot(&["clean"]).starts_with("PennCloud is running"));
-    assert_eq!(house.does(&["status"]).matches("  runs\n").count(), 11);
+    let status = house.does(&["status"]);
+    assert_eq!(status.matches("  runs\n").count(), 11);
+    assert!(status.contains("postmaster@penn.test goes to the user the-postmaster"), "{status}");
     let mut store = Text::connect(house.address("a1")).unwrap();
     store.put("alice", "note", b"hello").unwrap();
 

@@ -49,6 +49,16 @@ impl Address {
         Address::parse(&format!("{user}@{domain}"))
     }
 
+    /// The address of a domain's postmaster.
+    pub fn postmaster(domain: &str) -> Address {
+        Address { local: "postmaster".into(), domain: domain.to_ascii_lowercase() }
+    }
+
+    /// Whether it is a postmaster's, in any case of letters (RFC 5321, 4.5.1).
+    pub fn is_postmaster(&self) -> bool {
+        self.local.eq_ignore_ascii_case("postmaster")
+    }
+
     /// What stands before the `@`, without quotes, in the sender's own case.
     pub fn local(&self) -> &str {
         &self.local

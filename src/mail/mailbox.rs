@@ -32,6 +32,8 @@ pub struct Mailboxes {
     pub(super) client: Client,
     pub(super) cell_bytes: usize,
     domain: String,
+    /// The user behind our postmaster's address; may be empty.
+    postmaster: String,
 }
 
 /// Which page of a folder; newest messages come first.
@@ -71,7 +73,8 @@ impl Mailboxes {
     pub fn new(client: Client, config: &Config) -> Mailboxes {
         let cell_bytes = config.store.cell_bytes.min(INLINE_BYTES_MAX) as usize;
         let domain = config.cluster.mail_domain.to_ascii_lowercase();
-        Mailboxes { client, cell_bytes, domain }
+        let postmaster = config.cluster.postmaster.to_ascii_lowercase();
+        Mailboxes { client, cell_bytes, domain, postmaster }
     }
 
     /// The same mailboxes with another time limit for each request.
@@ -89,12 +92,16 @@ impl Mailboxes {
         address.domain() == self.domain
     }
 
-    /// The user behind one of our addresses; nobody behind one of another domain.
+    /// The user behind one of our addresses; nobody behind one of another domain. Postmaster is who the
+    /// configuration says, if there is such a user.
     pub fn resolve(&self, address: &Address) -> Result<Option<String>> {
         if !self.is_local(address) {
             return Ok(None);
         }
-        let key = address.key();
+        let key = match address.is_postmaster() {
+            true => format!("{}@{}", self.postmaster, self.domain),
+            false => address.key(),
+        };
         let found = self.client.get(format!("~address/{key}"), "user", SMALL_BYTES_MAX)?;
         let user = found.map(|found| String::from_utf8(found.value));
         user.transpose().map_err(|_| Error::corrupt(format!("the user of {key} is not text")))

@@ -30,8 +30,8 @@
 //!
 //! # Decisions
 //!
-//! * `<postmaster>`, alone or in our domain, is always taken (RFC 5321, 4.5.1) and lies in the mailbox of the
-//!   reserved user `postmaster`, whether or not that account has been made.
+//! * `<postmaster>`, alone or in our domain, goes to the user whom `cluster.postmaster` names (RFC 5321, 4.5.1).
+//!   While there is no such user it is answered 450: mail that nobody can read is not taken, nor lost.
 //! * A body line may be longer than 998 octets: it is kept as it came. Command lines are bounded.
 //! * A message with more than one From field is refused: programs differ in which one they show.
 //!

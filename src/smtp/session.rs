@@ -91,6 +91,8 @@ pub struct Session {
 struct Transaction {
     sender: Option<Address>,
     users: Vec<String>,
+    /// Whether the address that is being looked up is our postmaster's.
+    postmaster: bool,
     /// Whether a recipient was named, taken or not.
     asked: bool,
 }
@@ -142,6 +144,10 @@ impl Session {
             Ok(Some(user)) => {
                 transaction.users.push(user);
                 Action::Reply(Reply::new(250, "2.1.5", "Recipient taken"))
+            }
+            // RFC 5321, 4.5.1 wants this mail taken: its sender tries until somebody reads it.
+            Ok(None) if transaction.postmaster => {
+                Action::Reply(Reply::new(450, "4.3.0", "No postmaster has been named yet"))
             }
             Ok(None) => Action::Reply(Reply::new(550, "5.1.1", "Nobody here has this address")),
             Err(error) => Action::Reply(Reply::of_error(&error)),
@@ -247,7 +253,7 @@ impl Session {
         }
         let address = match recipient {
             Recipient::Address(address) => address,
-            Recipient::Postmaster => return self.recipient_postmaster(),
+            Recipient::Postmaster => Address::postmaster(&self.settings.domain),
         };
         if address.domain() != self.settings.domain {
             return Action::Reply(Reply::new(
@@ -256,14 +262,8 @@ impl Session {
                 "Mail for other domains is not relayed",
             ));
         }
-        match address.local().eq_ignore_ascii_case("postmaster") {
-            true => self.recipient_postmaster(),
-            false => Action::LookUp(address),
-        }
-    }
-
-    fn recipient_postmaster(&mut self) -> Action {
-        self.recipient(Ok(Some("postmaster".into())))
+        transaction.postmaster = address.is_postmaster();
+        Action::LookUp(address)
     }
 
     fn data(&mut self) -> Action {

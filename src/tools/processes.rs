@@ -6,12 +6,17 @@ use crate::config::Config;
 /// separated by tabs:
 ///
 /// ```text
-/// cluster  <data directory>  <mail domain>
+/// cluster  <data directory>  <mail domain>  <user who is postmaster>
 /// process  <name>  <role>  <address>
 /// ```
 pub fn list(config: &Config) -> String {
     let cluster = &config.cluster;
-    let mut out = format!("cluster\t{}\t{}\n", cluster.data_dir.display(), cluster.mail_domain);
+    let mut out = format!(
+        "cluster\t{}\t{}\t{}\n",
+        cluster.data_dir.display(),
+        cluster.mail_domain,
+        cluster.postmaster
+    );
     for (name, role, address) in config.processes() {
         out.push_str(&format!("process\t{name}\t{role}\t{address}\n"));
     }
@@ -27,7 +32,7 @@ mod tests {
         let config = Config::parse(include_str!("../../conf/local.toml")).unwrap();
         let text = list(&config);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "cluster\tdata\tpenn.test");
+        assert_eq!(lines[0], "cluster\tdata\tpenn.test\t");
         assert_eq!(lines[1], "process\tm1\tmaster\t127.0.0.1:5000");
         assert_eq!(lines.len(), 1 + 12);
     }

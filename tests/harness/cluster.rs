@@ -323,6 +323,7 @@ pub fn configuration(dir: &Path, ports: &[u16]) -> String {
 [cluster]
 data_dir = "{}/data"
 mail_domain = "penn.test"
+postmaster = "the-postmaster"
 log = "info"
 
 [store]
