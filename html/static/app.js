@@ -3,10 +3,12 @@
 document.documentElement.classList.add("script");
 
 // Times in the reader's own zone: 14:02, Yesterday, 3 Nov, 3 Nov 2024.
+const clock = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const moment = { day: "numeric", month: "short", year: "numeric", ...clock };
 function spoken(then, now) {
   const day = (d) => new Date(d.getFullYear(), d.getMonth(), d.getDate()).getTime();
   const days = Math.round((day(now) - day(then)) / 86400000);
-  if (days === 0) return then.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+  if (days === 0) return then.toLocaleTimeString(undefined, clock);
   if (days === 1) return "Yesterday";
   const year = then.getFullYear() === now.getFullYear() ? undefined : "numeric";
   return then.toLocaleDateString(undefined, { day: "numeric", month: "short", year });
@@ -15,8 +17,8 @@ function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const then = new Date(time.dateTime);
     if (Number.isNaN(then.getTime())) continue;
-    time.textContent = "full" in time.dataset ? then.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : spoken(then, new Date());
-    time.title = then.toLocaleString();
+    time.textContent = "full" in time.dataset ? then.toLocaleString(undefined, moment) : spoken(then, new Date());
+    time.title = then.toLocaleString(undefined, moment);
   }
 }
 
