@@ -17,6 +17,9 @@ fn fault(name: &str) -> Option<&'static str> {
     if name.trim().is_empty() {
         return Some("a name is needed");
     }
+    if name.chars().all(is_invisible) {
+        return Some("a name needs a character that can be seen");
+    }
     if name.len() > NAME_BYTES_MAX {
         return Some("a name has at most 255 bytes");
     }
@@ -37,6 +40,17 @@ fn fault(name: &str) -> Option<&'static str> {
 /// Characters that override the direction of text: `photo\u{202E}gpj.exe` would be shown as an image.
 fn turns_text(c: char) -> bool {
     matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Characters that leave no mark by themselves.
+fn is_invisible(c: char) -> bool {
+    let blank =
+        matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{2800}');
+    let filler = matches!(c, '\u{3164}' | '\u{FEFF}' | '\u{FFA0}' | '\u{180B}'..='\u{180F}');
+    let mark =
+        matches!(c, '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{206F}' | '\u{FE00}'..='\u{FE0F}');
+    let tag = matches!(c, '\u{E0000}'..='\u{E0FFF}');
+    c.is_whitespace() || blank || filler || mark || tag
 }
 
 /// What a browser sends as the name of an uploaded file, without the folders that some put before it.
@@ -95,6 +109,8 @@ mod tests {
         for name in [
             "",
             "   ",
+            "\u{200B}",
+            " \u{FEFF}\u{2060}",
             ".",
             "..",
             "a/b",

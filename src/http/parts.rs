@@ -164,7 +164,11 @@ impl Scanner {
 impl PartHead {
     /// Judges a part's head, up to and with its empty line.
     fn parse(bytes: &[u8]) -> Result<PartHead> {
-        let odd = || Error::bad("the head of a part");
+        let odd = || {
+            Error::bad(
+                "the form cannot be read: perhaps a file name in it has a line break or a NUL",
+            )
+        };
         let mut fields = [httparse::EMPTY_HEADER; PART_FIELDS_MAX];
         let split = httparse::parse_headers(bytes, &mut fields);
         let Ok(httparse::Status::Complete((used, fields))) = split else { return Err(odd()) };
