@@ -59,6 +59,8 @@ fn only_the_admin_gets_in() {
     let fields = [("username".into(), "admin".into()), ("password".into(), password(&cluster))];
     assert_eq!(stranger.post("/login", &fields).unwrap().status, 403, "no token of the form");
     let mut web = admin(&cluster);
+    let audit = web.get("/audit").unwrap().text();
+    assert!(audit.contains("wrong name or password"), "{audit}");
     assert_eq!(web.get("/login").unwrap().path, "/");
     assert_eq!(web.submit("/", "/logout", &[], &[]).unwrap().path, "/login");
     assert_eq!(web.get("/audit").unwrap().path, "/login");

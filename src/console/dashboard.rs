@@ -191,6 +191,24 @@ fn panel(status: ClusterStatus) -> Panel {
     Panel { said, groups: names.into_iter().map(|name| group(name, &status)).collect() }
 }
 
+/// What a frontend answers to `/ping`, as words; anything else as it came.
+fn in_words(said: &str) -> String {
+    let field = |name: &str| {
+        said.split_ascii_whitespace().find_map(|w| w.strip_prefix(name)?.strip_prefix('='))
+    };
+    let connections = field("conns").map(|n| match n {
+        "1" => "1 connection".into(),
+        n => format!("{n} connections"),
+    });
+    let ending = field("draining").filter(|d| *d == "1").map(|_| "about to end".into());
+    let store = field("kv").map(|kv| match kv {
+        "ok" => "the storage answers".into(),
+        _ => "the storage does not answer".into(),
+    });
+    let words: Vec<String> = [connections, ending, store].into_iter().flatten().collect();
+    if words.is_empty() { said.into() } else { words.join(", ") }
+}
+
 fn group(name: String, status: &ClusterStatus) -> Group {
     let nodes: Vec<&NodeStatus> = status.nodes.iter().filter(|n| n.group == name).collect();
     let of_group = status.tablets.iter().filter(|t| t.group == name);
@@ -243,7 +261,7 @@ fn answering(process: Process) -> Answering {
     let Process { name, role, address, answer } = process;
     let up = answer.is_ok();
     let said = match answer {
-        Ok(said) => said,
+        Ok(said) => in_words(&said),
         Err(Error::Io(_, why)) => why,
         Err(error) => error.to_string(),
     };
@@ -297,6 +315,15 @@ mod tests {
     fn judged(cluster: Result<ClusterStatus>, processes: Vec<Process>) -> (&'static str, String) {
         let headline = headline(&Gathered { cluster, processes });
         (headline.state, headline.why.join("; "))
+    }
+
+    #[test]
+    fn a_ping_is_said_in_words() {
+        let up = "ok conns=1 draining=0 kv=ok";
+        assert_eq!(in_words(up), "1 connection, the storage answers");
+        let ending = "ok conns=12 draining=1 kv=down";
+        assert_eq!(in_words(ending), "12 connections, about to end, the storage does not answer");
+        assert_eq!(in_words("220 penn.test"), "220 penn.test");
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub(super) fn log_in(guest: &Guest, request: &mut Request<'_>) -> Result<Respons
             Ok(Response::redirect("/").with_header("Set-Cookie", &cookie))
         }
         Verdict::Wrong => {
+            let _ = super::audit::write(&guest.app.client, request.peer, "wrong name or password");
             log::warn!("a wrong password for the console from {}", request.peer.ip());
             page(guest, 403, Some("Name or password is wrong.".into()))
         }
