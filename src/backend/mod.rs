@@ -41,13 +41,18 @@
 //! * Below `disk_reserve_bytes` of free space, what grows a tablet by more than 4 KiB is refused with `NOSPACE`
 //!   before anything is written: people sign in, move and delete. Below half of it, all that does not shrink a
 //!   tablet is refused.
+//! * While the disk is low, each tablet looks every ten seconds whether a checkpoint would give bytes back, and
+//!   its log keeps no spare segments but the next: what was deleted is free again soon after its chunks go.
 //!
 //! # Caveats
 //!
+//! * A checkpoint is written before the old one and the log go: on a low disk, of a tablet that fills less than
+//!   three quarters of what is free. A larger one gives nothing back until more of it was deleted.
 //! * All tablets of a node are in memory, the chunks of large values too.
 //! * Requests of one connection are executed one after the other; more in flight take more connections.
 //! * ROWS reads through all tablets of the node for each page.
 
+mod checkpoints;
 mod node;
 mod peer;
 mod reads;

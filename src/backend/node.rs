@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Staged ids whose deadline a node remembers.
 const STAGED_CACHE_MAX: usize = 4096;
-/// How often the free space is looked at.
-const DISK_CHECK: Duration = Duration::from_secs(1);
+/// How often the free space is looked at: much less than half the reserve is written in between.
+const DISK_CHECK: Duration = Duration::from_millis(50);
 
 /// A storage node. Shared by all threads.
 pub struct Node {
@@ -61,6 +61,7 @@ impl Node {
             node: name.into(),
             limits: config.store.clone(),
             free_bytes: Arc::new(AtomicU64::new(data.free_bytes()?)),
+            freeing: Arc::default(),
         };
         let (mut tablets, mut damaged) = (BTreeMap::new(), BTreeSet::new());
         for id in data.tablets()? {

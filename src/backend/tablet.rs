@@ -4,6 +4,7 @@
 //! entries to the *log thread*, which writes what has gathered, syncs once, and reports back. What is
 //! asked while a sync runs goes into the next one: group commit.
 
+use super::checkpoints::Checkpoints;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::protocol::cluster::{Role, TabletReport};
@@ -18,7 +19,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -75,6 +76,8 @@ pub struct Surroundings {
     pub limits: config::Store,
     /// Free bytes of the node's disk, as last seen.
     pub free_bytes: Arc<AtomicU64>,
+    /// Whether a tablet of the node writes a checkpoint to free a low disk: one at a time, each takes room first.
+    pub freeing: Arc<AtomicBool>,
 }
 
 impl Surroundings {
@@ -112,11 +115,13 @@ struct Batch {
     entries: Vec<Arc<Entry>>,
     /// Version of a checkpoint: what is before it may go.
     release: Option<u64>,
+    /// Whether spare segments go back to the disk.
+    trim: bool,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.release.is_none()
+        self.entries.is_empty() && self.release.is_none() && !self.trim
     }
 }
 
@@ -131,6 +136,9 @@ const TIMING: Timing = Timing {
 };
 /// Pause between two ticks of a replica.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Pause between two looks at what can be given back to a low disk.
+const FREE_PAUSE: Duration = Duration::from_secs(10);
 
 /// Microseconds since the machine started, suspended or not: what leases are counted by.
 fn boot_time() -> Time {
@@ -155,6 +163,7 @@ impl Tablet {
             None => Table::default(),
         };
         let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
+        let checkpoints = Checkpoints::new(table.bytes());
         let view = View { table: table.clone(), serves: false, epoch: adopted.epoch, sealed: true };
         let view = Arc::new(RwLock::new(view));
         let adopted = (configuration(&adopted), adopted.sealed_epoch);
@@ -180,7 +189,9 @@ impl Tablet {
             to_self: control.clone(),
             open: HashMap::new(),
             next: 0,
-            checkpoint: Checkpoints::default(),
+            checkpoints,
+            freed: None,
+            freeing: false,
         };
         let to_replica = control.clone();
         spawn(format!("{id} log"), move || write_log(recovered.log, &batches, &to_replica));
@@ -271,11 +282,12 @@ fn fail_stop(what: &str, error: &Error) -> ! {
 fn write_log(mut log: Log, batches: &Receiver<Batch>, to_replica: &Sender<Event>) {
     while let Ok(batch) = batches.recv() {
         let mut appended = false;
-        for Batch { entries, release } in std::iter::once(batch).chain(batches.try_iter()) {
+        for Batch { entries, release, trim } in std::iter::once(batch).chain(batches.try_iter()) {
             appended |= !entries.is_empty();
             let appended = log.append(entries);
             appended
                 .and_then(|()| release.map_or(Ok(()), |version| log.truncate_before(version)))
+                .and_then(|()| if trim { log.trim_spares() } else { Ok(()) })
                 .unwrap_or_else(|error| fail_stop("writing the log", &error));
         }
         if appended {
@@ -299,15 +311,11 @@ struct Shell {
     to_self: Sender<Event>,
     open: HashMap<Token, Sender<Outcome>>,
     next: Token,
-    checkpoint: Checkpoints,
-}
-
-/// When the next checkpoint is due.
-#[derive(Default)]
-struct Checkpoints {
-    running: bool,
-    /// Bytes that the log had grown by when the last one began.
-    began_at_bytes: u64,
+    checkpoints: Checkpoints,
+    /// When the tablet last looked for what it can give back to a low disk.
+    freed: Option<Instant>,
+    /// Whether the checkpoint that runs is the one that frees the disk.
+    freeing: bool,
 }
 
 impl Shell {
@@ -323,7 +331,10 @@ impl Shell {
                     Ok(write) => self.propose(write, &mut batch),
                     Err(_) => return,
                 },
-                default(TICK) => self.step(Input::Tick, &mut batch),
+                default(TICK) => {
+                    self.step(Input::Tick, &mut batch);
+                    self.free_disk(&mut batch);
+                }
             }
             events.try_iter().for_each(|event| self.hear(event, &mut batch));
             asked
@@ -359,9 +370,11 @@ impl Shell {
             Event::Configure(configuration) => self.step(Input::Configure(configuration), batch),
             Event::Persisted { version, grown_bytes } => {
                 self.step(Input::Persisted(version), batch);
-                self.checkpoint_if_due(grown_bytes);
+                self.checkpoints.note_grown(grown_bytes);
+                self.checkpoint_if_due();
+                self.free_disk(batch);
             }
-            Event::Checkpointed(done) => batch.release = self.checkpointed(done).or(batch.release),
+            Event::Checkpointed(done) => self.checkpointed(done, batch),
         }
     }
 
@@ -432,37 +445,66 @@ impl Shell {
         }
     }
 
-    /// Starts a checkpoint when the log has grown by the configured bytes, or by the tablet's size if
-    /// that is more: so a checkpoint never writes more than was logged since the one before.
-    fn checkpoint_if_due(&mut self, grown_bytes: u64) {
-        let view = self.view.read().expect("views are replaced whole").clone();
-        let step = self.around.limits.checkpoint_bytes.max(view.table.bytes());
-        if self.checkpoint.running
-            || !view.serves
-            || grown_bytes < self.checkpoint.began_at_bytes + step
+    /// On a disk that is low, [`Shell::free_disk`] decides.
+    fn checkpoint_if_due(&mut self) {
+        let (view, free_bytes) = (self.view(), self.around.free_bytes.load(Ordering::Relaxed));
+        let step = self.around.limits.checkpoint_bytes;
+        if self.around.disk_space() == DiskSpace::Enough
+            && self.checkpoints.is_due(view.table.bytes(), step, free_bytes)
+            && view.serves
+        {
+            self.checkpoint(view.table);
+        }
+    }
+
+    /// While the disk is low: gives spare segments back, and writes a checkpoint where that lets more go than
+    /// it takes.
+    fn free_disk(&mut self, batch: &mut Batch) {
+        if self.around.disk_space() == DiskSpace::Enough
+            || self.freed.is_some_and(|at| at.elapsed() < FREE_PAUSE)
         {
             return;
         }
-        self.checkpoint = Checkpoints { running: true, began_at_bytes: grown_bytes };
+        self.freed = Some(Instant::now());
+        batch.trim = true;
+        let (view, free_bytes) = (self.view(), self.around.free_bytes.load(Ordering::Relaxed));
+        if view.serves
+            && self.checkpoints.would_free(view.table.bytes(), free_bytes)
+            && !self.around.freeing.swap(true, Ordering::Relaxed)
+        {
+            self.freeing = true;
+            self.checkpoint(view.table);
+        }
+    }
+
+    fn checkpoint(&mut self, table: Table) {
+        self.checkpoints.begin(table.bytes());
         let (dir, to_self) = (self.dir.clone(), self.to_self.clone());
         spawn(format!("{} checkpoint", self.id), move || {
-            let _ = to_self.send(Event::Checkpointed(write_checkpoint(&dir, &view.table)));
+            let _ = to_self.send(Event::Checkpointed(write_checkpoint(&dir, &table)));
         });
     }
 
-    /// The version before which the log may go.
-    fn checkpointed(&mut self, done: Result<u64>) -> Option<u64> {
-        self.checkpoint.running = false;
+    /// What is before a checkpoint may go, and its segments with it if the disk is low.
+    fn checkpointed(&mut self, done: Result<u64>, batch: &mut Batch) {
+        self.checkpoints.end(done.is_ok());
+        if std::mem::take(&mut self.freeing) {
+            self.around.freeing.store(false, Ordering::Relaxed);
+        }
         match done {
             Ok(version) => {
                 log::info!("tablet {}: checkpoint of version {version}", self.id);
-                Some(version)
+                batch.release = Some(version);
+                batch.trim |= self.around.disk_space() != DiskSpace::Enough;
             }
             Err(error) => {
                 log::error!("tablet {}: no checkpoint, the log stays: {error}", self.id);
-                None
             }
         }
+    }
+
+    fn view(&self) -> View {
+        self.view.read().expect("views are replaced whole").clone()
     }
 }
 
@@ -499,59 +541,5 @@ fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_replica_hears_the_master_while_the_log_is_slow() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let (to_log, batches) = bounded(1);
-        let (control, events) = bounded(CONTROL_MAX);
-        let (_inbox, asked) = bounded(INBOX_MAX);
-        let view = Arc::new(RwLock::new(View::default()));
-        let shell = Shell {
-            id: "a-s0".into(),
-            dir: dir.path().into(),
-            around: Surroundings {
-                node: "a1".into(),
-                limits: config::Store::default(),
-                free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
-            },
-            replica: Replica::recover(
-                "a1".into(),
-                (Rules::ALL, TIMING),
-                boot_time(),
-                Default::default(),
-                Table::default(),
-                Vec::new(),
-            ),
-            view: view.clone(),
-            to_log,
-            to_self: control.clone(),
-            open: HashMap::new(),
-            next: 0,
-            checkpoint: Checkpoints::default(),
-        };
-        std::thread::spawn(move || shell.run(&events, &asked));
-        for epoch in 1..=2 * CONTROL_MAX as u64 {
-            let alone = BTreeSet::from(["a1".into()]);
-            let event = Event::Configure(Configuration {
-                epoch,
-                primary: Some("a1".into()),
-                isr: alone.clone(),
-                members: alone,
-                min_insync: 1,
-            });
-            let heard = control.send_timeout(event, Duration::from_secs(10));
-            assert!(heard.is_ok(), "epoch {epoch} is heard");
-        }
-        let role = view.read().expect("the thread lives").role();
-        assert_eq!(role, Role::Learner, "its first entry is not on disk, and it is not sealed");
-        let barriers = batches.iter().map(|batch| batch.entries.len());
-        let mut left = 2 * CONTROL_MAX;
-        assert!(barriers.into_iter().any(|n| {
-            left -= n;
-            left == 0
-        }));
-    }
-}
+#[path = "tablet_tests.rs"]
+mod tests;

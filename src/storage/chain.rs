@@ -95,6 +95,11 @@ impl Chain {
         self.release(|s| s.limit <= version)
     }
 
+    /// Removes all spares but the next.
+    pub fn trim_spares(&mut self) -> Result<()> {
+        if self.spares.trim(self.next_len())? { file::sync_dir(&self.dir) } else { Ok(()) }
+    }
+
     /// The segments to read, oldest first.
     pub fn sources(&self) -> VecDeque<Source> {
         let source =

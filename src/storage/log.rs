@@ -102,6 +102,11 @@ impl Log {
         self.unless_failed(|log| log.chain.release_before(version))
     }
 
+    /// Gives spare segments back to the disk, all but the next: for when the disk is low.
+    pub fn trim_spares(&mut self) -> Result<()> {
+        self.unless_failed(|log| log.chain.trim_spares())
+    }
+
     /// Cuts off everything after a version, durably.
     pub fn truncate_after(&mut self, version: u64) -> Result<()> {
         self.unless_failed(|log| {

@@ -72,6 +72,16 @@ impl Spares {
         Ok(())
     }
 
+    /// Removes all spares that are ready, but one of at least this length if none is being made. Whether there
+    /// were any.
+    pub fn trim(&mut self, len: u64) -> Result<bool> {
+        let keep = self.ready.iter().position(|(_, has)| *has >= len && self.making.is_none());
+        let kept: Vec<_> = keep.map(|at| self.ready.swap_remove(at)).into_iter().collect();
+        let rest = std::mem::replace(&mut self.ready, kept);
+        rest.iter().try_for_each(|(path, _)| file::remove(path))?;
+        Ok(!rest.is_empty())
+    }
+
     fn make_now(&mut self, len: u64) -> Result<(PathBuf, u64)> {
         let path = self.next_path();
         segment::preallocate(&path, len)?;

@@ -43,6 +43,24 @@ fn assert_stopped(mut log: Log, dir: &Path) {
 }
 
 #[test]
+fn spares_are_given_back_to_the_disk_all_but_the_next() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = Options { segment_bytes: 1 << 20 };
+    let mut log = open(dir.path(), &options).expect("opened").log;
+    for version in 1..=10 {
+        log.append(&[entry(version, 600 << 10)]).expect("appended");
+    }
+    log.sync().expect("synced");
+    log.truncate_before(10).expect("truncated");
+    let spares = || file::numbered(dir.path(), "spare").expect("listed").len();
+    assert!(spares() > 1);
+    log.trim_spares().expect("trimmed");
+    assert!(spares() <= 1);
+    log.append(&[entry(11, 600 << 10)]).expect("the log goes on");
+    log.sync().expect("synced");
+}
+
+#[test]
 fn after_a_failed_write_the_log_stops() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut log = log_of_one(dir.path());
