@@ -67,6 +67,16 @@ fn only_the_admin_gets_in() {
 }
 
 #[test]
+fn a_node_that_is_none_is_not_found() {
+    let mut web = admin(&Cluster::shared());
+    for path in ["/kv/nobody", "/kv/nobody/row?row=x"] {
+        let page = web.get(path).unwrap();
+        assert_eq!(page.status, 404, "{path}");
+        assert!(page.text().contains("names no storage node"), "{}", page.text());
+    }
+}
+
+#[test]
 fn pages_are_guarded() {
     let cluster = Cluster::shared();
     let mut web = admin(&cluster);

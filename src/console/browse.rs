@@ -5,7 +5,7 @@
 
 use super::app::Visit;
 use super::gather::routes;
-use super::page::{Shell, render, size};
+use super::page::{Shell, problem, render, size};
 use super::value::{self, Shape};
 use crate::config::Backend;
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ struct Rows {
 
 /// One page of a backend's rows.
 pub(super) fn rows(visit: &Visit, request: &mut Request<'_>) -> Result<Response> {
-    let node = node_of(visit, request)?;
+    let Some(node) = node_of(visit, request) else { return Ok(no_node(visit, request)) };
     let prefix = request.query("prefix").unwrap_or_default().to_string();
     let found = page_of_rows(visit, &node.address, request);
     let base = format!("/kv/{}", node.name);
@@ -122,7 +122,7 @@ struct Columns {
 
 /// One page of a row's columns.
 pub(super) fn columns(visit: &Visit, request: &mut Request<'_>) -> Result<Response> {
-    let node = node_of(visit, request)?;
+    let Some(node) = node_of(visit, request) else { return Ok(no_node(visit, request)) };
     let row = required(request, "row")?;
     let prefix = request.query("prefix").unwrap_or_default().to_string();
     let scan = Scan {
@@ -193,7 +193,7 @@ struct Cell {
 
 /// One value.
 pub(super) fn cell(visit: &Visit, request: &mut Request<'_>) -> Result<Response> {
-    let node = node_of(visit, request)?;
+    let Some(node) = node_of(visit, request) else { return Ok(no_node(visit, request)) };
     let (row, name) = (required(request, "row")?, required(request, "column")?);
     let Some(column) = find(visit, &node.address, &row, &name)? else {
         return Err(Error::bad(format!("{} holds no such cell", node.name)));
@@ -247,10 +247,14 @@ fn first_bytes(visit: &Visit, row: &[u8], name: &[u8], column: &Column) -> Resul
     Ok(bytes)
 }
 
-fn node_of<'a>(visit: &'a Visit, request: &Request<'_>) -> Result<&'a Backend> {
+fn node_of<'a>(visit: &'a Visit, request: &Request<'_>) -> Option<&'a Backend> {
     let name = request.param("node");
-    let found = visit.app.config.backends().find(|b| b.name == name);
-    found.ok_or_else(|| Error::bad("there is no such backend"))
+    visit.app.config.backends().find(|b| b.name == name)
+}
+
+fn no_node(visit: &Visit, request: &Request<'_>) -> Response {
+    let why = "The configuration names no storage node of this name.";
+    problem(visit.shell("Data", "data"), 404, why, &request.id)
 }
 
 /// A name in the query, as bytes; empty counts as absent.
