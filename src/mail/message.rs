@@ -28,6 +28,8 @@ const SUBJECT_CHARS_MAX: usize = 200;
 const NAME_CHARS_MAX: usize = 100;
 const SNIPPET_CHARS_MAX: usize = 120;
 const FILE_NAME_CHARS_MAX: usize = 150;
+/// Characters of a file name's extension, with its dot, that is kept when the name is cut.
+const EXTENSION_CHARS_MAX: usize = 16;
 
 /// What a list shows of a message. Part of its entry; a few hundred bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +60,10 @@ impl Summary {
             return Summary { snippet: snippet(&String::from_utf8_lossy(head)), ..Self::default() };
         };
         Summary {
-            from: names(message.from()),
+            from: match names(message.from()) {
+                name if name.is_empty() => envelope_sender(&message).unwrap_or_default(),
+                name => name,
+            },
             to: names(message.to().or(message.cc())),
             subject: clean(message.subject().unwrap_or_default(), SUBJECT_CHARS_MAX),
             snippet: snippet(&text_of(&message)),
@@ -139,9 +144,15 @@ impl<'a> Letter<'a> {
         self.message.date().filter(|date| date.is_valid()).map(DateTime::to_timestamp)
     }
 
-    /// Who wrote it. More than one author is shown, never hidden.
+    /// Who wrote it: more than one author is shown, never hidden. Where the message names none, it is who
+    /// sent it.
     pub fn from(&self) -> Vec<Person> {
-        self.people(HeaderName::From)
+        let authors = self.people(HeaderName::From);
+        if !authors.is_empty() {
+            return authors;
+        }
+        let sender = envelope_sender(&self.message);
+        sender.map(|address| Person { name: String::new(), address }).into_iter().collect()
     }
 
     /// Everybody in the To fields.
@@ -231,19 +242,37 @@ fn attachment((index, part): (usize, &MessagePart<'_>)) -> Attachment {
 }
 
 fn nameless(index: usize, part: &MessagePart<'_>) -> String {
-    let nested = part.message().and_then(|message| message.subject()).map(file_name);
+    let nested = part.message().and_then(|message| message.subject());
     match nested.filter(|subject| !subject.is_empty()) {
-        Some(subject) => format!("{subject}.eml"),
+        Some(subject) => file_name_of_subject(subject),
         None if part.is_message() => format!("message-{}.eml", index + 1),
         None => format!("attachment-{}", index + 1),
     }
 }
 
-/// A file name that cannot leave its folder, break a header or turn around on the screen.
+/// A file name that cannot leave its folder, break a header or turn around on the screen. One that is too
+/// long keeps its extension.
 pub fn file_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let name = clean(last, FILE_NAME_CHARS_MAX);
-    if name.chars().all(|c| c == '.') { String::new() } else { name }
+    let name = clean(last, usize::MAX);
+    if name.chars().all(|c| c == '.') { String::new() } else { shorten(&name) }
+}
+
+fn shorten(name: &str) -> String {
+    let extension = match name.rfind('.') {
+        Some(at) if name[at..].chars().count() <= EXTENSION_CHARS_MAX => &name[at..],
+        _ => "",
+    };
+    let stem = &name[..name.len() - extension.len()];
+    let room = FILE_NAME_CHARS_MAX - extension.chars().count();
+    stem.chars().take(room).chain(extension.chars()).collect()
+}
+
+/// The file name of a whole message: slashes of its subject cut nothing off.
+pub fn file_name_of_subject(subject: &str) -> String {
+    let name = clean(&subject.replace(['/', '\\'], "_"), FILE_NAME_CHARS_MAX - 4);
+    let name = if name.is_empty() { "message" } else { &name };
+    format!("{name}.eml")
 }
 
 /// One line of at most so many characters: control characters and invisible ones that change the
@@ -299,6 +328,12 @@ fn names(addresses: Option<&Addresses<'_>>) -> String {
     let labels = addresses.into_iter().flat_map(people).take(PEOPLE_MAX);
     let labels: Vec<String> = labels.map(|person| person.label().to_string()).collect();
     clean(&labels.join(", "), NAME_CHARS_MAX)
+}
+
+/// The address in the first Return-Path, which is ours; none where it is the null path.
+fn envelope_sender(message: &Message<'_>) -> Option<String> {
+    let first = message.header_values(HeaderName::ReturnPath).next()?;
+    Some(clean(first.as_text()?, 320)).filter(|address| !address.is_empty())
 }
 
 fn message_id(message: &Message<'_>) -> Option<String> {
@@ -363,6 +398,35 @@ mod tests {
         };
         let thread = std::thread::Builder::new().stack_size(512 << 10).spawn(read).unwrap();
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_message_without_an_author_shows_who_sent_it() {
+        let mail =
+            "Return-Path: <eve@x.org>\r\nReturn-Path: <bob@y.org>\r\nSubject: x\r\n\r\ny\r\n";
+        assert_eq!(Summary::of(mail.as_bytes()).from, "eve@x.org");
+        assert_eq!(Letter::parse(mail.as_bytes()).unwrap().from()[0].label(), "eve@x.org");
+        let bounce = mail.replace("eve@x.org", "");
+        assert_eq!(Summary::of(bounce.as_bytes()).from, "");
+        assert_eq!(Letter::parse(bounce.as_bytes()).unwrap().from(), []);
+        let signed = mail.replace("Subject", "From: al@z.org\r\nSubject");
+        assert_eq!(Summary::of(signed.as_bytes()).from, "al@z.org");
+    }
+
+    #[test]
+    fn the_name_of_a_message_holds_its_whole_subject() {
+        assert_eq!(file_name_of_subject("invoice 3/4\t\\x"), "invoice 3_4 _x.eml");
+        assert_eq!(file_name_of_subject(""), "message.eml");
+        assert_eq!(file_name_of_subject(&"é".repeat(400)).chars().count(), FILE_NAME_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_long_file_name_keeps_its_extension() {
+        let name = file_name(&format!("{}.tar.gz", "ü".repeat(400)));
+        assert!(name.ends_with("ü.gz") && name.chars().count() == FILE_NAME_CHARS_MAX, "{name}");
+        let odd = file_name(&format!("a.{}", "b".repeat(400)));
+        assert_eq!(odd.len(), FILE_NAME_CHARS_MAX);
+        assert_eq!(file_name("C:\\x\\y.txt"), "y.txt");
     }
 
     const MIXED: &str = "From: =?utf-8?q?J=C3=B6rg?= <j@x.org>\r\nTo: a@penn.test, \"B, b\" <b@x.org>\r\n\

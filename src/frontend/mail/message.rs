@@ -187,8 +187,7 @@ pub(super) fn original(visit: &Visit, request: &mut Request) -> Result<Response>
 /// The message as it came, as a file.
 pub(super) fn eml(visit: &Visit, request: &mut Request) -> Result<Response> {
     whole(visit, request, "message/rfc822", |held| {
-        let name = crate::mail::message::file_name(&held.entry.summary.subject);
-        attachment(&format!("{}.eml", if name.is_empty() { "message" } else { &name }))
+        attachment(&crate::mail::message::file_name_of_subject(&held.entry.summary.subject))
     })
 }
 
