@@ -491,7 +491,7 @@ fn a_text_that_is_too_long_is_given_back() {
 #[test]
 fn files_that_are_too_large_do_not_cost_the_text() {
     let mut anna = Person::new("anna", "f1");
-    let bytes = vec![7; 40 << 20];
+    let bytes = vec![7; 25_000_001];
     let fields = [("to", "x@penn.test"), ("subject", "Big"), ("text", "kept"), ("action", "send")];
     let files = [Upload { field: "file", name: "big.bin", bytes: &bytes }];
     let page = anna.compose("/mail/compose", &fields, &files);
@@ -499,6 +499,9 @@ fn files_that_are_too_large_do_not_cost_the_text() {
     assert!(page.text().contains("larger than 25 MB"), "{}", page.text());
     assert!(page.source().contains("kept"));
     assert_eq!(anna.letters("/mail/f/drafts").len(), 1);
+    let files = [Upload { field: "file", name: "big.bin", bytes: &bytes[1..] }];
+    let page = anna.compose("/mail/compose", &fields, &files);
+    assert_eq!(page.status, 422, "25 MB are allowed, and x is nobody: {}", page.text());
 }
 
 #[test]

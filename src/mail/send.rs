@@ -23,7 +23,9 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
 
-/// Bytes of a composed message: 25 MiB of files in base64, and a text.
+/// Bytes of all files of a composed message: 25 MB.
+pub const FILES_BYTES_MAX: u64 = 25_000_000;
+/// Bytes of a composed message: its files in base64, and a text.
 pub const MESSAGE_BYTES_MAX: u64 = 36 << 20;
 /// Trace lines that delivery puts above a message.
 const TRACE_BYTES_MAX: u64 = 4 << 10;
@@ -49,6 +51,8 @@ pub struct DraftWriter {
     user: String,
     guid: String,
     typed: Typed,
+    /// Bytes of files that may still come.
+    room: u64,
 }
 
 /// What the author typed into the address fields, right or wrong. Kept beside the message: blind recipients
@@ -122,6 +126,7 @@ impl Mailboxes {
             user: user.into(),
             guid: guid.into(),
             typed,
+            room: FILES_BYTES_MAX,
         }
     }
 
@@ -264,8 +269,12 @@ impl DraftWriter {
         self.composer.attach(name, content_type)
     }
 
-    /// Adds bytes to the attachment that was begun last. `TooBig` when the message gets too large.
+    /// Adds bytes to the attachment that was begun last. `TooBig` when the files get too large.
     pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        let room = self.room.checked_sub(bytes.len() as u64);
+        self.room = room.ok_or_else(|| {
+            Error::TooBig(format!("files have at most {FILES_BYTES_MAX} bytes together"))
+        })?;
         self.composer.add(bytes)
     }
 
@@ -277,7 +286,7 @@ impl DraftWriter {
         from: &mut dyn Read,
     ) -> Result<()> {
         self.attach(name, content_type)?;
-        copy(from, |bytes| self.composer.add(bytes))
+        copy(from, |bytes| self.add(bytes))
     }
 
     /// Saves the draft and says where it is.

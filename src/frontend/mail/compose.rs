@@ -4,11 +4,11 @@ use super::Side;
 use super::fields::{Fields, Kind};
 use super::message::{gone, own_address};
 use crate::error::{Error, Result};
-use crate::frontend::problem::{Problem, sentence};
+use crate::frontend::problem::Problem;
 use crate::frontend::text::size;
 use crate::frontend::{Shell, Visit};
 use crate::http::{Multipart, Request, Response, status_of};
-use crate::mail::send::new_guid;
+use crate::mail::send::{FILES_BYTES_MAX, new_guid};
 use crate::mail::{Address, Delivered, DraftWriter, Folder, Held, Letter, Place, Unreachable};
 use askama::Template;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,6 +29,8 @@ struct ComposePage {
     /// Where the draft lies, if it was saved.
     draft: Option<Place>,
     from: String,
+    /// How large files may be.
+    files_max: String,
 }
 
 /// A file that is attached already.
@@ -101,6 +103,7 @@ pub(super) fn page(
         faults,
         draft: draft.map(|held| held.place),
         from: visit.address(),
+        files_max: files_max(),
         fields,
     };
     visit.page(status, &page)
@@ -351,6 +354,11 @@ fn keep_files(writer: &mut DraftWriter, letter: &Letter<'_>, keep: &[usize]) -> 
     Ok(())
 }
 
+/// How large files may be, for people.
+fn files_max() -> String {
+    format!("{} together", size(FILES_BYTES_MAX))
+}
+
 /// Saves the draft without the new files, which are too large, after reading the rest of the form.
 fn without_files(visit: &Visit, mut parts: Multipart<'_>, fields: &mut Fields) -> Result<Saved> {
     let mut left = DRAIN_BYTES_MAX;
@@ -361,12 +369,13 @@ fn without_files(visit: &Visit, mut parts: Multipart<'_>, fields: &mut Fields) -
         }
         left -= std::io::copy(&mut std::io::Read::take(&mut part, left), &mut std::io::sink())?;
         if left == 0 {
-            return Err(Error::TooBig("these files are larger than 25 MB together".into()));
+            return Err(Error::TooBig(format!("these files are larger than {}", files_max())));
         }
     }
     let (writer, mut faults) = begin(visit, fields)?;
-    faults.push(sentence(
-        "the files are larger than 25 MB together, so the new ones were not attached",
+    faults.push(format!(
+        "The files are larger than {}, so the new ones were not attached.",
+        files_max()
     ));
     faults.push("Nothing was sent. The message is saved in Drafts, without them.".into());
     Ok(Saved { held: writer.save()?, faults, status: 413 })
