@@ -11,6 +11,9 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Longest time that can be configured.
+const YEAR_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -315,10 +318,28 @@ impl Config {
         self.check_processes()?;
         self.check_groups()?;
         self.check_store()?;
+        self.check_times()?;
         if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
             return Err(Error::config(
                 "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
             ));
+        }
+        Ok(())
+    }
+
+    /// No time may be 0, nor longer than a year: clocks are added to it.
+    fn check_times(&self) -> Result<()> {
+        let (store, master) = (&self.store, &self.master);
+        for (name, ms) in [
+            ("store.stage_ms", store.stage_ms),
+            ("store.retire_ms", store.retire_ms),
+            ("store.request_ms", store.request_ms),
+            ("master.heartbeat_interval_ms", master.heartbeat_interval_ms),
+            ("master.heartbeat_timeout_ms", master.heartbeat_timeout_ms),
+        ] {
+            if !(1..=YEAR_MS).contains(&ms) {
+                return Err(Error::config(format!("{name} must lie between 1 ms and a year")));
+            }
         }
         Ok(())
     }

@@ -67,10 +67,11 @@ impl Node {
         for id in data.tablets()? {
             match Tablet::open(&id, &data.tablet(&id), &around) {
                 Ok(tablet) => drop(tablets.insert(id, tablet)),
-                Err(error) => {
+                Err(error @ Error::Corrupt(_)) => {
                     log::error!("tablet {id} is not served: {error}");
                     damaged.insert(id);
                 }
+                Err(error) => return Err(error),
             }
         }
         Ok(Arc::new(Node {
@@ -129,7 +130,9 @@ impl Node {
             }
             Err(error) => {
                 log::error!("tablet {id} is not served: {error}");
-                damaged.insert(id.into());
+                if matches!(error, Error::Corrupt(_)) {
+                    damaged.insert(id.into());
+                }
                 None
             }
         }

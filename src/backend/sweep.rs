@@ -58,8 +58,11 @@ impl Node {
         let group = &routes.tablet(tablet)?.group;
         let large = routes.tablets.iter().filter(|t| t.class == Class::Large && t.group == *group);
         for route in large {
-            while self.propose_to(&route.id, Op::DropChunks { slot, id }, self.soon())?.words[0][..]
-                != *b"0"
+            while self
+                .propose_to(&route.id, Op::DropChunks { slot, id }, self.soon())?
+                .words
+                .first()
+                .is_some_and(|removed| removed[..] != *b"0")
             {}
         }
         self.propose_to(tablet, Op::Forget { id }, self.soon())?;
