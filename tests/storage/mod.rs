@@ -91,13 +91,19 @@ fn names(dir: &Path, start: &str) -> Vec<String> {
     names
 }
 
-/// Every file of a directory, as a crash at this moment leaves it.
+/// Every file of a directory, as a crash at this moment leaves it. A spare may be renamed meanwhile by the thread
+/// that makes it: then the moment is taken again.
 fn snapshot(dir: &Path) -> TempDir {
-    let copy = scratch();
-    for name in names(dir, "") {
-        fs::copy(dir.join(&name), copy.path().join(&name)).expect("copied");
+    for _ in 0..100 {
+        let copy = scratch();
+        let copied = |name: &String| fs::copy(dir.join(name), copy.path().join(name)).map(drop);
+        match names(dir, "").iter().try_for_each(copied) {
+            Ok(()) => return copy,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => panic!("{}: {e}", dir.display()),
+        }
     }
-    copy
+    panic!("{} does not come to rest", dir.display())
 }
 
 /// Changes a file in place.
