@@ -41,9 +41,9 @@ const FIND: &str = r#"(s => {
     return [...document.querySelectorAll("a, button, summary, label")].find(e => shown(e) && says(e));
 })"#;
 
-/// The accessibility checker, which is not part of PennCloud: fetched once, checked against its hash, kept in
-/// the target directory.
-const AXE_URL: &str = "https://registry.npmjs.org/axe-core/-/axe-core-4.10.3.tgz";
+/// The accessibility checker, which is not part of PennCloud: fetched once by npm, checked against its hash, kept
+/// in the target directory.
+const AXE_PACKAGE: &str = "axe-core@4.10.3";
 const AXE_SHA256: &str = "0f2b4d7dcdf7d1219df8d1959ad68e565f51d14c3f0d88bb71cd59abeb956292";
 
 /// What it finds on a page, as lines for people.
@@ -403,13 +403,14 @@ fn axe() -> Result<Rc<str>, String> {
 fn fetch_axe() -> Result<String, String> {
     let archive = screenshots().with_file_name("axe-core-4.10.3.tgz");
     if !is_axe(&archive) {
-        let curl = command("curl").ok_or("there is no curl")?;
-        let mut fetch = Command::new(curl);
-        fetch.args(["-sSfL", "--max-time", "60", AXE_URL, "-o"]).arg(&archive);
-        let output = fetch.output().map_err(|e| e.to_string())?;
+        let npm = command("npm").ok_or("there is no npm")?;
+        let target = archive.parent().expect("the archive is in a directory");
+        let mut fetch = Command::new(npm);
+        fetch.args(["pack", AXE_PACKAGE, "--silent", "--fetch-timeout=60000", "--fetch-retries=1"]);
+        let output = fetch.current_dir(target).output().map_err(|e| e.to_string())?;
         if !output.status.success() || !is_axe(&archive) {
             let why = String::from_utf8_lossy(&output.stderr).trim().to_string();
-            return Err(format!("cannot fetch {AXE_URL}: {why}"));
+            return Err(format!("cannot fetch {AXE_PACKAGE}: {why}"));
         }
     }
     let mut tar = Command::new("tar");
