@@ -182,12 +182,13 @@ fn column(id: &str) -> String {
     format!("{PREFIX}{id}")
 }
 
-fn hash(token: &str) -> String {
+/// What the store knows of a token: its SHA-256, as base64url.
+pub(crate) fn hash(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
 }
 
 /// 256 bits from the operating system, as base64url.
-fn random_token() -> String {
+pub(crate) fn random_token() -> String {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     URL_SAFE_NO_PAD.encode(bytes)

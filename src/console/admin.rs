@@ -7,7 +7,7 @@
 //! The first [`FREE_TRIES`] wrong passwords in a row cost nothing; each further one doubles the time until
 //! the next is heard, up to [`WAIT_S_MAX`].
 
-use super::session::now_s;
+use crate::account::now_s;
 use crate::account::password::Passwords;
 use crate::client::{Client, Op};
 use crate::config::Config;

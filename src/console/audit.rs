@@ -2,7 +2,7 @@
 
 use super::app::Visit;
 use super::page::{Shell, render};
-use super::session::now_s;
+use crate::account::now_s;
 use crate::client::{Client, Op, Scan};
 use crate::error::Result;
 use crate::http::{Request, Response, date};

@@ -3,7 +3,8 @@
 use super::admin::{NAME, Verdict};
 use super::app::{COOKIE, Guest, Visit};
 use super::page::{Shell, render};
-use super::session::{AGE_S, random};
+use super::session::AGE_S;
+use crate::account::session::random_token;
 use crate::error::Result;
 use crate::http::{Request, Response};
 use askama::Template;
@@ -33,7 +34,7 @@ pub(super) fn show(guest: &Guest, request: &mut Request<'_>) -> Result<Response>
 }
 
 fn page(guest: &Guest, status: u16, fault: Option<String>) -> Result<Response> {
-    let token = random();
+    let token = random_token();
     let cookie =
         format!("{FORM_COOKIE}={token}; Path=/login; HttpOnly; SameSite=Strict; Max-Age={FORM_S}");
     let login = Login { shell: guest.shell("Sign in"), name: NAME, token, fault };

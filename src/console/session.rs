@@ -6,15 +6,13 @@
 //! and after [`AGE_S`] in any case. One that was ended here is not taken from the store again, even if
 //! the store could not be told.
 
+use crate::account::now_s;
+use crate::account::session::{hash, random_token};
 use crate::client::{Client, Op};
 use crate::error::Result;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
 use subtle::ConstantTimeEq;
 
 /// A session ends after so many seconds without a request.
@@ -81,8 +79,8 @@ impl Sessions {
 
     /// Begins a session; its cookie, which exists nowhere else.
     pub(super) fn begin(&self) -> String {
-        let (cookie, now) = (random(), now_s());
-        let session = Session { id: hash(&cookie), created: now, seen: now, csrf: random() };
+        let (cookie, now) = (random_token(), now_s());
+        let session = Session { id: hash(&cookie), created: now, seen: now, csrf: random_token() };
         self.tell_store(session.put(now));
         self.keep(session);
         cookie
@@ -152,28 +150,12 @@ impl Sessions {
     }
 }
 
-/// Seconds since 1970.
-pub(super) fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// 256 bits from the operating system, as base64url.
-pub(super) fn random() -> String {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn hash(cookie: &str) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(cookie.as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn session() -> Session {
-        Session { id: hash("cookie"), created: 1000, seen: 1000, csrf: random() }
+        Session { id: hash("cookie"), created: 1000, seen: 1000, csrf: random_token() }
     }
 
     #[test]

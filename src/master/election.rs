@@ -41,7 +41,6 @@ pub fn add(route: &TabletRoute, from: &str, epoch: u64, node: &str) -> Option<Ta
 pub struct Election {
     /// The epoch that is being sealed.
     pub epoch: u64,
-    began_ms: u64,
     first_ms: Option<u64>,
     asked_ms: Option<u64>,
     /// Who has sealed, and where its log ends: epoch and version.
@@ -49,15 +48,9 @@ pub struct Election {
 }
 
 impl Election {
-    /// An election that begins now.
-    pub fn new(epoch: u64, now_ms: u64) -> Election {
-        Election {
-            epoch,
-            began_ms: now_ms,
-            first_ms: None,
-            asked_ms: None,
-            sealed: BTreeMap::new(),
-        }
+    /// An election in which nobody has sealed yet.
+    pub fn new(epoch: u64) -> Election {
+        Election { epoch, first_ms: None, asked_ms: None, sealed: BTreeMap::new() }
     }
 
     /// Whom to ask to seal now.
@@ -108,10 +101,5 @@ impl Election {
             isr,
             ..route.clone()
         })
-    }
-
-    /// How long the election has been going on, in milliseconds.
-    pub fn age_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.began_ms)
     }
 }

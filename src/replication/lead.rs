@@ -1,7 +1,7 @@
 //! The primary's side: what each member has, when an entry is committed, and how long the lease runs.
 
 use super::message::{Ack, Message, Node, Plea, Position, Prepare, Time};
-use super::replica::{Output, Replica, plead};
+use super::replica::{Output, Replica};
 use crate::protocol::entry::Answer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -206,17 +206,17 @@ impl Replica {
             let silent = isr.contains(node) && now > peer.heard + timing.silence;
             if silent && now > peer.pleaded + timing.silence / 2 {
                 peer.pleaded = now;
-                out.push(plead(Plea::Remove(node.clone())));
+                out.push(Output::Plead(Plea::Remove(node.clone())));
             }
         }
         if let Some(node) = &lead.pending_add {
-            out.push(plead(Plea::Add(node.clone())));
+            out.push(Output::Plead(Plea::Add(node.clone())));
         }
         let since = *lead.no_lease_since.get_or_insert(now);
         if until > now {
             lead.no_lease_since = None;
         } else if now > since + timing.grace + timing.silence {
-            out.push(plead(Plea::NoLease));
+            out.push(Output::Plead(Plea::NoLease));
         }
     }
 
@@ -274,7 +274,7 @@ impl Replica {
         let Some(peer) = lead.peers.get(node) else { return };
         if committed >= lead.barrier && peer.matched >= committed && end - peer.matched <= 8 {
             lead.pending_add = Some(node.clone());
-            out.push(plead(Plea::Add(node.clone())));
+            out.push(Output::Plead(Plea::Add(node.clone())));
         }
     }
 
@@ -291,7 +291,7 @@ impl Replica {
             return;
         }
         if epoch > self.configuration.epoch {
-            return out.push(plead(Plea::Tell));
+            return out.push(Output::Plead(Plea::Tell));
         }
         let (pause, mut again) = (self.timing.beacon / 8, false);
         self.peer(&from, |peer| {

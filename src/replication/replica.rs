@@ -483,11 +483,6 @@ impl Replica {
     }
 }
 
-/// Asks the master, through the shell.
-pub(super) fn plead(plea: Plea) -> Output {
-    Output::Plead(plea)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::table::Known;

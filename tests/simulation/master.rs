@@ -26,9 +26,9 @@ impl World {
     }
 
     pub(super) fn elect(&mut self) {
-        let (epoch, now) = (self.master.route.epoch, self.now_ms());
+        let epoch = self.master.route.epoch;
         if self.master.election.as_ref().is_none_or(|election| election.epoch != epoch) {
-            self.master.election = Some(Election::new(epoch, now));
+            self.master.election = Some(Election::new(epoch));
         }
     }
 
