@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +23,9 @@ pub struct Config {
     /// Size and time limits of the store.
     #[serde(default)]
     pub store: Store,
+    /// How replicas agree.
+    #[serde(default)]
+    pub replication: Replication,
     /// The master.
     pub master: Master,
     /// Replica groups of backends.
@@ -62,6 +65,9 @@ pub struct Cluster {
     /// Lowest level that is logged: `error`, `warn`, `info`, `debug` or `trace`.
     #[serde(default = "default_log")]
     pub log: String,
+    /// Where this process reaches others, by their names, when not at their own addresses: through a tunnel.
+    #[serde(default)]
+    pub via: BTreeMap<String, String>,
 }
 
 /// Who must open a store connection with `AUTH`.
@@ -123,6 +129,46 @@ impl Default for Store {
             connections_max: 4096,
         }
     }
+}
+
+/// How replicas agree.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Replication {
+    /// Fewest in-sync replicas of a tablet with which writes go on.
+    pub min_insync: u32,
+    /// What a read rests on.
+    pub reads: Reads,
+    /// How long a replica may answer reads after it was last heard.
+    pub lease_ms: u64,
+    /// How long a replica waits before it lets another primary begin: more than the lease, by the most that two
+    /// hosts' clocks differ in rate.
+    pub grace_ms: u64,
+    /// Silence after which the primary has a replica taken out of the in-sync set.
+    pub silence_ms: u64,
+}
+
+impl Default for Replication {
+    fn default() -> Replication {
+        Replication {
+            min_insync: 1,
+            reads: Reads::Lease,
+            lease_ms: 2000,
+            grace_ms: 2500,
+            silence_ms: 1000,
+        }
+    }
+}
+
+/// What a read rests on.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// A lease: any replica answers by itself. Hosts' clocks may differ in rate by a tenth.
+    #[default]
+    Lease,
+    /// A round to all in-sync replicas for each batch of reads: no clock matters.
+    Confirm,
 }
 
 /// The master.
@@ -319,6 +365,7 @@ impl Config {
         self.check_groups()?;
         self.check_store()?;
         self.check_times()?;
+        self.check_replication()?;
         if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
             return Err(Error::config(
                 "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
@@ -327,13 +374,30 @@ impl Config {
         Ok(())
     }
 
+    /// A promise outlives the leases that rest on it even if one clock runs 11 % faster than the other.
+    fn check_replication(&self) -> Result<()> {
+        let replication = &self.replication;
+        if replication.min_insync == 0 {
+            return Err(Error::config("replication.min_insync must be at least 1"));
+        }
+        if replication.grace_ms < replication.lease_ms + replication.lease_ms / 4 {
+            return Err(Error::config(
+                "replication.grace_ms must be at least 1.25 times replication.lease_ms",
+            ));
+        }
+        Ok(())
+    }
+
     /// No time may be 0, nor longer than a year: clocks are added to it.
     fn check_times(&self) -> Result<()> {
-        let (store, master) = (&self.store, &self.master);
+        let (store, master, replication) = (&self.store, &self.master, &self.replication);
         for (name, ms) in [
             ("store.stage_ms", store.stage_ms),
             ("store.retire_ms", store.retire_ms),
             ("store.request_ms", store.request_ms),
+            ("replication.lease_ms", replication.lease_ms),
+            ("replication.grace_ms", replication.grace_ms),
+            ("replication.silence_ms", replication.silence_ms),
             ("master.heartbeat_interval_ms", master.heartbeat_interval_ms),
             ("master.heartbeat_timeout_ms", master.heartbeat_timeout_ms),
         ] {
@@ -426,6 +490,11 @@ impl Config {
     /// The cluster's secrets, as made by `penncloud format`.
     pub fn secrets(&self) -> Result<Secrets> {
         Secrets::load(&self.cluster.data_dir)
+    }
+
+    /// Where this process reaches another, which has this address.
+    pub fn via<'a>(&'a self, name: &str, address: &'a str) -> &'a str {
+        self.cluster.via.get(name).map_or(address, String::as_str)
     }
 
     /// How long a store request that names no deadline is tried.

@@ -130,6 +130,7 @@ impl goldenscript::Runner for Runner {
                 isr: BTreeSet::from([primary.as_str().into()]),
                 members: BTreeSet::from([primary.as_str().into()]),
                 min_insync: 1,
+                clean: false,
             })),
             Step::Propose(line, bytes) => {
                 let (op, options) = parse(line, bytes.as_deref().unwrap_or(""))?;

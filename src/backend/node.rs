@@ -269,11 +269,8 @@ impl Node {
         let damaged = self.damaged.lock().expect("a set is not left half-changed").clone();
         let damaged = damaged.into_iter().map(|id| TabletReport {
             id,
-            epoch: 0,
-            version: 0,
             role: Role::Damaged,
-            cells: 0,
-            bytes: 0,
+            ..TabletReport::default()
         });
         self.tablets().iter().map(|tablet| tablet.report()).chain(damaged).collect()
     }

@@ -239,9 +239,11 @@ impl Tablet {
             id: self.id.clone(),
             epoch: view.epoch,
             version: view.table.version,
+            committed: view.table.version,
             role: view.role(),
             cells: view.table.len() as u64,
             bytes: view.table.bytes(),
+            ..TabletReport::default()
         }
     }
 }
@@ -517,6 +519,7 @@ fn configuration(stored: &TabletConfig) -> Configuration {
         isr: names(&stored.isr),
         members: names(&stored.members),
         min_insync: stored.min_insync as usize,
+        clean: false,
     }
 }
 

@@ -5,7 +5,14 @@ use super::*;
 fn alone(epoch: u64) -> Configuration {
     let alone = BTreeSet::from(["a1".into()]);
     let primary = Some("a1".into());
-    Configuration { epoch, primary, isr: alone.clone(), members: alone, min_insync: 1 }
+    Configuration {
+        epoch,
+        primary,
+        isr: alone.clone(),
+        members: alone,
+        min_insync: 1,
+        clean: false,
+    }
 }
 
 fn bytes_in(dir: &Path) -> u64 {

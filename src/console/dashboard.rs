@@ -278,9 +278,11 @@ mod tests {
             id: "a-s0".into(),
             epoch: 3,
             version: 9,
+            committed: 9,
             role: Role::Primary,
             cells: 1,
             bytes: 10,
+            ..TabletReport::default()
         };
         let node = NodeStatus {
             name: "a1".into(),
@@ -303,6 +305,7 @@ mod tests {
             isr: vec!["a1".into()],
             members: vec!["a1".into()],
             min_insync: 1,
+            clean: false,
         };
         ClusterStatus { nodes: vec![node], tablets: vec![tablet], ..ClusterStatus::default() }
     }

@@ -20,7 +20,7 @@ pub fn remove(route: &TabletRoute, from: &str, epoch: u64, node: &str) -> Option
         return None;
     }
     let isr = route.isr.iter().filter(|member| *member != node).cloned().collect();
-    Some(TabletRoute { epoch: epoch + 1, isr, ..route.clone() })
+    Some(TabletRoute { epoch: epoch + 1, isr, clean: false, ..route.clone() })
 }
 
 /// Takes a member that has caught up into the in-sync set. Only the primary of this very epoch may ask.
@@ -33,7 +33,7 @@ pub fn add(route: &TabletRoute, from: &str, epoch: u64, node: &str) -> Option<Ta
     let mut isr = route.isr.clone();
     isr.push(node.into());
     isr.sort();
-    Some(TabletRoute { epoch: epoch + 1, isr, ..route.clone() })
+    Some(TabletRoute { epoch: epoch + 1, isr, clean: false, ..route.clone() })
 }
 
 /// An election for the epoch after one that is being sealed.
@@ -99,6 +99,7 @@ impl Election {
             epoch: route.epoch + 1,
             primary: Some(primary.clone()),
             isr,
+            clean: false,
             ..route.clone()
         })
     }

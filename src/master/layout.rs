@@ -82,6 +82,7 @@ fn tablet(group: &Group, class: Class, index: u32, node: &Backend) -> Record {
         isr: vec![node.name.clone()],
         members: vec![node.name.clone()],
         min_insync: MIN_INSYNC,
+        clean: false,
     };
     Record::Tablet(TabletRecord { route, instance: None })
 }

@@ -321,6 +321,7 @@ impl Node {
             address: self.kept.record.address.clone(),
             group: self.kept.record.group.clone(),
             alive: self.state == NodeState::Alive,
+            store_uuid: self.kept.record.store_uuid.clone(),
         }
     }
 

@@ -146,7 +146,7 @@ fn report(state: Option<&String>, tablets: Option<&String>) -> Result<Report, Bo
         };
         let (epoch, role): (u64, Role) = (epoch.parse()?, serde_json::from_value(role.into())?);
         let id = id.to_string();
-        report.tablets.push(TabletReport { id, epoch, version: 0, role, cells: 0, bytes: 0 });
+        report.tablets.push(TabletReport { id, epoch, role, ..TabletReport::default() });
     }
     Ok(report)
 }

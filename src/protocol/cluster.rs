@@ -8,8 +8,21 @@
 //!                                      <-  @DATA <len>
 //! @BEAT <seq> <len>                    ->                          (every heartbeat_interval_ms)
 //!                                      <-  @DATA <seq> <len> + Report
+//! @SEAL <len> + TabletRoute            ->                          (the tablet's epoch ends)
+//! @RESIGN <len> + TabletRoute          ->                          (this node is to leave it in order)
 //! @SHUTDOWN 0, @WAKEUP 0               ->
 //!                                      <-  @DATA <len>
+//! ```
+//!
+//! What a node has to say by itself goes over a connection that it dials:
+//!
+//! ```text
+//! backend                                                  master
+//! @SEALED <tablet> <epoch> <node> <log's end: epoch> <version> 0   ->
+//! @RESIGNED <tablet> <epoch> <node> 0                              ->
+//! @PLEA <tablet> <epoch> <node> REMOVE|ADD <member> 0              ->
+//! @PLEA <tablet> <epoch> <node> NOLEASE|TELL 0                     ->
+//!                                                          <-  @DATA <len>
 //! ```
 //!
 //! The master answers `@GETROUTES 0` with `@DATA <len>` + [`Routes`], and `@GETSTATUS 0` with `@DATA <len>`
@@ -71,7 +84,7 @@ impl NodeState {
 }
 
 /// What a node is for a tablet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Gives versions and commits.
@@ -79,6 +92,7 @@ pub enum Role {
     /// In the in-sync set.
     Replica,
     /// Catching up.
+    #[default]
     Learner,
     /// Has sealed the epoch that it knows, and waits for the next.
     Sealed,
@@ -128,21 +142,26 @@ pub struct Report {
 }
 
 /// A tablet as a node holds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TabletReport {
     /// Which tablet.
     pub id: TabletId,
     /// Epoch last adopted.
     pub epoch: u64,
+    /// Highest epoch that was sealed here.
+    pub sealed: u64,
     /// Version of its last entry.
     pub version: u64,
+    /// Version up to which it knows its entries to be committed.
+    pub committed: u64,
     /// What the node is for it.
     pub role: Role,
+    /// How much longer it may answer reads by itself, in milliseconds; none: for ever, as the sole replica.
+    pub lease_ms: Option<u64>,
     /// Cells in it.
-    #[serde(default)]
     pub cells: u64,
     /// Bytes of its keys and values.
-    #[serde(default)]
     pub bytes: u64,
 }
 
@@ -204,6 +223,10 @@ pub struct TabletRoute {
     pub members: Vec<String>,
     /// Fewest in-sync replicas with which writes go on.
     pub min_insync: u32,
+    /// Whether all who left the primary's place or the in-sync set in this change resigned themselves: they had
+    /// sealed the epoch before, and held no lease any more.
+    #[serde(default)]
+    pub clean: bool,
 }
 
 /// A node.
@@ -217,6 +240,9 @@ pub struct NodeRoute {
     pub group: String,
     /// Whether it serves, as far as the master knows.
     pub alive: bool,
+    /// Its disk, once seen: no other under this name is a replica of anything.
+    #[serde(default)]
+    pub store_uuid: Option<String>,
 }
 
 impl Routes {
@@ -345,6 +371,7 @@ mod tests {
             isr: vec![],
             members: vec![],
             min_insync: 1,
+            clean: false,
         };
         let of_group = |g: &String| {
             let small = (0..6).map(|i| tablet(g, Class::Small, i));
@@ -355,6 +382,7 @@ mod tests {
             address: format!("{g}1:5101"),
             group: g.clone(),
             alive: true,
+            store_uuid: None,
         };
         Routes {
             version: 7,

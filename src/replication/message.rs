@@ -34,6 +34,8 @@ pub struct Configuration {
     pub members: BTreeSet<Node>,
     /// Fewest in-sync replicas with which writes go on.
     pub min_insync: usize,
+    /// Whether all who left the primary's place or the in-sync set in this change resigned themselves.
+    pub clean: bool,
 }
 
 impl Configuration {
@@ -46,6 +48,7 @@ impl Configuration {
             isr: names(&route.isr),
             members: names(&route.members),
             min_insync: route.min_insync as usize,
+            clean: route.clean,
         }
     }
 

@@ -205,6 +205,7 @@ impl World {
             isr: members.clone(),
             members,
             min_insync: plan.min_insync,
+            clean: false,
         };
         let node = |random: &mut Random, i: usize| Node {
             name: name(i).into(),
