@@ -56,7 +56,11 @@ fn recover(adopted: (Configuration, u64), log: Vec<Entry>) -> Replica {
         beacon: 400_000,
         silence: 1_000_000,
         keep: 4,
+        keep_bytes: 0,
+        catch_up_bytes: 0,
         batch: 16,
+        batch_bytes: 1 << 20,
+        window_bytes: 1 << 20,
     };
     Replica::recover("n1".into(), (Rules::ALL, timing), 0, adopted, Table::default(), log)
 }

@@ -132,7 +132,11 @@ const TIMING: Timing = Timing {
     beacon: 400_000,
     silence: 1_000_000,
     keep: 16,
-    batch: 64,
+    keep_bytes: 16 << 20,
+    catch_up_bytes: 256 << 20,
+    batch: 256,
+    batch_bytes: 1 << 20,
+    window_bytes: 8 << 20,
 };
 /// Pause between two ticks of a replica.
 const TICK: Duration = Duration::from_millis(100);

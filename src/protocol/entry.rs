@@ -32,6 +32,16 @@ pub struct Entry {
     pub effects: Vec<Effect>,
 }
 
+impl Entry {
+    /// About how many bytes it takes in memory and on the wire.
+    pub fn weight(&self) -> u64 {
+        ENTRY_BYTES + self.effects.iter().map(Effect::weight).sum::<u64>()
+    }
+}
+
+/// What an entry takes beside its keys and values.
+const ENTRY_BYTES: u64 = 256;
+
 /// What a successful write is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -70,6 +80,25 @@ pub enum Effect {
     Abandon(ValueId),
     /// Take a value off the retire list: its chunks are gone.
     Forget(ValueId),
+}
+
+impl Effect {
+    fn weight(&self) -> u64 {
+        let bytes = match self {
+            Effect::Put { key, value, .. } => {
+                let inline = match value {
+                    Value::Inline(bytes) => bytes.len(),
+                    Value::Big(head) => head.chunks.len() * size_of::<Chunk>(),
+                };
+                key.row.len() + key.column.len() + inline
+            }
+            Effect::Delete(key) | Effect::Sequence(key, _) => key.row.len() + key.column.len(),
+            Effect::DeleteRow { row, .. } => row.len(),
+            Effect::Stage(_, staged) => staged.row.len(),
+            Effect::Abandon(_) | Effect::Forget(_) => 0,
+        };
+        bytes as u64 + 32
+    }
 }
 
 /// A value that is being written.

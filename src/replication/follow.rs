@@ -119,7 +119,7 @@ impl Replica {
     /// Tells the primary how far this log is equal to its own and on disk.
     pub(super) fn acknowledge(&mut self, now: Time, out: &mut Vec<Output>) {
         let primary = self.configuration.primary.clone().filter(|p| *p != self.me);
-        let (Some(primary), true) = (primary, self.heard.0 > 0) else { return };
+        let (Some(primary), true) = (primary, self.heard.0 > 0 && !self.stuck) else { return };
         if self.sealed >= self.configuration.epoch && self.rules.epoch_fence {
             return;
         }

@@ -1,8 +1,8 @@
 //! The primary's side: what each member has, when an entry is committed, and how long the lease runs.
 
 use super::message::{Ack, Message, Node, Plea, Position, Prepare, Time};
-use super::replica::{Output, Replica};
-use crate::protocol::entry::Answer;
+use super::replica::{Logged, Output, Replica};
+use crate::protocol::entry::{Answer, Entry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub struct Lead {
     round: u64,
     /// Since when there has been no lease.
     no_lease_since: Option<Time>,
+    /// Asked to resign: no new writes until everything is committed, or until then.
+    resigning: Option<Time>,
 }
 
 /// What the primary knows of a member.
@@ -26,6 +28,8 @@ pub struct Lead {
 struct Peer {
     /// The next version to send.
     next: u64,
+    /// What was sent after this version and is not answered yet is on its way.
+    sent_after: u64,
     /// Equal to ours, and on its disk, up to here.
     matched: u64,
     /// Our clock, as it was when we sent the newest beacon that it has answered.
@@ -44,7 +48,7 @@ impl Lead {
     /// A primary that begins an epoch.
     pub fn new(replica: &Replica, now: Time, hold_until: Time) -> Lead {
         let next = replica.end().version + 1;
-        let peer = || Peer { next, heard: now, ..Peer::default() };
+        let peer = || Peer { next, sent_after: next - 1, heard: now, ..Peer::default() };
         let others = replica.configuration.members.iter().filter(|node| **node != replica.me);
         Lead {
             barrier: next,
@@ -54,7 +58,42 @@ impl Lead {
             next_beat: now,
             round: 0,
             no_lease_since: None,
+            resigning: None,
         }
+    }
+
+    /// Nothing commits before.
+    pub fn hold_until(&self) -> Time {
+        self.hold_until
+    }
+
+    /// From now on no write is taken, until everything is committed or this time has come.
+    pub fn resign_before(&mut self, until: Time) {
+        self.resigning.get_or_insert(until);
+    }
+
+    /// Whether a member that is heard catches up.
+    pub fn is_waited_for(&self, replica: &Replica, now: Time) -> bool {
+        let timing = &replica.timing;
+        self.peers.iter().any(|(node, peer)| {
+            !replica.configuration.isr.contains(node) && now < peer.heard + timing.grace
+        })
+    }
+
+    /// Why no write can be committed now: a definite refusal is better than a wait without an end.
+    pub fn refusal(&self, replica: &Replica, now: Time) -> Option<String> {
+        let (in_sync, least) = (replica.configuration.isr.len(), replica.configuration.min_insync);
+        if in_sync < least {
+            return Some(format!("only {in_sync} of {least} needed copies are in sync"));
+        }
+        if self.resigning.is_some() {
+            return Some("the tablet is being moved to another node".into());
+        }
+        let silent = |(node, peer): &(&Node, &Peer)| {
+            replica.configuration.isr.contains(*node) && now > peer.heard + replica.timing.silence
+        };
+        let (node, _) = self.peers.iter().find(silent)?;
+        Some(format!("the in-sync replica {node} does not answer"))
     }
 
     /// The members on which a commit depends, this node apart.
@@ -108,6 +147,7 @@ impl Replica {
         for (node, old) in before.into_iter().flat_map(|before| before.peers) {
             if let Some(peer) = lead.peers.get_mut(&node) {
                 (peer.next, peer.heard) = (old.next.min(peer.next), old.heard);
+                peer.sent_after = peer.next - 1;
             }
         }
         self.lead = Some(lead);
@@ -126,7 +166,7 @@ impl Replica {
         let in_sync = self.configuration.isr.contains(node);
         let left = if in_sync { lease_until.saturating_sub(received) } else { 0 };
         let left = if lease_until == Time::MAX { self.timing.lease } else { left };
-        let entries = self.entries_from(next);
+        let entries = self.entries_for(peer);
         let sent_to = next + entries.len() as u64;
         let prepare = Prepare {
             configuration: self.configuration.clone(),
@@ -145,9 +185,18 @@ impl Replica {
         }
     }
 
-    fn entries_from(&self, next: u64) -> Vec<Arc<crate::protocol::entry::Entry>> {
-        let skip = (next - 1 - self.base.version) as usize;
-        self.entries().skip(skip).take(self.timing.batch).cloned().collect()
+    /// What a member is sent next: none while enough is on its way to it.
+    fn entries_for(&self, peer: &Peer) -> Vec<Arc<Entry>> {
+        let (timing, sent) = (&self.timing, self.total_at(peer.next - 1));
+        let on_its_way = sent - self.total_at(peer.sent_after.max(peer.matched)).min(sent);
+        if on_its_way >= timing.window_bytes {
+            return Vec::new();
+        }
+        let skip = (peer.next - 1 - self.base.version) as usize;
+        let fits =
+            |(i, logged): &(usize, &Logged)| *i == 0 || logged.total - sent <= timing.batch_bytes;
+        let batch = self.log.range(skip..).take(timing.batch).enumerate().take_while(fits);
+        batch.map(|(_, logged)| logged.entry.clone()).collect()
     }
 
     fn send_table(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
@@ -157,7 +206,7 @@ impl Replica {
         self.peer(node, |peer| {
             due = now >= peer.resent + beacon;
             if due {
-                (peer.resent, peer.next) = (now, next);
+                (peer.resent, peer.next, peer.sent_after) = (now, next, next - 1);
             }
         });
         if due {
@@ -236,6 +285,20 @@ impl Replica {
                 self.message_for(now, &node, out);
             }
         }
+        self.resign_if_drained(now, out);
+    }
+
+    /// A primary that was asked to resign does so once everything is committed; if that takes too long, it
+    /// stays.
+    pub(super) fn resign_if_drained(&mut self, now: Time, out: &mut Vec<Output>) {
+        let (drained, past) =
+            (self.committed.version == self.end().version, self.is_past_barrier());
+        let Some(lead) = &mut self.lead else { return };
+        match lead.resigning {
+            Some(_) if drained && past && now >= lead.hold_until => self.leave(out),
+            Some(until) if now >= until => lead.resigning = None,
+            _ => {}
+        }
     }
 
     /// A member answers.
@@ -297,6 +360,7 @@ impl Replica {
         self.peer(&from, |peer| {
             peer.heard = now;
             peer.next = peer.next.min(hint + 1).max(1);
+            peer.sent_after = peer.sent_after.min(peer.next - 1);
             again = now >= peer.resent + pause;
             if again {
                 peer.resent = now;

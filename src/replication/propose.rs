@@ -2,7 +2,7 @@
 
 use super::execute::{Verdict, execute};
 use super::message::Time;
-use super::replica::{Logged, Outcome, Output, Proposal, Replica, Token};
+use super::replica::{Outcome, Output, Proposal, Replica, Token};
 use super::table::{Known, Table};
 use crate::error::Error;
 use crate::protocol::command::RequestId;
@@ -18,6 +18,9 @@ impl Replica {
         }
         if let Some(outcome) = request.and_then(|request| self.recall(&request, retry)) {
             return self.answer_when_committed(now, token, outcome, out);
+        }
+        if let Some(why) = self.lead.as_ref().and_then(|lead| lead.refusal(self, now)) {
+            return out.push(Output::Answer(token, Outcome::Refused(Error::retry(why))));
         }
         let (after, verdict) = execute(self.last(), &ops, single, &setting);
         let outcome = match verdict {
@@ -85,7 +88,7 @@ impl Replica {
         };
         after.finish(&entry);
         let entry = Arc::new(entry);
-        self.log.push_back(Logged { entry: entry.clone(), after: Some(after) });
+        self.log_entry(entry.clone(), Some(after));
         self.matched = version;
         out.push(Output::Append(entry));
         self.send_new(now, out);

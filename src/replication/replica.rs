@@ -25,10 +25,18 @@ pub struct Timing {
     pub beacon: u64,
     /// Silence after which a member is asked to be removed.
     pub silence: u64,
-    /// Entries that are kept for replicas that lag, committed ones among them.
+    /// Entries that are always kept for replicas that lag.
     pub keep: usize,
+    /// Bytes of committed entries that are kept for replicas that lag.
+    pub keep_bytes: u64,
+    /// The same while a member catches up: what is written while it takes a table.
+    pub catch_up_bytes: u64,
     /// Entries of one message.
     pub batch: usize,
+    /// Bytes of one message's entries; one entry goes out in any case.
+    pub batch_bytes: u64,
+    /// Bytes of entries that are on their way to one member.
+    pub window_bytes: u64,
 }
 
 impl Timing {
@@ -45,6 +53,10 @@ pub enum Input {
     Configure(Configuration),
     /// The master ends an epoch: nothing of it is served or acknowledged any more.
     Seal(Configuration),
+    /// The master asks this node to leave an epoch in order: as its primary, or as a replica.
+    Resign(u64),
+    /// The disk hangs, or has come to itself again.
+    Stuck(bool),
     /// A client asks for a write.
     Propose(Proposal),
     /// A reader asks which entries are committed.
@@ -91,6 +103,8 @@ pub enum Output {
     Plead(Plea),
     /// Tell the master that this epoch is sealed, and where the log ends.
     Sealed(u64, Position),
+    /// Tell the master that this node has left this epoch, and holds no lease of it.
+    Resigned(u64),
     /// Answer a proposal.
     Answer(Token, Outcome),
     /// Answer a question: what is committed now may be served, or why not.
@@ -138,6 +152,10 @@ pub struct Replica {
     pub(super) lead: Option<Lead>,
     /// A seal that waits until no lease can run any more.
     pub(super) sealing: Option<(u64, Time)>,
+    /// The last epoch that was left in order.
+    resigned: Option<u64>,
+    /// Whether the disk hangs: nothing is promised meanwhile.
+    pub(super) stuck: bool,
     /// The last beacon: when the primary sent it, and its number.
     pub(super) heard: (Time, u64),
     /// Answers that depend on entries not yet committed.
@@ -152,6 +170,8 @@ pub struct Replica {
 pub(super) struct Logged {
     pub entry: Arc<Entry>,
     pub after: Option<Table>,
+    /// Bytes of all entries up to this one since the process began.
+    pub total: u64,
 }
 
 impl Replica {
@@ -184,13 +204,14 @@ impl Replica {
             max_lease: 0,
             lead: None,
             sealing: None,
+            resigned: None,
+            stuck: false,
             heard: (0, 0),
             waiting: BTreeMap::new(),
             asking: Vec::new(),
             configuration,
         };
-        replica.log =
-            log.into_iter().map(|entry| Logged { entry: Arc::new(entry), after: None }).collect();
+        log.into_iter().for_each(|entry| replica.log_entry(Arc::new(entry), None));
         replica.restore_last();
         if !rules.restart_seals && replica.configuration.is_primary(&replica.me.clone()) {
             replica.lead = Some(Lead::new(&replica, 0, 0));
@@ -204,6 +225,8 @@ impl Replica {
         match input {
             Input::Configure(configuration) => self.configure(now, configuration, &mut out),
             Input::Seal(configuration) => self.seal(now, configuration, &mut out),
+            Input::Resign(epoch) => self.resign(now, epoch, &mut out),
+            Input::Stuck(stuck) => self.note_stuck(stuck, &mut out),
             Input::Propose(proposal) => self.propose(now, proposal, &mut out),
             Input::Query(token) => self.query(now, token, &mut out),
             Input::Persisted(version) => self.persisted(now, version, &mut out),
@@ -261,7 +284,21 @@ impl Replica {
     pub(super) fn push(&mut self, entry: Arc<Entry>) {
         let mut after = self.last().clone();
         after.apply(&entry);
-        self.log.push_back(Logged { entry, after: Some(after) });
+        self.log_entry(entry, Some(after));
+    }
+
+    pub(super) fn log_entry(&mut self, entry: Arc<Entry>, after: Option<Table>) {
+        let total = self.total_at(self.end().version) + entry.weight();
+        self.log.push_back(Logged { entry, after, total });
+    }
+
+    /// Bytes of all entries up to a version; of what is not in the log any more nothing is counted.
+    pub(super) fn total_at(&self, version: u64) -> u64 {
+        let known = self.log.partition_point(|logged| logged.entry.version <= version);
+        match known.checked_sub(1) {
+            Some(last) => self.log[last].total,
+            None => self.log.front().map_or(0, |first| first.total - first.entry.weight()),
+        }
     }
 
     /// Gives the last prepared entry its table, if it has none: after a start, and after a cut.
@@ -316,9 +353,10 @@ impl Replica {
         }
         let old = std::mem::take(&mut self.configuration);
         let promised = self.promise_until;
-        let goes_on = self.lead.is_some() && self.sealed < old.epoch && new.epoch == old.epoch + 1;
-        let goes_on = goes_on && new.is_primary(&self.me);
-        let nobody_left = old.isr.is_subset(&new.isr);
+        let follows = new.epoch == old.epoch + 1 && self.sealed < old.epoch;
+        let goes_on = self.lead.is_some() && follows && new.is_primary(&self.me);
+        let nobody_left = old.isr.is_subset(&new.isr) || (new.clean && follows);
+        let handed_over = new.clean && follows;
         let before = self.lead.take();
         self.adopt(now, new, out);
         self.sealing = None;
@@ -332,8 +370,11 @@ impl Replica {
             hold = hold.max(promised);
         }
         let always_alone = old.members.iter().all(|member| *member == self.me);
-        if (goes_on && nobody_left) || always_alone || !self.rules.remove_hold {
+        if (goes_on && nobody_left) || handed_over || always_alone || !self.rules.remove_hold {
             hold = 0;
+        }
+        if goes_on {
+            hold = hold.max(before.as_ref().map_or(0, Lead::hold_until));
         }
         self.take_lead(now, hold, before.filter(|_| goes_on), out);
     }
@@ -351,6 +392,56 @@ impl Replica {
         out.extend(self.asking.drain(..).map(|token| Output::Confirm(token, retry())));
     }
 
+    /// Leaves an epoch in order. A primary first commits what it has; a replica goes at once. Both hold no lease
+    /// when they say so, and never come back to this epoch: nobody needs to wait for them.
+    fn resign(&mut self, now: Time, epoch: u64, out: &mut Vec<Output>) {
+        if epoch != self.configuration.epoch {
+            return;
+        }
+        if self.resigned == Some(epoch) {
+            return out.push(Output::Resigned(epoch));
+        }
+        if self.sealed >= epoch {
+            return;
+        }
+        let until = now + self.timing.silence;
+        match &mut self.lead {
+            Some(lead) => {
+                lead.resign_before(until);
+                self.resign_if_drained(now, out);
+            }
+            None => self.leave(out),
+        }
+    }
+
+    /// Seals the epoch without a wait: it is left by a node that gave its own leases up.
+    pub(super) fn leave(&mut self, out: &mut Vec<Output>) {
+        let epoch = self.configuration.epoch;
+        (self.sealed, self.resigned) = (epoch, Some(epoch));
+        out.push(Output::Adopt(self.configuration.clone(), epoch));
+        self.stand_down(out);
+        out.push(Output::Resigned(epoch));
+    }
+
+    /// Serves nothing of this epoch any more.
+    fn stand_down(&mut self, out: &mut Vec<Output>) {
+        self.lead = None;
+        self.read_until = 0;
+        self.fail_waiting(out);
+    }
+
+    /// A primary whose disk hangs stands down, as if it had died; a replica acknowledges nothing until its disk
+    /// has come to itself.
+    fn note_stuck(&mut self, stuck: bool, out: &mut Vec<Output>) {
+        self.stuck = stuck;
+        let alone = self.configuration.isr.len() == 1;
+        if stuck && self.leads() && !alone {
+            self.sealed = self.configuration.epoch;
+            self.stand_down(out);
+            out.push(Output::Plead(Plea::NoLease));
+        }
+    }
+
     fn seal(&mut self, now: Time, configuration: Configuration, out: &mut Vec<Output>) {
         let epoch = configuration.epoch;
         if epoch < self.configuration.epoch {
@@ -363,9 +454,7 @@ impl Replica {
             self.sealed = epoch;
             out.push(Output::Adopt(self.configuration.clone(), epoch));
         }
-        self.lead = None;
-        self.read_until = 0;
-        self.fail_waiting(out);
+        self.stand_down(out);
         let own = if self.rules.own_grants { self.max_lease + self.timing.margin() } else { 0 };
         let until = if self.rules.promise_wait { self.promise_until.max(own) } else { now };
         self.sealing = Some((epoch, until));
@@ -383,15 +472,16 @@ impl Replica {
 
     /// Whether a read of the committed table that ended now is current.
     pub fn may_read(&self, now: Time) -> bool {
-        if !self.rules.lease_check {
-            return true;
-        }
-        if self.sealed >= self.configuration.epoch {
-            return false;
-        }
+        !self.rules.lease_check || now < self.lease_until()
+    }
+
+    /// Until when this node may answer reads from its committed table.
+    pub fn lease_until(&self) -> Time {
+        let sealed = self.sealed >= self.configuration.epoch;
         match &self.lead {
-            Some(lead) => self.is_past_barrier() && now < lead.lease_until(self),
-            None => self.configuration.isr.contains(&self.me) && now < self.read_until,
+            Some(lead) if !sealed && self.is_past_barrier() => lead.lease_until(self),
+            None if !sealed && self.configuration.isr.contains(&self.me) => self.read_until,
+            _ => 0,
         }
     }
 
@@ -424,8 +514,10 @@ impl Replica {
 
     fn tick(&mut self, now: Time, out: &mut Vec<Output>) {
         self.answer_seal(now, out);
+        self.ask_again(out);
         if self.lead.is_some() {
             self.commit(now, out);
+            self.resign_if_drained(now, out);
             self.beat(now, out);
         }
     }
@@ -446,11 +538,22 @@ impl Replica {
                 .into_iter()
                 .map(|(token, outcome)| Output::Answer(token, self.under_lease(now, outcome))),
         );
-        let kept = self.timing.keep;
-        while self.log.len() > kept && self.log.front().is_some_and(|l| l.entry.version <= version)
+        self.trim_log(now);
+    }
+
+    /// Lets go of committed entries that no replica is likely to need.
+    fn trim_log(&mut self, now: Time) {
+        let catches_up = self.lead.as_ref().is_some_and(|lead| lead.is_waited_for(self, now));
+        let timing = &self.timing;
+        let bytes = if catches_up { timing.catch_up_bytes } else { timing.keep_bytes };
+        let total = self.total_at(self.committed.version);
+        while self.log.len() > timing.keep
+            && let Some(first) = self.log.front()
+            && first.entry.version <= self.committed.version
+            && total - first.total >= bytes
         {
-            let logged = self.log.pop_front().expect("the log is longer than what is kept");
-            self.base = position(&logged.entry);
+            self.base = position(&first.entry);
+            self.log.pop_front();
         }
     }
 }
@@ -476,10 +579,17 @@ impl Replica {
                 .push(Output::Confirm(token, Err(Error::retry("the tablet has no primary now"))));
         };
         self.asking.push(token);
-        out.push(Output::Send(
-            primary,
-            Message::Query { epoch: self.configuration.epoch, id: token },
-        ));
+        let epoch = self.configuration.epoch;
+        out.push(Output::Send(primary, Message::Query { epoch, id: token }));
+    }
+
+    /// A question may have been lost: the newest one is asked again, for all.
+    fn ask_again(&mut self, out: &mut Vec<Output>) {
+        let primary = self.configuration.primary.clone().filter(|p| *p != self.me);
+        if let (Some(&id), Some(primary)) = (self.asking.last(), primary) {
+            let epoch = self.configuration.epoch;
+            out.push(Output::Send(primary, Message::Query { epoch, id }));
+        }
     }
 }
 
@@ -490,7 +600,18 @@ mod tests {
     use crate::protocol::command::RequestId;
     use crate::protocol::entry::Answer;
 
-    const TIMING: Timing = Timing { lease: 2, grace: 3, beacon: 1, silence: 1, keep: 4, batch: 4 };
+    const TIMING: Timing = Timing {
+        lease: 2,
+        grace: 3,
+        beacon: 1,
+        silence: 1,
+        keep: 4,
+        keep_bytes: 0,
+        catch_up_bytes: 0,
+        batch: 4,
+        batch_bytes: 1000,
+        window_bytes: 1000,
+    };
 
     fn entry(version: u64) -> Entry {
         Entry {

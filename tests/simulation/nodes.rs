@@ -102,6 +102,7 @@ impl World {
             Output::Sealed(epoch, end) => {
                 self.send(i, self.master_place(), Event::Sealed { node: i, epoch, end })
             }
+            Output::Resigned(_) => {}
             Output::Answer(token, outcome) => {
                 if let Some((client, seq)) = self.tokens[i].remove(&token) {
                     self.answer(client, seq, Told::Outcome(outcome));

@@ -34,7 +34,11 @@ pub(super) const TIMING: Timing = Timing {
     beacon: 400 * MS,
     silence: SECOND,
     keep: 30,
+    keep_bytes: 0,
+    catch_up_bytes: 20_000,
     batch: 16,
+    batch_bytes: 2000,
+    window_bytes: 8000,
 };
 
 /// What a seed's run is like.
