@@ -54,6 +54,11 @@ impl Chain {
         })
     }
 
+    /// The tablet's directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The segment in which records are written.
     pub fn active(&self) -> &Live {
         self.segments.last().expect("a log has an active segment")
@@ -93,6 +98,11 @@ impl Chain {
     /// Lets all segments go whose entries are all `<= version`, but not the active one.
     pub fn release_before(&mut self, version: u64) -> Result<()> {
         self.release(|s| s.limit <= version)
+    }
+
+    /// Lets all segments go but the active one.
+    pub fn release_all(&mut self) -> Result<()> {
+        self.release(|_| true)
     }
 
     /// Removes all spares but the next.

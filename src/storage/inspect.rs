@@ -3,7 +3,7 @@
 use super::checkpoint::{self, CheckpointReader, CheckpointSummary};
 use super::entries::{Entries, Source};
 use super::mark::Mark;
-use super::{Position, TabletConfig, file, gap, scan};
+use super::{Position, TabletConfig, file, gap, install, scan};
 use crate::error::{Error, Result};
 use std::path::Path;
 
@@ -12,18 +12,20 @@ use std::path::Path;
 pub struct Inspection {
     /// The durable configuration.
     pub config: Result<Option<TabletConfig>>,
-    /// Each checkpoint, newest first.
+    /// Each checkpoint, newest first. A table that was being installed counts alone.
     pub checkpoints: Vec<Result<CheckpointSummary>>,
-    /// The log.
+    /// The log; nothing of it counts beside a table that was being installed.
     pub log: Result<LogSummary>,
     /// Whether the durable mark is there: without it a lost tail of the log goes unnoticed.
     pub has_mark: bool,
+    /// Whether a table was being installed, which the next opening finishes.
+    pub installing: bool,
     /// Unfinished files, which the next opening removes.
     pub unfinished: usize,
 }
 
 /// What a log holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogSummary {
     /// The position that its first entry follows.
     pub start: Position,
@@ -56,17 +58,33 @@ impl Inspection {
 pub fn inspect(dir: &Path) -> Result<Inspection> {
     let names = file::names(dir)?;
     let mark = Mark::load(dir)?;
-    let files = checkpoint::list(dir)?.into_iter().rev();
-    let checkpoints: Vec<_> =
-        files.map(|(version, path)| read_checkpoint(&path, version)).collect();
-    let newest = checkpoints.iter().find_map(|c| c.as_ref().ok()).copied();
+    let installing = install::pending(dir)?;
+    let (checkpoints, log) = match &installing {
+        Some((version, path)) => {
+            let table = read_checkpoint(path, *version);
+            let at = table.as_ref().map(|c| c.position).unwrap_or_default();
+            (vec![table], Ok(LogSummary { start: at, end: at, ..LogSummary::default() }))
+        }
+        None => {
+            let checkpoints = read_checkpoints(dir)?;
+            let newest = checkpoints.iter().find_map(|c| c.as_ref().ok()).map(|c| c.position);
+            (checkpoints, read_log(dir, mark, newest.unwrap_or_default()))
+        }
+    };
     Ok(Inspection {
         config: TabletConfig::load(dir),
-        log: read_log(dir, mark, newest.map(|c| c.position).unwrap_or_default()),
+        log,
         checkpoints,
         has_mark: mark.is_some(),
+        installing: installing.is_some(),
         unfinished: names.iter().filter(|name| name.ends_with(file::TEMPORARY)).count(),
     })
+}
+
+/// All checkpoints, newest first.
+fn read_checkpoints(dir: &Path) -> Result<Vec<Result<CheckpointSummary>>> {
+    let files = checkpoint::list(dir)?.into_iter().rev();
+    Ok(files.map(|(version, path)| read_checkpoint(&path, version)).collect())
 }
 
 fn read_checkpoint(path: &Path, version: u64) -> Result<CheckpointSummary> {

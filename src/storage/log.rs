@@ -5,9 +5,9 @@ use super::entries::Entries;
 use super::file::AtPath;
 use super::mark::Marker;
 use super::scan::Scan;
-use super::{Options, Position, record, segment};
+use super::{CheckpointSummary, Options, Position, checkpoint, file, install, record, segment};
 use crate::error::{Error, Result};
-use crate::protocol::entry::Entry;
+use crate::protocol::entry::{Entry, Item};
 use std::borrow::Borrow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -107,7 +107,8 @@ impl Log {
         self.unless_failed(|log| log.chain.trim_spares())
     }
 
-    /// Cuts off everything after a version, durably.
+    /// Cuts off everything after a version, durably. The caller cuts nothing that is committed; so nothing of it
+    /// is in a checkpoint, nor in one that is being written.
     pub fn truncate_after(&mut self, version: u64) -> Result<()> {
         self.unless_failed(|log| {
             let end = log.position_of(version)?;
@@ -116,6 +117,34 @@ impl Log {
             (log.end, log.durable) = (end, version);
             log.begin_segment(0)
         })
+    }
+
+    /// Puts another replica's whole table in the place of all that the tablet held: its log and its checkpoints
+    /// are void, of whatever epoch and version, and the log goes on from exactly this position. The items are as
+    /// those of [`write_checkpoint`](super::write_checkpoint). A crash leaves the old state or the new one.
+    ///
+    /// An error while the table is written (a full disk, say) leaves all as it was, and the log goes on.
+    ///
+    /// The caller sees to it that no checkpoint of this version or a later one is being written meanwhile: it
+    /// would be of the lineage that goes, and count nevertheless. Whoever installs only what is beyond its own
+    /// committed entries is safe, since a checkpoint holds no others.
+    ///
+    /// # Panics
+    /// If the items are out of order.
+    pub fn install(
+        &mut self,
+        position: Position,
+        items: impl IntoIterator<Item = Item>,
+    ) -> Result<CheckpointSummary> {
+        self.unless_failed(|_| Ok(()))?;
+        let installed = install::path(self.chain.dir(), position);
+        let (temporary, summary) = checkpoint::write_temporary(&installed, position, items)?;
+        self.unless_failed(|log| {
+            file::publish(&temporary, &installed)?;
+            log.begin_anew(position)?;
+            install::finish(log.chain.dir(), &installed, position.version)
+        })?;
+        Ok(summary)
     }
 
     /// The entries after a version, from disk; an error if the log does not reach back to it.
@@ -197,6 +226,14 @@ impl Log {
         self.active = self.chain.begin(self.end, room)?;
         self.offset = segment::HEADER_BYTES;
         self.mark()
+    }
+
+    /// Voids all entries, and goes on from a position.
+    fn begin_anew(&mut self, position: Position) -> Result<()> {
+        (self.end, self.durable) = (position, position.version);
+        self.begin_segment(0)?;
+        self.chain.release_all()?;
+        self.marker.lower(position.version, self.chain.active().header.sequence)
     }
 
     fn mark(&mut self) -> Result<()> {

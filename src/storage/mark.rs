@@ -67,6 +67,11 @@ impl Mark {
     }
 }
 
+/// Removes the mark of a tablet's directory; durable after the next sync of the directory.
+pub(super) fn remove(dir: &Path) -> Result<()> {
+    file::remove(&dir.join(NAME))
+}
+
 /// Writes the mark.
 #[derive(Debug)]
 pub(super) struct Marker {

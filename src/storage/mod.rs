@@ -24,6 +24,7 @@
 //!                              log-<sequence>           segments, 16 hexadecimal digits
 //!                              spare-<sequence>         segments waiting to be used
 //!                              checkpoint-<version>     checkpoints, 16 hexadecimal digits
+//!                              install-<version>        a table that takes the place of all else here
 //!                              *.tmp                    unfinished; removed at open
 //! ```
 //!
@@ -71,8 +72,17 @@
 //! Cells come first, in the order of their keys, so one cell is found by the index and one block. The index and
 //! the footer are what the original design calls a checkpoint's *meta*.
 //!
+//! ## Installed table
+//!
+//! A replica that is too far behind takes the primary's whole table ([`Log::install`]). It is a checkpoint in its
+//! format, written as `install-<version>.tmp`, synced, and renamed. From that rename on it counts alone. Then a
+//! segment is begun that goes on from its position, the other segments go, the durable mark is set to its version
+//! and synced, all checkpoints go, of earlier and of later versions, and it is renamed to `checkpoint-<version>`.
+//!
 //! # Recovery
 //!
+//! 0. If there is an `install-<version>`, all segments, the mark and all checkpoints are removed, and it is renamed
+//!    to `checkpoint-<version>`.
 //! 1. Unfinished files are removed. The newest checkpoint whose index and footer are whole is taken.
 //! 2. Segments that hold nothing after the checkpoint are removed. The others are read in order; each must go
 //!    on from the position that the one before reaches.
@@ -92,13 +102,18 @@
 //! 4. A segment is left for the next only after it was synced whole.
 //! 5. A checkpoint has its name only when it is whole and synced; older ones go only after that; segments only
 //!    after that.
-//! 6. After the first error of a write or a sync the log refuses everything. The disk that failed is not asked
+//! 6. A directory with an `install-…` is the table in it and nothing else. It loses that name only when nothing of
+//!    what it replaces is on disk.
+//! 7. After the first error of a write or a sync the log refuses everything. The disk that failed is not asked
 //!    again: a second fsync may say yes to pages that the kernel has dropped.
 //!
 //! # Threads
 //!
 //! A [`Log`] belongs to one thread. [`write_checkpoint`] runs on another at the same time: the two touch
-//! different files. A third, short-lived thread makes the next spare once the active segment is half full, so
+//! different files. It is of committed entries, and no committed entry is ever cut off or replaced by another
+//! lineage: so no checkpoint that is published late can count against [`Log::truncate_after`] or
+//! [`Log::install`]. Whoever installs a table that is not beyond the committed entries waits first for the
+//! checkpoint that is being written. A third, short-lived thread makes the next spare once the active segment is half full, so
 //! an append seldom waits for one.
 //!
 //! # Bytes written per byte stored
@@ -123,6 +138,7 @@ mod entries;
 mod epoch;
 mod file;
 mod inspect;
+mod install;
 mod log;
 mod mark;
 mod record;
@@ -183,6 +199,7 @@ pub struct Recovered {
 pub fn open(dir: &Path, options: &Options) -> Result<Recovered> {
     file::create_dir(dir)?;
     file::remove_temporary(dir)?;
+    install::recover(dir)?;
     settle(dir)?;
     let (checkpoint, damage) = checkpoint::newest(dir)?;
     let after = checkpoint.as_ref().map(|c| c.summary.position).unwrap_or_default();

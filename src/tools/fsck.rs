@@ -83,6 +83,12 @@ fn remarks(found: &Inspection) -> Vec<String> {
                 .into(),
         );
     }
+    if found.installing {
+        remarks.push(
+            "another replica's table was being installed: the next start finishes it, and what else is here goes"
+                .into(),
+        );
+    }
     if !found.has_mark {
         remarks.push("there is no durable mark: a lost end of the log would go unnoticed".into());
     }

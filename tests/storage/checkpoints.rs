@@ -17,15 +17,6 @@ fn table() -> Vec<Item> {
     items
 }
 
-fn checkpoint(dir: &Path, version: u64) -> PathBuf {
-    dir.join(format!("checkpoint-{version:016x}"))
-}
-
-fn items(recovered: &Recovered) -> Vec<Item> {
-    let reader = recovered.checkpoint.as_ref().expect("there is a checkpoint");
-    reader.items().map(|item| item.expect("whole")).collect()
-}
-
 /// A tablet of 40 entries over several segments.
 fn tablet() -> (TempDir, Log) {
     let dir = scratch();

@@ -5,6 +5,7 @@ mod codec;
 mod crashes;
 mod damage;
 mod fsck;
+mod installs;
 mod model;
 mod scripts;
 
@@ -75,6 +76,16 @@ fn entries(recovered: Recovered) -> Vec<Entry> {
 
 fn versions(dir: &Path) -> Vec<u64> {
     entries(open(dir)).iter().map(|entry| entry.version).collect()
+}
+
+/// The items of the checkpoint.
+fn items(recovered: &Recovered) -> Vec<Item> {
+    let reader = recovered.checkpoint.as_ref().expect("there is a checkpoint");
+    reader.items().map(|item| item.expect("whole")).collect()
+}
+
+fn checkpoint(dir: &Path, version: u64) -> PathBuf {
+    dir.join(format!("checkpoint-{version:016x}"))
 }
 
 /// The only segment, or the one of this number.

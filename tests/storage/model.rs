@@ -26,6 +26,11 @@ enum Step {
     Cut {
         entries: u64,
     },
+    /// Installs a table of any epoch, so many versions before or after the end.
+    Install {
+        distance: i64,
+        epoch: u64,
+    },
     /// The power fails: of each sector written since the last sync, chance decides.
     PowerCut {
         seed: u64,
@@ -42,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0u64..20).prop_map(|before| Step::Checkpoint { before }),
         1 => Just(Step::Release),
         1 => (0u64..12).prop_map(|entries| Step::Cut { entries }),
+        1 => (-30i64..30, 1u64..4).prop_map(|(distance, epoch)| Step::Install { distance, epoch }),
         2 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
         1 => Just(Step::Die),
     ]
@@ -50,10 +56,14 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     dir: TempDir,
     log: Option<Log>,
-    /// Everything appended, by version from 1 on.
+    /// Everything appended, by version from 1 on; empty entries stand for those before an installed table.
     entries: Vec<Entry>,
     durable: usize,
     checkpoint: u64,
+    /// The items of the checkpoint.
+    table: Vec<Item>,
+    /// Epoch of the entries that are appended.
+    epoch: u64,
     /// Tells entries apart that have the same version in two histories.
     life: u8,
     /// The segments at the last sync.
@@ -72,6 +82,8 @@ impl Model {
             entries: Vec::new(),
             durable: 0,
             checkpoint: 0,
+            table: Vec::new(),
+            epoch: 1,
             life: 0,
             synced: BTreeMap::new(),
             marks: Vec::new(),
@@ -82,6 +94,21 @@ impl Model {
 
     fn log(&mut self) -> &mut Log {
         self.log.as_mut().expect("the log is open")
+    }
+
+    /// The next entry of the history.
+    fn push(&mut self, bytes: usize) -> Entry {
+        let version = self.entries.len() as u64 + 1;
+        let prev_epoch = self.position(version - 1).epoch;
+        let epoch = self.epoch;
+        let entry = Entry { epoch, prev_epoch, ..entry_of(self.life, version, bytes) };
+        self.entries.push(entry.clone());
+        entry
+    }
+
+    fn position(&self, version: u64) -> Position {
+        let entry = (version as usize).checked_sub(1).map(|at| &self.entries[at]);
+        entry.map(Position::of).unwrap_or_default()
     }
 
     fn all_synced(&mut self) {
@@ -115,11 +142,8 @@ impl Model {
     fn take(&mut self, step: &Step) -> TestCaseResult {
         match *step {
             Step::Append { entries, bytes } => {
-                let from = self.entries.len() as u64 + 1;
-                let new: Vec<_> =
-                    (from..from + entries).map(|v| entry_of(self.life, v, bytes)).collect();
+                let new: Vec<_> = (0..entries).map(|_| self.push(bytes)).collect();
                 self.log().append(&new).expect("appended");
-                self.entries.extend(new);
                 self.see_mark();
                 let left = self.log().durable_version();
                 prop_assert!(
@@ -134,8 +158,9 @@ impl Model {
             Step::Checkpoint { before } => {
                 let version = (self.durable as u64).saturating_sub(before);
                 if version > self.checkpoint {
-                    storage::write_checkpoint(self.dir.path(), at(version), []).expect("written");
-                    self.checkpoint = version;
+                    let position = self.position(version);
+                    storage::write_checkpoint(self.dir.path(), position, []).expect("written");
+                    (self.checkpoint, self.table) = (version, Vec::new());
                 }
             }
             Step::Release => {
@@ -152,6 +177,7 @@ impl Model {
                 self.marks.clear();
                 self.all_synced();
             }
+            Step::Install { distance, epoch } => self.install(distance, epoch)?,
             Step::PowerCut { seed } => {
                 self.log = None;
                 self.lose_sectors(seed);
@@ -163,6 +189,21 @@ impl Model {
                 self.recover()?;
             }
         }
+        Ok(())
+    }
+
+    fn install(&mut self, distance: i64, epoch: u64) -> TestCaseResult {
+        let version = (self.entries.len() as u64).saturating_add_signed(distance).max(1);
+        (self.life, self.epoch) = (self.life.wrapping_add(0x20), epoch);
+        self.entries.clear();
+        (0..version).for_each(|_| drop(self.push(0)));
+        (self.checkpoint, self.table) = (version, vec![cell(u64::from(self.life), 100)]);
+        let (position, table) = (self.position(version), self.table.clone());
+        self.log().install(position, table).expect("installed");
+        prop_assert_eq!(self.log().end(), position);
+        prop_assert!(self.marked() <= version, "an older mark would make this a loss");
+        self.marks.clear();
+        self.all_synced();
         Ok(())
     }
 
@@ -193,10 +234,12 @@ impl Model {
         prop_assert!(end >= self.durable, "{end} came back, {} were durable", self.durable);
         prop_assert!(end <= self.entries.len());
         self.entries.truncate(end);
-        let from = recovered.checkpoint.map_or(0, |c| c.summary.position.version);
-        prop_assert_eq!(from, self.checkpoint);
+        let from = recovered.checkpoint.as_ref().map(|c| c.summary.position).unwrap_or_default();
+        prop_assert_eq!(from, self.position(self.checkpoint));
+        let table = if self.checkpoint == 0 { Vec::new() } else { items(&recovered) };
+        prop_assert!(table == self.table, "another table came back");
         let found: Vec<_> = recovered.entries.map(|e| e.expect("whole")).collect();
-        prop_assert!(found == self.entries[from as usize..], "other entries came back");
+        prop_assert!(found == self.entries[from.version as usize..], "other entries came back");
         self.log = Some(recovered.log);
         self.life = self.life.wrapping_add(0x20);
         self.all_synced();

@@ -31,6 +31,8 @@ enum Step {
     TruncateBefore { version: u64 },
     /// Cuts off what comes after.
     TruncateAfter { version: u64 },
+    /// Installs a table of no items.
+    Install { version: u64 },
     /// Removes files by the start of their name.
     Remove { start: String },
     /// Lists segments and checkpoints.
@@ -62,6 +64,9 @@ impl Runner for Tablet {
             }
             Step::TruncateBefore { version } => self.log()?.truncate_before(*version)?,
             Step::TruncateAfter { version } => self.log()?.truncate_after(*version)?,
+            Step::Install { version } => {
+                self.log()?.install(at(*version), [])?;
+            }
             Step::Remove { start } => {
                 let found = names(self.dir.path(), start);
                 found.iter().try_for_each(|name| fs::remove_file(self.dir.path().join(name)))?;
@@ -142,6 +147,11 @@ fn damage() {
 #[test]
 fn cuts() {
     play("cuts");
+}
+
+#[test]
+fn installs() {
+    play("installs");
 }
 
 #[test]

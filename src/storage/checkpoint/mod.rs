@@ -5,6 +5,7 @@ mod write;
 
 pub use read::{CheckpointReader, Items};
 pub use write::write_checkpoint;
+pub(super) use write::write_temporary;
 
 use super::{Position, file};
 use crate::error::{Error, Result};
@@ -118,6 +119,11 @@ pub(super) fn newest(dir: &Path) -> Result<(Option<CheckpointReader>, Option<Err
         }
     }
     Ok((None, damage))
+}
+
+/// Path of the checkpoint of a version.
+pub(super) fn path(dir: &Path, version: u64) -> PathBuf {
+    file::numbered_path(dir, PREFIX, version)
 }
 
 /// Checkpoints of a tablet's directory by version.

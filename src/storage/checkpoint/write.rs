@@ -1,8 +1,6 @@
 //! Writes a checkpoint.
 
-use super::{
-    BLOCK_BYTES, Block, CheckpointSummary, FOOTER_BYTES, Footer, MAGIC, PREFIX, remove_older,
-};
+use super::{BLOCK_BYTES, Block, CheckpointSummary, FOOTER_BYTES, Footer, MAGIC, remove_older};
 use crate::error::Result;
 use crate::protocol::cell::Key;
 use crate::protocol::entry::{Encode, Item};
@@ -26,16 +24,25 @@ pub fn write_checkpoint(
     position: Position,
     items: impl IntoIterator<Item = Item>,
 ) -> Result<CheckpointSummary> {
-    let path = file::numbered_path(dir, PREFIX, position.version);
-    let temporary = file::temporary(&path);
+    let path = super::path(dir, position.version);
+    let (temporary, summary) = write_temporary(&path, position, items)?;
+    file::publish(&temporary, &path)?;
+    remove_older(dir, position.version)?;
+    Ok(summary)
+}
+
+/// Writes a checkpoint and syncs it; it has yet to be given its name. After an error nothing is left of it.
+pub(in crate::storage) fn write_temporary(
+    path: &Path,
+    position: Position,
+    items: impl IntoIterator<Item = Item>,
+) -> Result<(PathBuf, CheckpointSummary)> {
+    let temporary = file::temporary(path);
     let written = write_file(&temporary, position, items);
     if written.is_err() {
         let _ = file::remove(&temporary);
     }
-    let summary = written?;
-    file::publish(&temporary, &path)?;
-    remove_older(dir, position.version)?;
-    Ok(summary)
+    Ok((temporary, written?))
 }
 
 fn write_file(
