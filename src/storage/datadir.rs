@@ -1,5 +1,6 @@
 //! The data directory of a node.
 
+use super::TabletConfig;
 use super::file::{self, AtPath};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,9 @@ use uuid::Uuid;
 
 /// Version of all formats in a data directory. Another one is refused.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Damaged copies of one tablet that are kept; the oldest goes for one more.
+const SET_ASIDE_MAX: usize = 3;
 
 /// The data directory of a node, locked for as long as this lives.
 #[derive(Debug)]
@@ -76,10 +80,63 @@ impl DataDir {
         }
         Ok(file::names(&tablets)?.into_iter().filter(|n| is_tablet_name(n)).collect())
     }
+
+    /// Moves a damaged tablet's directory to `tablets-damaged/<tablet>-<n>`, which is answered, and puts an empty
+    /// one in its place, in one step: the node can take the tablet anew from another. What it had adopted and
+    /// sealed goes on to hold, if the file `epoch` can be read. Nothing may have the tablet open.
+    ///
+    /// The caller first has the master take the node out of the tablet's in-sync set, or the empty one would count.
+    pub fn set_aside(&self, name: &str) -> Result<PathBuf> {
+        let (tablet, damaged) = (self.tablet(name), self.path.join("tablets-damaged"));
+        if !tablet.is_dir() {
+            return Err(Error::bad(format_args!("there is no {}", tablet.display())));
+        }
+        file::create_dir(&damaged)?;
+        let kept = self.copies(name)?;
+        let n = kept.last().map_or(1, |(n, _)| n + 1);
+        let copy = damaged.join(format!("{name}-{n}"));
+        file::create_dir(&copy)?;
+        if let Ok(Some(config)) = TabletConfig::load(&tablet) {
+            config.store(&copy)?;
+        }
+        exchange(&tablet, &copy)?;
+        let surplus = (kept.len() + 1).saturating_sub(SET_ASIDE_MAX);
+        for (_, old) in &kept[..surplus] {
+            std::fs::remove_dir_all(old).at("remove", old)?;
+        }
+        Ok(copy)
+    }
+
+    /// Names of the damaged copies in `tablets-damaged`, sorted.
+    pub fn damaged(&self) -> Result<Vec<String>> {
+        let damaged = self.path.join("tablets-damaged");
+        if damaged.is_dir() { file::names(&damaged) } else { Ok(Vec::new()) }
+    }
+
+    /// Damaged copies of a tablet by number.
+    fn copies(&self, name: &str) -> Result<Vec<(u64, PathBuf)>> {
+        let number = |copy: &str| copy.strip_prefix(name)?.strip_prefix('-')?.parse::<u64>().ok();
+        let numbered = |copy: String| {
+            let n = number(&copy)?;
+            Some((n, self.path.join("tablets-damaged").join(copy)))
+        };
+        let mut copies: Vec<_> = self.damaged()?.into_iter().filter_map(numbered).collect();
+        copies.sort();
+        Ok(copies)
+    }
 }
 
 fn is_tablet_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Lets two directories change places, durably: a crash finds both where they were, or both moved.
+fn exchange(one: &Path, other: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let exchanged = renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+    exchanged.map_err(std::io::Error::from).at("move aside", one)?;
+    file::sync_dir(file::dir_of(one))?;
+    file::sync_dir(file::dir_of(other))
 }
 
 fn take(lock: File, path: &Path) -> Result<File> {

@@ -26,6 +26,7 @@
 //!                              checkpoint-<version>     checkpoints, 16 hexadecimal digits
 //!                              install-<version>        a table that takes the place of all else here
 //!                              *.tmp                    unfinished; removed at open
+//!             tablets-damaged/<tablet>-<n>          directories of tablets that were set aside, at most 3 each
 //! ```
 //!
 //! All integers are little-endian; every CRC is CRC-32C. `format` and `epoch` are text that a person can

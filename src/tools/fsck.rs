@@ -19,6 +19,9 @@ pub fn run(dir: &Path, out: &mut dyn Write) -> Result<()> {
             damaged += usize::from(!inspection.damage().is_empty());
             describe(&name, &inspection, out)?;
         }
+        for copy in data.damaged()? {
+            writeln!(out, "  tablets-damaged/{copy}: set aside, not looked at")?;
+        }
     }
     if damaged > 0 {
         return Err(Error::Corrupt(format!("{damaged} of {tablets} tablets are damaged")));

@@ -73,6 +73,51 @@ fn a_torn_tail_is_no_damage_and_stays_for_the_next_start_to_cut() {
 }
 
 #[test]
+fn a_damaged_tablet_that_was_set_aside_is_begun_anew() {
+    let dir = cluster();
+    let node = DataDir::open_or_create(&dir.path().join("a1")).expect("opened");
+    let tablet = node.tablet("a-s0");
+    let config = TabletConfig::load(&tablet);
+    change(&segment(&tablet, 1), |bytes| bytes[HEADER + 50] ^= 1);
+    let damaged = fs::read(segment(&tablet, 1)).expect("read");
+    let copy = node.set_aside("a-s0").expect("set aside");
+    assert_eq!(copy, dir.path().join("a1/tablets-damaged/a-s0-1"));
+    assert!(fs::read(segment(&copy, 1)).expect("moved") == damaged);
+    assert_eq!(TabletConfig::load(&tablet), config, "what was sealed stays sealed");
+    assert_eq!(open(&tablet).log.end(), Position::default());
+    assert_eq!(node.tablets().expect("listed"), ["a-s0", "a-s1"]);
+    drop(node);
+    let (result, said) = check(dir.path());
+    assert_eq!(result, Ok(()), "{said}");
+    assert!(said.contains("tablets-damaged/a-s0-1: set aside"), "{said}");
+}
+
+#[test]
+fn of_the_tablets_set_aside_the_newest_three_stay() {
+    let dir = cluster();
+    let node = DataDir::open_or_create(&dir.path().join("a1")).expect("opened");
+    node.set_aside("a-s1").expect("set aside");
+    node.set_aside("a-s0").expect("set aside");
+    for n in 2..=12 {
+        append(&mut open(&node.tablet("a-s0")).log, &[entry(1, n)]);
+        node.set_aside("a-s0").expect("set aside");
+    }
+    assert_eq!(node.damaged().expect("listed"), ["a-s0-10", "a-s0-11", "a-s0-12", "a-s1-1"]);
+    let kept = dir.path().join("a1/tablets-damaged/a-s0-11");
+    assert_eq!(entries(open(&kept)), [entry(1, 11)]);
+}
+
+#[test]
+fn a_damaged_epoch_does_not_keep_a_tablet_from_being_set_aside() {
+    let dir = cluster();
+    let node = DataDir::open_or_create(&dir.path().join("a1")).expect("opened");
+    change(&node.tablet("a-s0").join("epoch"), |bytes| bytes[30] ^= 1);
+    node.set_aside("a-s0").expect("set aside");
+    assert_eq!(TabletConfig::load(&node.tablet("a-s0")), Ok(None));
+    assert!(node.set_aside("a-s9").is_err(), "there is no such tablet");
+}
+
+#[test]
 fn a_running_node_and_a_foreign_directory_are_refused() {
     let dir = cluster();
     let held = DataDir::open_or_create(&dir.path().join("a1")).expect("opened");
