@@ -497,6 +497,11 @@ impl Config {
         self.cluster.via.get(name).map_or(address, String::as_str)
     }
 
+    /// Where this process reaches the master.
+    pub fn master_address(&self) -> &str {
+        self.via(&self.master.name, &self.master.address)
+    }
+
     /// How long a store request that names no deadline is tried.
     pub fn request_time(&self) -> Duration {
         Duration::from_millis(self.store.request_ms)

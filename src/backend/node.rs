@@ -98,10 +98,13 @@ impl Node {
     }
 
     /// Takes what the master says: opens the tablets that this node is to serve, and configures them.
-    pub fn adopt(&self, routes: Routes) {
+    pub fn adopt(&self, mut routes: Routes) {
         let _one_at_a_time = self.adopting.lock().expect("adopting does not panic");
         if routes.version < self.routes().version {
             return;
+        }
+        for node in &mut routes.nodes {
+            node.address = self.config.via(&node.name, &node.address).into();
         }
         for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
             let mine = route.primary.as_deref() == Some(&self.name);

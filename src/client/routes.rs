@@ -38,8 +38,11 @@ impl Routes {
     /// Knows nothing but the configuration.
     pub fn new(config: &Config) -> Routes {
         Routes {
-            master: config.master.address.clone(),
-            backends: config.backends().map(|b| (b.name.clone(), b.address.clone())).collect(),
+            master: config.master_address().into(),
+            backends: config
+                .backends()
+                .map(|b| (b.name.clone(), config.via(&b.name, &b.address).into()))
+                .collect(),
             known: Mutex::default(),
         }
     }
@@ -84,9 +87,15 @@ impl Routes {
             known.master_failed = Some(Instant::now());
             return Vec::new();
         };
-        let group: Vec<String> = nodes.into_iter().map(|(_, address)| address).collect();
+        let group: Vec<String> = nodes.into_iter().map(|node| self.reached_at(node)).collect();
         known.slots.insert(slot, (Instant::now(), group.clone()));
         group
+    }
+
+    /// Where this process reaches a node that the master names.
+    fn reached_at(&self, (name, address): (String, String)) -> String {
+        let known = self.backends.iter().find(|(backend, _)| *backend == name);
+        known.map_or(address, |(_, address)| address.clone())
     }
 
     /// A backend did not answer: it is asked last for a while, and the master is told.

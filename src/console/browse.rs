@@ -69,7 +69,7 @@ struct Rows {
 pub(super) fn rows(visit: &Visit, request: &mut Request<'_>) -> Result<Response> {
     let Some(node) = node_of(visit, request) else { return Ok(no_node(visit, request)) };
     let prefix = request.query("prefix").unwrap_or_default().to_string();
-    let found = page_of_rows(visit, &node.address, request);
+    let found = page_of_rows(visit, address_of(visit, node), request);
     let base = format!("/kv/{}", node.name);
     let (lines, next) = match found {
         Ok((rows, more)) => {
@@ -133,7 +133,7 @@ pub(super) fn columns(visit: &Visit, request: &mut Request<'_>) -> Result<Respon
         ..Scan::default()
     };
     let base = format!("/kv/{}", node.name);
-    let (lines, next) = match scan_at(visit, &node.address, scan) {
+    let (lines, next) = match scan_at(visit, address_of(visit, node), scan) {
         Ok((columns, more)) => {
             let next = columns.last().filter(|_| more).map(|last| {
                 let after = word_of(&last.name);
@@ -195,7 +195,7 @@ struct Cell {
 pub(super) fn cell(visit: &Visit, request: &mut Request<'_>) -> Result<Response> {
     let Some(node) = node_of(visit, request) else { return Ok(no_node(visit, request)) };
     let (row, name) = (required(request, "row")?, required(request, "column")?);
-    let Some(column) = find(visit, &node.address, &row, &name)? else {
+    let Some(column) = find(visit, address_of(visit, node), &row, &name)? else {
         return Err(Error::bad(format!("{} holds no such cell", node.name)));
     };
     let shown = match value::is_private(&row, &name) {
@@ -250,6 +250,11 @@ fn first_bytes(visit: &Visit, row: &[u8], name: &[u8], column: &Column) -> Resul
 fn node_of<'a>(visit: &'a Visit, request: &Request<'_>) -> Option<&'a Backend> {
     let name = request.param("node");
     visit.app.config.backends().find(|b| b.name == name)
+}
+
+/// Where the console reaches a node.
+fn address_of<'a>(visit: &'a Visit, node: &'a Backend) -> &'a str {
+    visit.app.config.via(&node.name, &node.address)
 }
 
 fn no_node(visit: &Visit, request: &Request<'_>) -> Response {

@@ -44,7 +44,12 @@ pub(super) fn gather(app: &App) -> Gathered {
             .into_iter()
             .filter(|(_, role, _)| !matches!(*role, "master" | "console"))
             .map(|(name, role, address)| {
-                (name, role, address, scope.spawn(move || ping(app, role, address)))
+                (
+                    name,
+                    role,
+                    address,
+                    scope.spawn(move || ping(app, role, app.config.via(name, address))),
+                )
             })
             .collect();
         let process = |(name, role, address, answer): (&str, _, &str, _)| Process {
@@ -74,7 +79,7 @@ pub(super) fn routes(app: &App) -> Result<Routes> {
 fn ask_master<T: DeserializeOwned>(app: &App, verb: &str) -> Result<T> {
     let peer = Peer { verb: verb.into(), words: Vec::new(), payload: Vec::new() };
     let client = app.client.with_time_limit(PATIENCE);
-    match client.call_at(&app.config.master.address, Command::Peer(peer))? {
+    match client.call_at(app.config.master_address(), Command::Peer(peer))? {
         Reply::Peer { payload, .. } => serde_json::from_slice(&payload).map_err(Error::corrupt),
         other => Err(Error::corrupt(format!("a strange answer: {other:?}"))),
     }

@@ -102,7 +102,7 @@ pub(super) fn give(visit: &Visit, request: &mut Request<'_>) -> Result<Response>
     }
     let what = format!("{} {node}", action.words().to_lowercase());
     let audited = audit::write(&visit.app.client, request.peer, &what);
-    let master = &visit.app.config.master.address;
+    let master = visit.app.config.master_address();
     let client = visit.app.client.with_time_limit(ORDER_TIME);
     if let Err(error) = client.call_at(master, action.command(node.clone())) {
         return page(visit, request, Some(format!("The master says: {error}")));

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::protocol::auth;
-use crate::protocol::cluster::{Hello, NodeRoute, Report, Routes};
+use crate::protocol::cluster::{Hello, Report, Routes};
 use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::reply::Reply;
 use crate::protocol::wire::read_reply;
@@ -23,11 +23,12 @@ const ID_BYTES_MAX: usize = 64;
 
 /// Starts a thread for each node.
 pub fn start(config: &Config, house: &Arc<House>, secret: &Arc<str>) -> Result<()> {
-    for node in &house.routes().nodes {
+    for node in house.routes().nodes.clone() {
         let orders = house.orders_of(&node.name).expect("the house has orders for every node");
         let heart = Heart {
             master: config.master.name.clone(),
-            node: node.clone(),
+            address: config.via(&node.name, &node.address).into(),
+            node: node.name.clone(),
             house: house.clone(),
             secret: secret.clone(),
             orders,
@@ -46,7 +47,9 @@ pub fn start(config: &Config, house: &Arc<House>, secret: &Arc<str>) -> Result<(
 /// The master's side of one backend's heartbeat.
 struct Heart {
     master: String,
-    node: NodeRoute,
+    node: String,
+    /// Where the master reaches it.
+    address: String,
     house: Arc<House>,
     secret: Arc<str>,
     orders: Receiver<Order>,
@@ -61,7 +64,7 @@ impl Heart {
         loop {
             let ended = self.connection();
             let Err(error) = ended else { return };
-            if self.house.tell(Event::Failed(self.node.name.clone(), error.to_string())).is_err() {
+            if self.house.tell(Event::Failed(self.node.clone(), error.to_string())).is_err() {
                 return;
             }
             self.pause();
@@ -73,7 +76,7 @@ impl Heart {
         let until = Instant::now() + REDIAL;
         while let Ok(order) = self.orders.recv_deadline(until) {
             if let Order::Serve(_, answer) = order {
-                let why = format!("{} is not connected", self.node.name);
+                let why = format!("{} is not connected", self.node);
                 let _ = answer.send(Err(Error::Retry(why)));
             }
         }
@@ -81,7 +84,7 @@ impl Heart {
 
     /// One connection, from HELLO to its loss.
     fn connection(&self) -> Result<()> {
-        let mut link = Link::dial(&self.node.address, self.timeout, &self.secret)?;
+        let mut link = Link::dial(&self.address, self.timeout, &self.secret)?;
         self.hello(&mut link)?;
         let mut told: Option<Arc<Routes>> = None;
         for seq in 1u64.. {
@@ -94,7 +97,7 @@ impl Heart {
 
     fn hello(&self, link: &mut Link) -> Result<()> {
         let hello = Hello {
-            node: self.node.name.clone(),
+            node: self.node.clone(),
             heartbeat_timeout_ms: self.timeout.as_millis() as u64,
         };
         let (words, bytes) = link.ask("@HELLO", vec![self.master.clone()], &json(&hello))?;
@@ -103,9 +106,9 @@ impl Heart {
         let [node, store_uuid, boot_id] = words.as_slice() else {
             return Err(Error::corrupt("the answer to @HELLO has not three words"));
         };
-        if *node != self.node.name {
+        if *node != self.node {
             let name = crate::protocol::word::display(node.as_bytes());
-            return Err(Error::Denied(format!("{name} answers at {}", self.node.address)));
+            return Err(Error::Denied(format!("{name} answers at {}", self.address)));
         }
         if !is_id(store_uuid) || !is_id(boot_id) {
             return Err(Error::corrupt("the answer to @HELLO has no store uuid or boot id"));
@@ -140,7 +143,7 @@ impl Heart {
 
     fn serve(&self, link: &mut Link, on: bool) -> Result<()> {
         let verb = if on { "@WAKEUP" } else { "@SHUTDOWN" };
-        log::info!("{verb} to {}", self.node.name);
+        log::info!("{verb} to {}", self.node);
         link.stream.set_deadline(Some(Instant::now() + self.order_time));
         link.exchange(verb, Vec::new(), &[]).map(drop)
     }
@@ -151,7 +154,7 @@ impl Heart {
             return Err(Error::corrupt("the answer to @BEAT is of another beat"));
         }
         let report: Report = parse(&bytes)?;
-        self.house.tell(Event::Beat(self.node.name.clone(), report))
+        self.house.tell(Event::Beat(self.node.clone(), report))
     }
 }
 
