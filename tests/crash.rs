@@ -2,7 +2,7 @@
 //! afterwards, and nothing is there twice.
 
 use crate::harness::web::Upload;
-use crate::harness::{Cluster, PATIENCE, Smtp, Text, Web, eventually, long, noise};
+use crate::harness::{Cluster, EndOnPanic, PATIENCE, Smtp, Text, Web, eventually, long, noise};
 use penncloud::client::{Client, Op, Scan, Written};
 use std::collections::BTreeMap;
 use std::io;
@@ -102,15 +102,6 @@ impl Scene {
             self.cluster.start_again(name);
         }
         self.all_write("all of the store was killed and started again");
-    }
-}
-
-/// Ends the writers when a check fails.
-struct EndOnPanic<'a>(&'a AtomicBool);
-
-impl Drop for EndOnPanic<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

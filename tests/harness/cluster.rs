@@ -1,8 +1,10 @@
 //! A cluster of real processes in a temporary directory.
 
 use super::ports::{self, Ports};
+use super::proxy::Network;
 use super::{PATIENCE, Text, eventually};
 use penncloud::config::Config;
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -26,8 +28,20 @@ pub struct Cluster {
     config: Config,
     children: Mutex<BTreeMap<String, Child>>,
     guard: Mutex<Guard>,
+    network: Option<Network>,
     _ports: Ports,
 }
+
+/// What a cluster is made of: its configuration, for a directory and so many ports.
+struct Shape {
+    text: fn(&Path, &[u16]) -> String,
+    ports: usize,
+    /// Whether its processes reach one another through proxies.
+    network: bool,
+}
+
+const WHOLE: Shape = Shape { text: configuration, ports: 11, network: false };
+const STORE: Shape = Shape { text: store_configuration, ports: 4, network: true };
 
 impl Cluster {
     /// Starts all processes and waits until they answer: a master, two groups of two backends, two
@@ -38,9 +52,19 @@ impl Cluster {
 
     /// [`Cluster::start`] with a changed configuration.
     pub fn start_with(change: impl Fn(&mut String)) -> Cluster {
+        Cluster::start_shape(&WHOLE, change)
+    }
+
+    /// Starts the store alone, with a changed configuration: a master `m1` and one group of three backends,
+    /// `a1` to `a3`, which reach one another through [`Cluster::network`].
+    pub fn start_store(change: impl Fn(&mut String)) -> Cluster {
+        Cluster::start_shape(&STORE, change)
+    }
+
+    fn start_shape(shape: &Shape, change: impl Fn(&mut String)) -> Cluster {
         let mut last = String::new();
         for _ in 0..STARTS {
-            match Cluster::try_start(&change) {
+            match Cluster::try_start(shape, &change) {
                 Ok(cluster) => return cluster,
                 Err(why) => last = why,
             }
@@ -55,22 +79,29 @@ impl Cluster {
         Shared(SHARED.get_or_init(Cluster::start))
     }
 
-    fn try_start(change: &impl Fn(&mut String)) -> Result<Cluster, String> {
+    fn try_start(shape: &Shape, change: &impl Fn(&mut String)) -> Result<Cluster, String> {
         let dir = tempfile::tempdir().expect("a temporary directory").keep();
-        let ports = ports::take(11);
-        let mut text = configuration(&dir, &ports.numbers);
+        let ports = ports::take(shape.ports);
+        let mut text = (shape.text)(&dir, &ports.numbers);
         change(&mut text);
         fs::write(dir.join("cluster.toml"), &text).expect("the configuration can be written");
         let config = Config::parse(&text).expect("a good configuration");
         penncloud::tools::format::run(&config).expect("secrets can be made");
         let guard = Mutex::new(Guard::start(&dir));
-        let cluster = Cluster { dir, config, children: Mutex::default(), guard, _ports: ports };
+        let network = shape.network.then(|| network_of(&config, &dir, &text));
+        let children = Mutex::default();
+        let cluster = Cluster { dir, config, children, guard, network, _ports: ports };
         cluster.processes().iter().for_each(|(name, ..)| cluster.spawn(name));
         for (name, ..) in cluster.processes() {
             cluster.wait_ready(&name)?;
         }
         cluster.wait_in_service();
         Ok(cluster)
+    }
+
+    /// The proxies between the processes of [`Cluster::start_store`].
+    pub fn network(&self) -> &Network {
+        self.network.as_ref().expect("only the store alone has a network")
     }
 
     /// Kills a process with SIGKILL.
@@ -80,11 +111,26 @@ impl Cluster {
         self.reap(child);
     }
 
+    /// Stops a process with SIGSTOP: it is there, and does nothing until [`Cluster::resume`].
+    pub fn pause(&self, name: &str) {
+        self.signal(name, Signal::STOP);
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self, name: &str) {
+        self.signal(name, Signal::CONT);
+    }
+
+    fn signal(&self, name: &str, signal: Signal) {
+        let children = self.children.lock().unwrap();
+        let child = children.get(name).unwrap_or_else(|| panic!("{name} does not run"));
+        kill_process(Pid::from_child(child), signal).expect("an own child");
+    }
+
     /// Ends a process with SIGTERM and waits for its end; whether it ended with success.
     pub fn stop(&self, name: &str) -> bool {
+        self.signal(name, Signal::TERM);
         let mut child = self.take(name);
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("an own child");
         let status = eventually(&format!("{name} ends"), || child.try_wait().expect("a child"));
         self.reap(child);
         status.success()
@@ -111,6 +157,14 @@ impl Cluster {
     /// Path of the configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.dir.join("cluster.toml")
+    }
+
+    /// The configuration file that a process reads.
+    fn config_path_of(&self, name: &str) -> PathBuf {
+        match &self.network {
+            Some(_) => self.dir.join(format!("{name}.toml")),
+            None => self.config_path(),
+        }
     }
 
     /// Names of the backends.
@@ -172,7 +226,7 @@ impl Cluster {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path(name));
         let log: File = log.expect("a log can be opened");
         let mut command = Command::new(env!("CARGO_BIN_EXE_penncloud"));
-        command.arg(role).arg("--config").arg(self.config_path()).args(["--name", name]);
+        command.arg(role).arg("--config").arg(self.config_path_of(name)).args(["--name", name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().expect("the program can be started");
         self.guard.lock().unwrap().watch(child.id());
@@ -254,7 +308,7 @@ while read -r op pid; do
     esac
 done
 for pid in $pids; do
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "--config $1/cluster.toml" && kill -9 "$pid"
+    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "--config $1/" && kill -9 "$pid"
 done
 rm -rf "$1"
 "#;
@@ -288,6 +342,18 @@ impl Drop for Guard {
     }
 }
 
+/// The proxies of a cluster; and for each process a configuration file that leads it through its own.
+fn network_of(config: &Config, dir: &Path, text: &str) -> Network {
+    let owned = |(name, _, address): (&str, _, &str)| (name.to_string(), address.to_string());
+    let processes: Vec<(String, String)> = config.processes().into_iter().map(owned).collect();
+    let network = Network::start(&processes);
+    for (name, _) in &processes {
+        let own = format!("{text}{}", network.via(name));
+        fs::write(dir.join(format!("{name}.toml")), own).expect("a configuration can be written");
+    }
+    network
+}
+
 /// Whether a process speaks its protocol.
 fn answers(role: &str, address: &str) -> bool {
     first_line(role, address).is_ok_and(|line| {
@@ -312,6 +378,42 @@ fn first_line(role: &str, address: &str) -> std::io::Result<String> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     Ok(line)
+}
+
+/// The configuration of the store alone on four ports: few tablets, which start fast, and small cells.
+fn store_configuration(dir: &Path, ports: &[u16]) -> String {
+    let [m1, a1, a2, a3] = ports else { panic!("four ports") };
+    format!(
+        r#"
+[cluster]
+data_dir = "{}/data"
+mail_domain = "penn.test"
+log = "info"
+
+[store]
+cell_bytes = 4096
+small_tablets = 2
+large_tablets = 1
+segment_bytes = 1048576
+checkpoint_bytes = 1048576
+disk_reserve_bytes = 16777216
+
+[master]
+name = "m1"
+address = "127.0.0.1:{m1}"
+heartbeat_interval_ms = 200
+heartbeat_timeout_ms = 1500
+
+[[group]]
+name = "a"
+backend = [
+    {{ name = "a1", address = "127.0.0.1:{a1}" }},
+    {{ name = "a2", address = "127.0.0.1:{a2}" }},
+    {{ name = "a3", address = "127.0.0.1:{a3}" }},
+]
+"#,
+        dir.display()
+    )
 }
 
 /// The configuration of a cluster on eleven ports. Small segments and few tablets: the same code does more in

@@ -5,6 +5,7 @@ pub mod browser;
 pub mod cluster;
 pub mod html;
 pub mod ports;
+pub mod proxy;
 pub mod smtp;
 pub mod text;
 pub mod web;
@@ -15,6 +16,7 @@ pub use text::Text;
 pub use web::Web;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time after which a test gives up waiting for something that must happen.
@@ -59,4 +61,15 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
         (state >> 32) as u8
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// Sets a flag when a check fails, so that threads which go on until then end too.
+pub struct EndOnPanic<'a>(pub &'a AtomicBool);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use super::PATIENCE;
 use penncloud::net::auth::{Side, nonce, proof};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 /// A raw connection to a backend or the master.
 pub struct Text {
@@ -18,6 +19,22 @@ impl Text {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Text { stream: BufReader::new(stream) })
+    }
+
+    /// Connects within a time, which is also the limit of each read and write.
+    pub fn connect_within(address: &str, time: Duration) -> io::Result<Text> {
+        let address = address.parse().map_err(io::Error::other)?;
+        let stream = TcpStream::connect_timeout(&address, time)?;
+        stream.set_nodelay(true)?;
+        let text = Text { stream: BufReader::new(stream) };
+        text.set_limit(time)?;
+        Ok(text)
+    }
+
+    /// Limits each read and write from now on.
+    pub fn set_limit(&self, time: Duration) -> io::Result<()> {
+        self.stream.get_ref().set_read_timeout(Some(time))?;
+        self.stream.get_ref().set_write_timeout(Some(time))
     }
 
     /// Proves that it knows a secret; the answer to that.
