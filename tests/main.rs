@@ -10,11 +10,14 @@ mod drive;
 mod files;
 #[allow(dead_code, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
+mod histories;
 mod http;
 mod kv;
+mod linearizability;
 mod mail;
 mod master;
 mod protocol;
+mod proxy;
 mod replication;
 mod run_sh;
 mod simulation;

@@ -1,0 +1,170 @@
+//! Histories of real processes under faults: many clients write and read a few cells through all nodes while
+//! processes are killed and paused and connections are cut; afterwards there must be one order of everything
+//! that explains every answer, and all copies must be equal.
+//!
+//! `SEED=<n>` replays the faults of a seed (not the threads' interleaving).
+
+mod client;
+mod nemesis;
+
+use crate::harness::{Cluster, EndOnPanic, Text, eventually, long};
+use crate::linearizability::{Operation, Outcome, Random, Verdict, check};
+use client::{CELLS, Caller, Cell, Records, cells};
+use nemesis::Nemesis;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Threads that ask.
+const CLIENTS: usize = 16;
+/// How long faults go on.
+const SHORT: Duration = Duration::from_secs(22);
+const LONG: Duration = Duration::from_secs(60);
+/// Seeds of the long test.
+const LONG_SEEDS: u64 = 5;
+
+/// What the clients of one run share.
+struct Scene {
+    cluster: Cluster,
+    began: Instant,
+    cells: Vec<Cell>,
+    /// For each cell what somebody read or wrote last: conditions that sometimes hold.
+    seen: Vec<Mutex<(u64, String)>>,
+    /// Answers while there was a fault, and at all.
+    during_faults: AtomicUsize,
+    answered: AtomicUsize,
+    faulty: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Scene {
+    fn start() -> Scene {
+        Scene {
+            cluster: Cluster::start_store(|_| {}),
+            began: Instant::now(),
+            cells: cells(),
+            seen: (0..CELLS).map(|_| Mutex::default()).collect(),
+            during_faults: AtomicUsize::new(0),
+            answered: AtomicUsize::new(0),
+            faulty: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Nanoseconds since the beginning.
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+}
+
+#[test]
+fn histories_under_faults_are_linearizable() {
+    let one = std::env::var("SEED").ok().map(|seed| seed.parse().expect("a number"));
+    let seeds = match one {
+        Some(seed) => seed..seed + 1,
+        None if long() => 1..LONG_SEEDS + 1,
+        None => 1..2,
+    };
+    seeds.for_each(run);
+}
+
+fn run(seed: u64) {
+    let scene = Scene::start();
+    let mut nemesis = Nemesis::new(&scene, seed);
+    let mut records = std::thread::scope(|scope| {
+        let _end = EndOnPanic(&scene.over);
+        let client = |number| {
+            let mut caller = Caller::new(&scene, number, Random::new(seed * 1000 + number as u64));
+            scope.spawn(move || {
+                let _end = EndOnPanic(&caller.scene().over);
+                caller.work()
+            })
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+        nemesis.rage(if long() { LONG } else { SHORT });
+        scene.over.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Records>()
+    });
+    records.extend(read_everything(&scene));
+    report(&scene, seed, &records, nemesis.faults());
+    check_history(&scene, seed, &records, nemesis.faults());
+    let copies = check_copies(&scene);
+    println!("{copies} copies of each row are equal");
+    assert!(
+        scene.during_faults.load(Ordering::Relaxed) > 0,
+        "nothing worked while there were faults"
+    );
+}
+
+/// In peace, every cell is read from every node.
+fn read_everything(scene: &Scene) -> Records {
+    let mut caller = Caller::new(scene, CLIENTS, Random::new(0));
+    let nodes = scene.cluster.backends();
+    let all = nodes.iter().flat_map(|node| (0..CELLS).map(move |cell| (node, cell)));
+    all.map(|(node, cell)| (cell, caller.read_at(node, cell))).collect()
+}
+
+fn report(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
+    let count = |outcome: Outcome| records.iter().filter(|(_, op)| op.outcome == outcome).count();
+    println!(
+        "seed {seed}: {} operations, {} answered ({} of them during faults), {} unknown, {} refused, {} faults",
+        records.len(),
+        scene.answered.load(Ordering::Relaxed),
+        scene.during_faults.load(Ordering::Relaxed),
+        count(Outcome::Unknown),
+        count(Outcome::Refused),
+        faults.len(),
+    );
+}
+
+fn check_history(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
+    let mut by_cell: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
+    for (cell, op) in records {
+        by_cell.entry(*cell).or_default().push(op.clone());
+    }
+    for (cell, history) in by_cell {
+        let why = match check(&history) {
+            Verdict::Linearizable => continue,
+            Verdict::Undecided => "the checker gave up: this proves nothing".to_string(),
+            Verdict::Violation(why) => why,
+        };
+        let Cell { row, column, .. } = &scene.cells[cell];
+        panic!("seed {seed}, {row} {column}: {why}\nfaults:\n{}", faults.join("\n"));
+    }
+}
+
+/// Every node's own copy of every row is the same, once they have caught up; how many copies there are.
+fn check_copies(scene: &Scene) -> usize {
+    let mut least = usize::MAX;
+    for row in scene.cells.iter().map(|cell| &cell.row) {
+        let copies = eventually(&format!("all copies of {row} are equal"), || {
+            let copies = copies_of(scene, row).ok()?;
+            copies.windows(2).all(|two| two[0] == two[1]).then_some(copies.len())
+        });
+        least = least.min(copies);
+    }
+    assert!(least > 0, "nobody holds a row");
+    least
+}
+
+/// Of every node that holds a row: its columns with their versions and values.
+fn copies_of(scene: &Scene, row: &str) -> std::io::Result<Vec<Vec<String>>> {
+    let mut copies = Vec::new();
+    for name in scene.cluster.backends() {
+        let mut store = Text::connect(&scene.cluster.address(&name))?;
+        let head = store.ask(format!("SCAN {row} values=1 local=1"))?;
+        let Some(head) = head.strip_prefix("COLUMNS ") else { continue };
+        let columns = head.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        let mut copy: Vec<String> = Vec::new();
+        for _ in 0..columns {
+            let line = store.line()?;
+            let big = line.ends_with(" big=1");
+            let len = line.split(' ').nth(2).and_then(|len| len.parse().ok()).expect("a length");
+            let value = if big { Vec::new() } else { store.bytes(len)? };
+            copy.push(format!("{line} {}", String::from_utf8_lossy(&value)));
+        }
+        copies.push(copy);
+    }
+    Ok(copies)
+}
