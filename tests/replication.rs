@@ -6,8 +6,8 @@ use penncloud::protocol::cell::{Cell, Value};
 use penncloud::protocol::command::{self, Command, Op, Options, Payload};
 use penncloud::protocol::entry::{Effect, Entry, Item};
 use penncloud::replication::{
-    Configuration, DiskSpace, Input, Outcome, Output, Proposal, Replica, Rules, Setting, Table,
-    Timing,
+    Configuration, DiskSpace, Input, Outcome, Output, Proposal, Reads, Replica, Rules, Setting,
+    Table, Timing,
 };
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -51,6 +51,7 @@ struct Runner {
 /// A replica as it comes back with what was on disk.
 fn recover(adopted: (Configuration, u64), log: Vec<Entry>) -> Replica {
     let timing = Timing {
+        reads: Reads::Lease,
         lease: 2_000_000,
         grace: 2_500_000,
         beacon: 400_000,

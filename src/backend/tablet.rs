@@ -11,8 +11,8 @@ use crate::protocol::cluster::{Role, TabletReport};
 use crate::protocol::command::{Op, Options};
 use crate::protocol::entry::Entry;
 use crate::replication::{
-    self, Configuration, DiskSpace, Input, Outcome, Output, Proposal, Replica, Rules, Setting,
-    Table, Time, Timing, Token,
+    self, Configuration, DiskSpace, Input, Outcome, Output, Proposal, Reads, Replica, Rules,
+    Setting, Table, Time, Timing, Token,
 };
 use crate::storage::{self, Log, Position, TabletConfig};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
@@ -127,6 +127,7 @@ impl Batch {
 
 /// Leases and promises of two seconds and a half; the clocks of two nodes may differ by 11 % in rate.
 const TIMING: Timing = Timing {
+    reads: Reads::Lease,
     lease: 2_000_000,
     grace: 2_500_000,
     beacon: 400_000,

@@ -42,10 +42,10 @@ impl Entry {
 /// What an entry takes beside its keys and values.
 const ENTRY_BYTES: u64 = 256;
 
-/// What a successful write is told.
+/// What a write was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The tablet's version at which it happened.
+    /// The tablet's version at which it happened; 0: nothing happened, and the one word is the line of the refusal.
     pub version: u64,
     /// The sums that ADD made and the columns that APPEND made, in order, as words.
     pub words: Vec<Bytes>,

@@ -99,6 +99,27 @@ impl From<Answer> for Reply {
     }
 }
 
+impl Answer {
+    /// What is remembered of a refusal.
+    pub fn refused(why: &Reply) -> Answer {
+        let mut line = Vec::new();
+        why.write(&mut line);
+        let line = line.trim_ascii_end();
+        Answer { version: 0, words: vec![line.into()] }
+    }
+
+    /// The refusal, if it is one.
+    pub fn refusal(&self) -> Option<Reply> {
+        if self.version > 0 {
+            return None;
+        }
+        match parse(self.words.first()?) {
+            Ok(Head::Whole(reply)) => Some(reply),
+            _ => None,
+        }
+    }
+}
+
 impl Reply {
     /// `OK` and one thing.
     pub fn ok(value: impl std::fmt::Display) -> Reply {

@@ -18,9 +18,7 @@ impl Replica {
             return;
         }
         self.promise_until = self.promise_until.max(now + self.timing.grace);
-        if prepare.sent > self.heard.0 {
-            self.heard = (prepare.sent, prepare.round);
-        }
+        self.heard = self.heard.max((prepare.round, prepare.sent));
         if prepare.echo > 0 {
             let from = if self.rules.lease_from_own_ack { prepare.echo } else { now };
             self.read_until = self.read_until.max(from + prepare.left);
@@ -126,7 +124,7 @@ impl Replica {
         let matched = if self.rules.ack_match { self.matched } else { self.end().version };
         let durable = if self.rules.ack_after_sync { self.durable } else { self.end().version };
         let version = matched.min(durable);
-        let (sent, round) = self.heard;
+        let (round, sent) = self.heard;
         let ack = Ack { epoch: self.configuration.epoch, version, sent, round, at: now };
         out.push(Output::Send(primary, Message::Ack(ack)));
     }

@@ -1,5 +1,6 @@
 //! The primary's side: what each member has, when an entry is committed, and how long the lease runs.
 
+use super::confirm::Reader;
 use super::message::{Ack, Message, Node, Plea, Position, Prepare, Time};
 use super::replica::{Logged, Output, Replica};
 use crate::protocol::entry::{Answer, Entry};
@@ -16,9 +17,10 @@ pub struct Lead {
     pending_add: Option<Node>,
     peers: BTreeMap<Node, Peer>,
     next_beat: Time,
+    /// Number of the last round that began.
     round: u64,
-    /// Since when there has been no lease.
-    no_lease_since: Option<Time>,
+    /// Since when not all have answered a beacon of the last time L.
+    unreached_since: Option<Time>,
     /// Asked to resign: no new writes until everything is committed, or until then.
     resigning: Option<Time>,
 }
@@ -34,6 +36,8 @@ struct Peer {
     matched: u64,
     /// Our clock, as it was when we sent the newest beacon that it has answered.
     echo: Time,
+    /// The newest round that it has answered.
+    round: u64,
     /// Its clock when it sent its last ack, and ours when that came.
     theirs: Option<(Time, Time)>,
     /// Our clock when it was last heard.
@@ -56,8 +60,8 @@ impl Lead {
             pending_add: None,
             peers: others.map(|node| (node.clone(), peer())).collect(),
             next_beat: now,
-            round: 0,
-            no_lease_since: None,
+            round: 1,
+            unreached_since: None,
             resigning: None,
         }
     }
@@ -111,9 +115,21 @@ impl Lead {
         })
     }
 
-    /// When the lease ends: L after the oldest of the newest beacons that each needed member has answered. A
+    /// Number of the last round that began.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// The last round that all on whom a read depends have answered.
+    pub fn confirmed(&self, replica: &Replica) -> u64 {
+        let rounds = self.needed(replica, replica.rules.pending_add_leases).map(|peer| peer.round);
+        let confirmed = if replica.rules.confirm_all { rounds.min() } else { rounds.max() };
+        confirmed.unwrap_or(u64::MAX)
+    }
+
+    /// When a lease ends: L after the oldest of the newest beacons that each needed member has answered. A
     /// sole member needs no lease: nobody else can be promoted.
-    pub fn lease_until(&self, replica: &Replica) -> Time {
+    pub fn reached_until(&self, replica: &Replica) -> Time {
         let echoes = self.needed(replica, replica.rules.pending_add_leases).map(|peer| peer.echo);
         match echoes.min() {
             None => Time::MAX,
@@ -144,6 +160,9 @@ impl Replica {
         out: &mut Vec<Output>,
     ) {
         let mut lead = Lead::new(self, now, hold_until);
+        if let Some(before) = &before {
+            lead.round = before.round + 1;
+        }
         for (node, old) in before.into_iter().flat_map(|before| before.peers) {
             if let Some(peer) = lead.peers.get_mut(&node) {
                 (peer.next, peer.heard) = (old.next.min(peer.next), old.heard);
@@ -159,7 +178,9 @@ impl Replica {
     /// back so far.
     fn message_for(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
         let Some(lead) = &self.lead else { return };
-        let (lease_until, round, peer) = (lead.lease_until(self), lead.round, &lead.peers[node]);
+        let has_leases = self.timing.has_leases();
+        let lease_until = if has_leases { lead.reached_until(self) } else { 0 };
+        let (round, peer) = (lead.round, &lead.peers[node]);
         let next = peer.next;
         let Some(epoch) = self.epoch_at(next - 1) else { return self.send_table(now, node, out) };
         let (echo, received) = peer.theirs.unwrap_or((0, now));
@@ -240,16 +261,22 @@ impl Replica {
         let timing = self.timing;
         let Some(lead) = self.lead.as_mut().filter(|lead| now >= lead.next_beat) else { return };
         lead.next_beat = now + timing.beacon;
+        self.begin_round(now, out);
+        self.plead_for_members(now, out);
+    }
+
+    /// Sends a beacon with a new number to all.
+    pub(super) fn begin_round(&mut self, now: Time, out: &mut Vec<Output>) {
+        let Some(lead) = &mut self.lead else { return };
         lead.round += 1;
         for node in self.others() {
             self.message_for(now, &node, out);
         }
-        self.plead_for_members(now, out);
     }
 
     fn plead_for_members(&mut self, now: Time, out: &mut Vec<Output>) {
         let (timing, isr) = (self.timing, self.configuration.isr.clone());
-        let until = self.lead.as_ref().map_or(0, |lead| lead.lease_until(self));
+        let until = self.lead.as_ref().map_or(0, |lead| lead.reached_until(self));
         let Some(lead) = &mut self.lead else { return };
         for (node, peer) in &mut lead.peers {
             let silent = isr.contains(node) && now > peer.heard + timing.silence;
@@ -261,9 +288,9 @@ impl Replica {
         if let Some(node) = &lead.pending_add {
             out.push(Output::Plead(Plea::Add(node.clone())));
         }
-        let since = *lead.no_lease_since.get_or_insert(now);
+        let since = *lead.unreached_since.get_or_insert(now);
         if until > now {
-            lead.no_lease_since = None;
+            lead.unreached_since = None;
         } else if now > since + timing.grace + timing.silence {
             out.push(Output::Plead(Plea::NoLease));
         }
@@ -295,6 +322,7 @@ impl Replica {
             (self.committed.version == self.end().version, self.is_past_barrier());
         let Some(lead) = &mut self.lead else { return };
         match lead.resigning {
+            Some(_) if !self.rules.resign_drains => self.leave(out),
             Some(_) if drained && past && now >= lead.hold_until => self.leave(out),
             Some(until) if now >= until => lead.resigning = None,
             _ => {}
@@ -310,10 +338,12 @@ impl Replica {
             peer.matched = peer.matched.max(ack.version);
             peer.next = peer.next.max(peer.matched + 1);
             peer.echo = peer.echo.max(ack.sent);
+            peer.round = peer.round.max(ack.round);
             peer.theirs = Some((ack.at, now));
             peer.heard = now;
         });
         self.commit(now, out);
+        self.answer_confirmed(now, out);
         self.add_if_caught_up(&from, out);
         if self
             .lead
@@ -380,9 +410,14 @@ impl Replica {
         id: u64,
         out: &mut Vec<Output>,
     ) {
-        if self.leads() && epoch == self.configuration.epoch && self.may_read(now) {
+        if !self.leads() || epoch != self.configuration.epoch {
+            return;
+        }
+        if self.may_read(now) {
             let version = self.committed.version;
             out.push(Output::Send(from, Message::Committed { epoch, id, version }));
+        } else if !self.timing.has_leases() {
+            self.confirm(now, Reader::At(from, id), out);
         }
     }
 }

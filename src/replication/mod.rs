@@ -75,6 +75,7 @@
 //! * Reads by confirmation (no clocks at all) are not here yet.
 //! * A tablet's cells are all in memory.
 
+mod confirm;
 pub mod execute;
 pub mod follow;
 pub mod lead;
@@ -86,6 +87,6 @@ pub mod table;
 
 pub use execute::{DiskSpace, Setting};
 pub use message::{Ack, Configuration, Message, Node, Plea, Position, Prepare, Time};
-pub use replica::{Input, Outcome, Output, Proposal, Replica, Timing, Token};
+pub use replica::{Input, Outcome, Output, Proposal, Reads, Replica, Timing, Token};
 pub use rules::Rules;
 pub use table::Table;

@@ -1,5 +1,6 @@
 //! Writes at the primary: judged, given a version, and answered when what they depend on is committed.
 
+use super::confirm::Reader;
 use super::execute::{Verdict, execute};
 use super::message::Time;
 use super::replica::{Outcome, Output, Proposal, Replica, Token};
@@ -7,6 +8,7 @@ use super::table::{Known, Table};
 use crate::error::Error;
 use crate::protocol::command::RequestId;
 use crate::protocol::entry::{Answer, Effect, Entry};
+use crate::protocol::reply::Reply;
 use std::sync::Arc;
 
 impl Replica {
@@ -23,24 +25,25 @@ impl Replica {
             return out.push(Output::Answer(token, Outcome::Refused(Error::retry(why))));
         }
         let (after, verdict) = execute(self.last(), &ops, single, &setting);
-        let outcome = match verdict {
-            Verdict::Done(effects, words) if effects.is_empty() => {
-                Outcome::Done(Answer { version: self.last().version, words })
-            }
+        let named_repeat = retry && request.is_some() && self.rules.refusals_logged;
+        let (effects, outcome) = match verdict {
             Verdict::Done(effects, words) => {
-                let answer = Answer { version: self.last().version + 1, words };
-                self.waiting
-                    .entry(answer.version)
-                    .or_default()
-                    .push((token, Outcome::Done(answer.clone())));
-                let retire = setting.now + setting.retire_ms;
-                return self.append(now, after, effects, request, answer, retire, out);
+                let logged = u64::from(!effects.is_empty() || named_repeat);
+                let answer = Answer { version: self.last().version + logged, words };
+                (effects, Outcome::Done(answer))
             }
-            Verdict::Mismatch { version, at } => Outcome::Mismatch { version, at },
-            Verdict::NotFound => Outcome::NotFound,
-            Verdict::Refused(error) => Outcome::Refused(error),
+            Verdict::Mismatch { version, at } => (Vec::new(), Outcome::Mismatch { version, at }),
+            Verdict::NotFound => (Vec::new(), Outcome::NotFound),
+            Verdict::Refused(error) => (Vec::new(), Outcome::Refused(error)),
         };
-        self.answer_when_committed(now, token, outcome, out);
+        if effects.is_empty() && !named_repeat {
+            return self.answer_when_committed(now, token, outcome, out);
+        }
+        let answer = remembered(&outcome);
+        let version = self.last().version + 1;
+        self.waiting.entry(version).or_default().push((token, outcome));
+        let retire = setting.now + setting.retire_ms;
+        self.append(now, after, effects, request, answer, retire, out);
     }
 
     /// The outcome of a request that was seen before, or must not be executed now.
@@ -50,7 +53,7 @@ impl Replica {
         }
         Some(match self.last().lookup(request, retry) {
             Known::New => return None,
-            Known::Answered(answer) => Outcome::Done(answer),
+            Known::Answered(answer) => recalled(answer),
             Known::BelowLow => Outcome::Refused(Error::unknown(
                 "the request is below its session's lowest open one",
             )),
@@ -112,15 +115,50 @@ impl Replica {
         if seen > self.committed.version {
             return self.waiting.entry(seen).or_default().push((token, outcome));
         }
-        out.push(Output::Answer(token, self.under_lease(now, outcome)));
+        self.answer(now, token, outcome, out);
     }
 
-    /// A refusal by condition is a read: without a lease it may be of the past.
-    pub(super) fn under_lease(&self, now: Time, outcome: Outcome) -> Outcome {
-        match outcome {
+    /// Answers what does not depend on prepared entries any more. A refusal is a read: without a lease, or the word
+    /// of all, it may be of the past.
+    pub(super) fn answer(
+        &mut self,
+        now: Time,
+        token: Token,
+        outcome: Outcome,
+        out: &mut Vec<Output>,
+    ) {
+        let outcome = match outcome {
             Outcome::Done(_) => outcome,
             _ if self.may_read(now) => outcome,
-            _ => Outcome::Refused(Error::retry("the primary has no lease now")),
+            _ if self.timing.has_leases() => {
+                Outcome::Refused(Error::retry("the primary has no lease now"))
+            }
+            _ => return self.confirm(now, Reader::Refused(token, outcome), out),
+        };
+        out.push(Output::Answer(token, outcome));
+    }
+}
+
+/// What the table remembers of an outcome. A repeat that is refused is remembered too: its first try may be held up
+/// somewhere, and must not be executed after its client was told that it never will be.
+fn remembered(outcome: &Outcome) -> Answer {
+    match outcome.clone() {
+        Outcome::Done(answer) => answer,
+        Outcome::Mismatch { version, at } => {
+            Answer::refused(&Reply::Mismatch { version, at: Some(at) })
         }
+        Outcome::NotFound => Answer::refused(&Reply::NotFound),
+        Outcome::Refused(error) => Answer::refused(&Reply::Error(error)),
+    }
+}
+
+/// The outcome that a remembered answer stands for.
+fn recalled(answer: Answer) -> Outcome {
+    match answer.refusal() {
+        None => Outcome::Done(answer),
+        Some(Reply::Mismatch { version, at }) => Outcome::Mismatch { version, at: at.unwrap_or(0) },
+        Some(Reply::NotFound) => Outcome::NotFound,
+        Some(Reply::Error(error)) => Outcome::Refused(error),
+        Some(_) => Outcome::Refused(Error::unknown("a refusal of another kind is remembered")),
     }
 }

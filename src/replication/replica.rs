@@ -1,5 +1,6 @@
 //! One tablet's replica as a state machine: `step(now, input) -> outputs`.
 
+use super::confirm::Reader;
 use super::execute::Setting;
 use super::lead::Lead;
 use super::message::{Configuration, Message, Node, Plea, Position, Time};
@@ -14,9 +15,20 @@ use std::sync::Arc;
 /// Names a proposal or a question until it is answered; the shell's own.
 pub type Token = u64;
 
-/// Times of the protocol, in microseconds, and sizes.
+/// How a primary knows that what it reads is current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// It holds a lease, and grants leases to replicas: reads cost nothing, and clocks must agree.
+    Lease,
+    /// It asks all members once they were asked for: a round trip for each batch of reads, and no clock matters.
+    Confirm,
+}
+
+/// How reads are served, times of the protocol in microseconds, and sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
+    /// How reads are served: the same at all replicas.
+    pub reads: Reads,
     /// L: how long a lease runs.
     pub lease: u64,
     /// G: how long a promise runs; more than a lease by the most that two clocks differ.
@@ -43,6 +55,11 @@ impl Timing {
     /// What a lease that was handed out elsewhere may run on after ours has ended.
     pub fn margin(&self) -> u64 {
         self.grace - self.lease
+    }
+
+    /// Whether leases run, and ends of epochs wait for them.
+    pub(super) fn has_leases(&self) -> bool {
+        self.reads == Reads::Lease
     }
 }
 
@@ -156,12 +173,14 @@ pub struct Replica {
     resigned: Option<u64>,
     /// Whether the disk hangs: nothing is promised meanwhile.
     pub(super) stuck: bool,
-    /// The last beacon: when the primary sent it, and its number.
-    pub(super) heard: (Time, u64),
+    /// The last beacon: its number, and when the primary sent it.
+    pub(super) heard: (u64, Time),
     /// Answers that depend on entries not yet committed.
     pub(super) waiting: BTreeMap<u64, Vec<(Token, Outcome)>>,
     /// Readers that wait for the primary's word.
     pub(super) asking: Vec<Token>,
+    /// Who waits until all have answered a round, and which.
+    pub(super) confirming: VecDeque<(u64, Reader)>,
 }
 
 /// An entry of the log, and the table after it: kept while it is prepared, where that is cheap. A table keeps
@@ -209,6 +228,7 @@ impl Replica {
             heard: (0, 0),
             waiting: BTreeMap::new(),
             asking: Vec::new(),
+            confirming: VecDeque::new(),
             configuration,
         };
         log.into_iter().for_each(|entry| replica.log_entry(Arc::new(entry), None));
@@ -355,8 +375,8 @@ impl Replica {
         let promised = self.promise_until;
         let follows = new.epoch == old.epoch + 1 && self.sealed < old.epoch;
         let goes_on = self.lead.is_some() && follows && new.is_primary(&self.me);
-        let nobody_left = old.isr.is_subset(&new.isr) || (new.clean && follows);
         let handed_over = new.clean && follows;
+        let nobody_left = old.isr.is_subset(&new.isr) || handed_over;
         let before = self.lead.take();
         self.adopt(now, new, out);
         self.sealing = None;
@@ -370,10 +390,11 @@ impl Replica {
             hold = hold.max(promised);
         }
         let always_alone = old.members.iter().all(|member| *member == self.me);
-        if (goes_on && nobody_left) || handed_over || always_alone || !self.rules.remove_hold {
+        let needless = (goes_on && nobody_left) || handed_over || always_alone;
+        if needless || !self.rules.remove_hold || !self.timing.has_leases() {
             hold = 0;
         }
-        if goes_on {
+        if goes_on && self.rules.hold_carried_over {
             hold = hold.max(before.as_ref().map_or(0, Lead::hold_until));
         }
         self.take_lead(now, hold, before.filter(|_| goes_on), out);
@@ -381,15 +402,18 @@ impl Replica {
 
     /// Entries already given a version may still be committed by another primary: their outcome is unknown.
     pub(super) fn fail_waiting(&mut self, out: &mut Vec<Output>) {
-        let unknown = || Outcome::Refused(Error::unknown("the tablet has a new primary"));
+        let why = "the tablet has a new primary";
+        let unknown = self.rules.unknown_not_refused;
+        let error = || if unknown { Error::unknown(why) } else { Error::retry(why) };
         let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
-        out.extend(waiting.map(|(token, _)| Output::Answer(token, unknown())));
+        out.extend(waiting.map(|(token, _)| Output::Answer(token, Outcome::Refused(error()))));
         self.fail_asking(out);
     }
 
-    pub(super) fn fail_asking(&mut self, out: &mut Vec<Output>) {
+    fn fail_asking(&mut self, out: &mut Vec<Output>) {
         let retry = || Err(Error::retry("the tablet is being given to another primary"));
         out.extend(self.asking.drain(..).map(|token| Output::Confirm(token, retry())));
+        self.fail_confirming(out);
     }
 
     /// Leaves an epoch in order. A primary first commits what it has; a replica goes at once. Both hold no lease
@@ -417,9 +441,12 @@ impl Replica {
     /// Seals the epoch without a wait: it is left by a node that gave its own leases up.
     pub(super) fn leave(&mut self, out: &mut Vec<Output>) {
         let epoch = self.configuration.epoch;
-        (self.sealed, self.resigned) = (epoch, Some(epoch));
-        out.push(Output::Adopt(self.configuration.clone(), epoch));
-        self.stand_down(out);
+        self.resigned = Some(epoch);
+        if self.rules.resign_seals {
+            self.sealed = epoch;
+            out.push(Output::Adopt(self.configuration.clone(), epoch));
+            self.stand_down(out);
+        }
         out.push(Output::Resigned(epoch));
     }
 
@@ -456,7 +483,8 @@ impl Replica {
         }
         self.stand_down(out);
         let own = if self.rules.own_grants { self.max_lease + self.timing.margin() } else { 0 };
-        let until = if self.rules.promise_wait { self.promise_until.max(own) } else { now };
+        let waits = self.rules.promise_wait && self.timing.has_leases();
+        let until = if waits { self.promise_until.max(own) } else { now };
         self.sealing = Some((epoch, until));
         self.answer_seal(now, out);
     }
@@ -475,11 +503,15 @@ impl Replica {
         !self.rules.lease_check || now < self.lease_until()
     }
 
-    /// Until when this node may answer reads from its committed table.
+    /// Until when this node may answer reads from its committed table. Without leases only a sole member may, which
+    /// nobody can replace.
     pub fn lease_until(&self) -> Time {
         let sealed = self.sealed >= self.configuration.epoch;
         match &self.lead {
-            Some(lead) if !sealed && self.is_past_barrier() => lead.lease_until(self),
+            Some(lead) if !sealed && self.is_past_barrier() => match lead.reached_until(self) {
+                until if self.timing.has_leases() || until == Time::MAX => until,
+                _ => 0,
+            },
             None if !sealed && self.configuration.isr.contains(&self.me) => self.read_until,
             _ => 0,
         }
@@ -519,6 +551,7 @@ impl Replica {
             self.commit(now, out);
             self.resign_if_drained(now, out);
             self.beat(now, out);
+            self.answer_confirmed(now, out);
         }
     }
 
@@ -533,11 +566,7 @@ impl Replica {
         let later = self.waiting.split_off(&(version + 1));
         let ready = std::mem::replace(&mut self.waiting, later);
         let ready = ready.into_values().flatten().collect::<Vec<_>>();
-        out.extend(
-            ready
-                .into_iter()
-                .map(|(token, outcome)| Output::Answer(token, self.under_lease(now, outcome))),
-        );
+        ready.into_iter().for_each(|(token, outcome)| self.answer(now, token, outcome, out));
         self.trim_log(now);
     }
 
@@ -566,13 +595,15 @@ pub(super) fn position(entry: &Entry) -> Position {
 impl Replica {
     /// A reader asks what is committed: the primary knows; a replica asks it.
     fn query(&mut self, now: Time, token: Token, out: &mut Vec<Output>) {
-        if self.lead.is_some() && self.sealed < self.configuration.epoch {
-            let answer = if self.may_read(now) {
-                Ok(())
-            } else {
-                Err(Error::retry("the primary has no lease now"))
-            };
-            return out.push(Output::Confirm(token, answer));
+        if self.leads() {
+            if self.may_read(now) {
+                return out.push(Output::Confirm(token, Ok(())));
+            }
+            if !self.timing.has_leases() {
+                return self.confirm(now, Reader::Here(token), out);
+            }
+            let why = Error::retry("the primary has no lease now");
+            return out.push(Output::Confirm(token, Err(why)));
         }
         let Some(primary) = self.configuration.primary.clone().filter(|p| *p != self.me) else {
             return out
@@ -601,6 +632,7 @@ mod tests {
     use crate::protocol::entry::Answer;
 
     const TIMING: Timing = Timing {
+        reads: Reads::Lease,
         lease: 2,
         grace: 3,
         beacon: 1,

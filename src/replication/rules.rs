@@ -48,6 +48,18 @@ pub struct Rules {
     pub own_grants: bool,
     /// The commit gate covers the promises of a sealed primary whose own removal of a member wins.
     pub sealed_promise: bool,
+    /// A read is confirmed by all on whom a commit depends, not by any one.
+    pub confirm_all: bool,
+    /// What has a version, and nobody knows whether it will be committed, is told to be unknown.
+    pub unknown_not_refused: bool,
+    /// What a repeat is refused with is logged: a first try that is held up somewhere meets it.
+    pub refusals_logged: bool,
+    /// Who resigns has sealed the epoch, and holds no lease of it.
+    pub resign_seals: bool,
+    /// A primary resigns when its barrier and all that it has prepared are committed, not before.
+    pub resign_drains: bool,
+    /// A primary that goes on waits for the leases for which it waited before.
+    pub hold_carried_over: bool,
 }
 
 impl Rules {
@@ -75,5 +87,11 @@ impl Rules {
         lease_check: true,
         own_grants: true,
         sealed_promise: true,
+        confirm_all: true,
+        unknown_not_refused: true,
+        refusals_logged: true,
+        resign_seals: true,
+        resign_drains: true,
+        hold_carried_over: true,
     };
 }

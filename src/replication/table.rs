@@ -279,7 +279,7 @@ impl Table {
         session.low = session.low.max(request.low);
         session.answers = session.answers.split_off(&session.low);
         session.answers.insert(request.request, answer.clone());
-        session.last = answer.version;
+        session.last = self.version;
         self.idle.insert((session.last, request.client));
         self.sessions.insert(request.client, Arc::new(session));
         if self.sessions.len() > SESSIONS_MAX {

@@ -8,8 +8,8 @@ use penncloud::protocol::cluster::{Class, TabletRoute};
 use penncloud::protocol::command::Op;
 use penncloud::protocol::entry::Effect;
 use penncloud::replication::{
-    Configuration, DiskSpace, Input, Message, Outcome, Plea, Position, Rules, Setting, Table,
-    Timing,
+    Configuration, DiskSpace, Input, Message, Outcome, Plea, Position, Reads, Rules, Setting,
+    Table, Timing,
 };
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -29,6 +29,7 @@ pub(super) const PATIENT: usize = CLIENTS - 1;
 pub(super) const SILENT_MS: u64 = 1500;
 
 pub(super) const TIMING: Timing = Timing {
+    reads: Reads::Lease,
     lease: 2 * SECOND,
     grace: 2500 * MS,
     beacon: 400 * MS,
