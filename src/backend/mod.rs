@@ -52,12 +52,20 @@
 //! * Requests of one connection are executed one after the other; more in flight take more connections.
 //! * ROWS reads through all tablets of the node for each page.
 
+mod catch_up;
 mod checkpoints;
+mod clock;
+mod directory;
+mod disk;
+mod links;
+mod master_line;
 mod node;
 mod peer;
 mod reads;
 mod serve;
+mod shell;
 mod status;
+mod surroundings;
 mod sweep;
 mod tablet;
 mod writes;

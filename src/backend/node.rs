@@ -1,6 +1,11 @@
 //! A storage node: its tablets, what it knows of the cluster, and how it reaches other nodes.
 
-use super::tablet::{Surroundings, Tablet};
+use super::catch_up::Snapshots;
+use super::directory::Directory;
+use super::links::{Line, Links, Speaker};
+use super::master_line::{self, MasterLine};
+use super::surroundings::{Surroundings, timing};
+use super::tablet::{Event, Tablet};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cell::ValueId;
@@ -10,6 +15,7 @@ use crate::protocol::connection::Pool;
 use crate::protocol::reply::Reply;
 use crate::replication::{Configuration, DiskSpace};
 use crate::storage::DataDir;
+use crossbeam::channel::Receiver;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -17,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// Staged ids whose deadline a node remembers.
 const STAGED_CACHE_MAX: usize = 4096;
+/// Shortest and longest pause before something that was refused for now is tried again.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// How often the free space is looked at: much less than half the reserve is written in between.
 const DISK_CHECK: Duration = Duration::from_millis(50);
 
@@ -31,17 +40,19 @@ pub struct Node {
     /// Names this run of the process.
     pub boot_id: String,
     /// Connections to other nodes.
-    pub pool: Pool,
+    pub pool: Arc<Pool>,
     /// Open client connections.
     pub connections: AtomicU64,
     started: Instant,
     in_service: AtomicBool,
-    routes: RwLock<Arc<Routes>>,
+    /// What it knows of the cluster.
+    pub directory: Arc<Directory>,
     tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
     /// Tablets whose files were found damaged: they are not served, and not opened again.
     damaged: Mutex<BTreeSet<String>>,
     adopting: Mutex<()>,
-    around: Surroundings,
+    /// What its tablets know of it.
+    pub around: Surroundings,
     staged: Mutex<HashMap<ValueId, u64>>,
 }
 
@@ -54,80 +65,135 @@ pub enum Place {
 }
 
 impl Node {
-    /// Opens the node's data directory and every tablet in it.
+    /// Opens the node's data directory and every tablet in it, and starts its ways to the others.
     pub fn open(config: &Config, name: &str) -> Result<Arc<Node>> {
         let data = DataDir::open_or_create(&config.data_dir(name))?;
+        let secret = config.secrets()?.cluster;
+        let (links, lines) = Links::new(partners(config, name));
+        let (master, said) = MasterLine::new(name);
         let around = Surroundings {
             node: name.into(),
             limits: config.store.clone(),
+            timing: timing(&config.replication),
             free_bytes: Arc::new(AtomicU64::new(data.free_bytes()?)),
             freeing: Arc::default(),
+            links: Arc::new(links),
+            master,
+            snapshots: Arc::new(Snapshots::default()),
         };
-        let (mut tablets, mut damaged) = (BTreeMap::new(), BTreeSet::new());
-        for id in data.tablets()? {
-            match Tablet::open(&id, &data.tablet(&id), &around) {
-                Ok(tablet) => drop(tablets.insert(id, tablet)),
-                Err(error @ Error::Corrupt(_)) => {
-                    log::error!("tablet {id} is not served: {error}");
-                    damaged.insert(id);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Arc::new(Node {
+        let (tablets, damaged) = open_tablets(&data, &around)?;
+        let node = Arc::new(Node {
             name: name.into(),
             config: config.clone(),
             boot_id: uuid::Uuid::new_v4().to_string(),
-            pool: Pool::new(&config.secrets()?.cluster),
+            pool: Arc::new(Pool::new(&secret)),
             connections: AtomicU64::new(0),
             started: Instant::now(),
             in_service: AtomicBool::new(true),
-            routes: RwLock::default(),
+            directory: Arc::new(Directory::new(config)),
             tablets: RwLock::new(tablets),
             damaged: Mutex::new(damaged),
             adopting: Mutex::default(),
             around,
             staged: Mutex::default(),
             data,
-        }))
+        });
+        node.speak(&secret, lines, said)?;
+        Ok(node)
+    }
+
+    /// Starts a thread for each way to another process.
+    fn speak(&self, secret: &str, lines: Vec<Line>, said: Receiver<Peer>) -> Result<()> {
+        let speaker = Arc::new(Speaker {
+            node: self.name.clone(),
+            store_uuid: self.data.store_uuid().to_string(),
+            secret: secret.into(),
+            directory: self.directory.clone(),
+        });
+        for line in lines {
+            let speaker = speaker.clone();
+            let thread = std::thread::Builder::new().name("link".into());
+            thread.spawn(move || line.run(&speaker))?;
+        }
+        let (config, pool) = (self.config.clone(), self.pool.clone());
+        let thread = std::thread::Builder::new().name("master line".into());
+        thread.spawn(move || master_line::run(&config, &pool, &said))?;
+        Ok(())
     }
 
     /// What the master said last.
     pub fn routes(&self) -> Arc<Routes> {
-        self.routes.read().expect("routes are replaced whole").clone()
+        self.directory.routes()
     }
 
-    /// Takes what the master says: opens the tablets that this node is to serve, and configures them.
-    pub fn adopt(&self, mut routes: Routes) {
+    /// Takes what the master says: opens the tablets of which this node is a replica, and configures them.
+    pub fn adopt(&self, routes: Routes) {
         let _one_at_a_time = self.adopting.lock().expect("adopting does not panic");
         if routes.version < self.routes().version {
             return;
         }
-        for node in &mut routes.nodes {
-            node.address = self.config.via(&node.name, &node.address).into();
-        }
-        for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
-            let mine = route.primary.as_deref() == Some(&self.name);
-            let tablet = self
-                .tablet(&route.id)
-                .or_else(|| mine.then(|| self.open_tablet(&route.id)).flatten());
-            if let Some(tablet) = tablet {
-                tablet.configure(Configuration::of(route));
+        self.directory.replace(routes);
+        for route in self.routes().tablets.iter().filter(|route| route.epoch > 0) {
+            let configuration = Configuration::of(route);
+            if let Some(tablet) = self.open_as_member(&route.id, &configuration) {
+                tablet.tell(Event::Configure(configuration));
             }
         }
-        *self.routes.write().expect("routes are replaced whole") = Arc::new(routes);
     }
 
-    /// Opens a tablet that this node was just given; none if its files are damaged.
-    fn open_tablet(&self, id: &str) -> Option<Arc<Tablet>> {
+    /// A tablet of which this node is a replica, opened if it is not yet. A damaged one is begun anew once the
+    /// in-sync set does without this node: its old files are set aside.
+    pub fn open_as_member(&self, id: &str, configuration: &Configuration) -> Option<Arc<Tablet>> {
+        let me: &str = &self.name;
+        if let Some(tablet) = self.tablet(id) {
+            return Some(tablet);
+        }
+        if !configuration.members.contains(me) {
+            return None;
+        }
         let mut damaged = self.damaged.lock().expect("a set is not left half-changed");
         if damaged.contains(id) {
-            return None;
+            if configuration.isr.contains(me) || configuration.isr.is_empty() {
+                return None;
+            }
+            if let Err(error) = self.data.set_aside(id) {
+                log::error!("tablet {id} cannot be set aside: {error}");
+                return None;
+            }
+            log::warn!("tablet {id}: its damaged files are set aside, it is fetched anew");
+            damaged.remove(id);
+        }
+        self.open_tablet(id, configuration, &mut damaged)
+    }
+
+    /// Ends a tablet's epoch here, or leaves it: what the master asks on the heartbeat connection.
+    pub fn end_epoch(&self, route: &TabletRoute, in_order: bool) -> Result<()> {
+        let configuration = Configuration::of(route);
+        let tablet = self
+            .open_as_member(&route.id, &configuration)
+            .ok_or_else(|| Error::retry(format!("this node has no tablet {}", route.id)))?;
+        tablet.tell(match in_order {
+            true => Event::Resign(route.epoch),
+            false => Event::Seal(configuration),
+        });
+        Ok(())
+    }
+
+    /// Opens a tablet that this node was just given; none if its files are damaged. It hears the configuration before
+    /// anything else.
+    fn open_tablet(
+        &self,
+        id: &str,
+        configuration: &Configuration,
+        damaged: &mut BTreeSet<String>,
+    ) -> Option<Arc<Tablet>> {
+        let mut tablets = self.tablets.write().expect("the list of tablets is replaced whole");
+        if let Some(tablet) = tablets.get(id) {
+            return Some(tablet.clone());
         }
         match Tablet::open(id, &self.data.tablet(id), &self.around) {
             Ok(tablet) => {
-                let mut tablets =
-                    self.tablets.write().expect("the list of tablets is replaced whole");
+                tablet.tell(Event::Configure(configuration.clone()));
                 tablets.insert(id.into(), tablet.clone());
                 Some(tablet)
             }
@@ -156,12 +222,22 @@ impl Node {
             .collect()
     }
 
-    /// Where a tablet is served.
-    pub fn place(&self, routes: &Routes, route: &TabletRoute) -> Result<Place> {
+    /// Where a tablet's primary is. This node may have heard of a newer one than the master has told it.
+    pub fn place(&self, route: &TabletRoute) -> Result<Place> {
         self.check_service()?;
-        match &route.primary {
-            Some(primary) if *primary == self.name => self.here(&route.id).map(Place::Here),
-            _ => Ok(Place::At(routes.primary_address(route)?.into())),
+        let tablet = self.tablet(&route.id);
+        let adopted = tablet.as_ref().map(|tablet| tablet.view().configuration.clone());
+        let newer = adopted.filter(|adopted| adopted.epoch > route.epoch);
+        let primary = match &newer {
+            Some(adopted) => adopted.primary.as_deref(),
+            None => route.primary.as_deref(),
+        };
+        match (primary, tablet) {
+            (Some(primary), Some(tablet)) if *primary == self.name => Ok(Place::Here(tablet)),
+            (Some(primary), _) if *primary != self.name => {
+                self.directory.address(primary).map(Place::At)
+            }
+            _ => Err(Error::retry(format!("tablet {} has no primary now", route.id))),
         }
     }
 
@@ -177,6 +253,29 @@ impl Node {
             return Ok(());
         }
         Err(Error::retry(format!("node {} is shut down", self.name)))
+    }
+
+    /// Tries something again while it is definitely refused for now, as when a tablet gets a new primary: for half
+    /// of the time that there is, so that who asks can still try elsewhere.
+    pub fn patiently<T>(
+        &self,
+        deadline: Instant,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let now = Instant::now();
+        let until = now + deadline.saturating_duration_since(now) / 2;
+        let mut pause = PAUSE_MIN;
+        loop {
+            match attempt() {
+                Err(Error::Retry(_))
+                    if Instant::now() + pause < until && self.check_service().is_ok() =>
+                {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Takes the node out of service, or puts it back.
@@ -277,6 +376,31 @@ impl Node {
         });
         self.tablets().iter().map(|tablet| tablet.report()).chain(damaged).collect()
     }
+}
+
+/// The other nodes of a node's group.
+fn partners(config: &Config, name: &str) -> Vec<String> {
+    let group = config.groups.iter().find(|group| group.backends.iter().any(|b| b.name == name));
+    let backends = group.into_iter().flat_map(|group| &group.backends);
+    backends.map(|backend| backend.name.clone()).filter(|other| other != name).collect()
+}
+
+type Tablets = BTreeMap<String, Arc<Tablet>>;
+
+/// Opens every tablet of a data directory; the names of those that are damaged.
+fn open_tablets(data: &DataDir, around: &Surroundings) -> Result<(Tablets, BTreeSet<String>)> {
+    let (mut tablets, mut damaged) = (BTreeMap::new(), BTreeSet::new());
+    for id in data.tablets()? {
+        match Tablet::open(&id, &data.tablet(&id), around) {
+            Ok(tablet) => drop(tablets.insert(id, tablet)),
+            Err(error @ Error::Corrupt(_)) => {
+                log::error!("tablet {id} is not served: {error}");
+                damaged.insert(id);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((tablets, damaged))
 }
 
 /// Resident memory of this process.

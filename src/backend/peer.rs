@@ -16,45 +16,50 @@ use std::time::Instant;
 impl Node {
     /// Answers a message of another process, which has proved that it belongs to the cluster.
     pub fn answer_peer(&self, peer: Peer, options: Options, deadline: Instant) -> Result<Reply> {
-        let words = Words(&peer.words);
         match peer.verb.as_str() {
             "@HELLO" => self.hello(&parse_json::<Hello>(&peer.payload)?),
             "@ROUTES" => {
                 self.adopt(parse_json::<Routes>(&peer.payload)?);
                 Ok(data(Vec::new()))
             }
-            "@BEAT" => Ok(Reply::Peer {
-                words: vec![words.bytes(0)?.to_vec()],
-                payload: self.report_json(),
-            }),
+            "@BEAT" => {
+                Ok(Reply::Peer { words: vec![peer.word(0)?.to_vec()], payload: self.report_json() })
+            }
+            "@SEAL" => {
+                self.end_epoch(&parse_json(&peer.payload)?, false).map(|()| data(Vec::new()))
+            }
+            "@RESIGN" => {
+                self.end_epoch(&parse_json(&peer.payload)?, true).map(|()| data(Vec::new()))
+            }
+            "@TABLE" => self.around.snapshots.page(&peer),
             "@SHUTDOWN" => Ok(self.serve_or_not(false)),
             "@WAKEUP" => Ok(self.serve_or_not(true)),
             "@WRITE" => {
-                let tablet = self.here(&words.text(0)?)?;
+                let tablet = self.here(peer.text(0)?)?;
                 let (ops, single) =
-                    (Vec::<Op>::from_bytes(&peer.payload)?, words.bytes(1)? == b"single");
+                    (Vec::<Op>::from_bytes(&peer.payload)?, peer.word(1)? == b"single");
                 Ok(reply(tablet.propose(Write { ops, single, options }, deadline), single))
             }
             "@GET" => {
                 let key = Key {
-                    slot: words.number(1)?,
-                    row: words.bytes(2)?.into(),
-                    column: words.bytes(3)?.into(),
+                    slot: peer.number(1)?,
+                    row: peer.word(2)?.into(),
+                    column: peer.word(3)?.into(),
                 };
-                let table = self.here(&words.text(0)?)?.serving()?;
+                let table = self.here(peer.text(0)?)?.serving(deadline)?;
                 Ok(data(table.get(&key).cloned().to_bytes()))
             }
-            "@SCAN" => self.peer_scan(&words, &peer.payload),
+            "@SCAN" => self.peer_scan(&peer, deadline),
             "@STAGED" => {
-                let table = self.here(&words.text(0)?)?.serving()?;
+                let table = self.here(peer.text(0)?)?.serving(deadline)?;
                 let until =
-                    table.staged(ValueId::parse(words.bytes(1)?)?).map(|staged| staged.deadline);
+                    table.staged(ValueId::parse(peer.word(1)?)?).map(|staged| staged.deadline);
                 let words = until.iter().map(|until| until.to_string().into()).collect();
                 Ok(Reply::Peer { words, payload: Vec::new() })
             }
             "@CHUNKS" => {
-                let table = self.here(&words.text(0)?)?.serving()?;
-                let chunks = chunks_of(&table, words.number(1)?, ValueId::parse(words.bytes(2)?)?);
+                let table = self.here(peer.text(0)?)?.serving(deadline)?;
+                let chunks = chunks_of(&table, peer.number(1)?, ValueId::parse(peer.word(2)?)?);
                 Ok(data(encode_chunks(&chunks)))
             }
             verb => Err(Error::bad(format!("unknown verb {verb}"))),
@@ -81,13 +86,13 @@ impl Node {
         data(Vec::new())
     }
 
-    fn peer_scan(&self, words: &Words, line: &[u8]) -> Result<Reply> {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
+    fn peer_scan(&self, peer: &Peer, deadline: Instant) -> Result<Reply> {
+        let line = peer.payload.strip_suffix(b"\n").unwrap_or(&peer.payload);
         let (request, _) = command::parse(line)?;
         let Command::Scan(scan) = request.command else {
             return Err(Error::bad("@SCAN takes a SCAN"));
         };
-        Ok(scan_table(&self.here(&words.text(0)?)?.serving()?, &scan))
+        Ok(scan_table(&self.here(peer.text(0)?)?.serving(deadline)?, &scan))
     }
 }
 
@@ -97,21 +102,4 @@ fn data(payload: Vec<u8>) -> Reply {
 
 fn parse_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| Error::bad(format!("not the JSON expected: {e}")))
-}
-
-/// The words of a message, by place.
-struct Words<'a>(&'a [Vec<u8>]);
-
-impl Words<'_> {
-    fn bytes(&self, at: usize) -> Result<&[u8]> {
-        self.0.get(at).map(Vec::as_slice).ok_or_else(|| Error::bad("a word is missing"))
-    }
-
-    fn text(&self, at: usize) -> Result<String> {
-        String::from_utf8(self.bytes(at)?.to_vec()).map_err(|_| Error::bad("a word is not UTF-8"))
-    }
-
-    fn number<T: std::str::FromStr>(&self, at: usize) -> Result<T> {
-        self.text(at)?.parse().map_err(|_| Error::bad("a word is not a number in range"))
-    }
 }

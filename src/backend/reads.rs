@@ -1,6 +1,7 @@
 //! Reads: GET, SCAN and ROWS, here or at the tablet's primary.
 
 use super::node::{Node, Place};
+use super::tablet::View;
 use crate::error::{Error, Result};
 use crate::protocol::cell::{Bytes, Cell, Chunk, Head, Key, Value, ValueId, slot};
 use crate::protocol::cluster::Class;
@@ -10,7 +11,7 @@ use crate::protocol::reply::{Column, Reply, Row};
 use crate::replication::Table;
 use std::io::Write;
 use std::ops::Bound;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The part of a value that a GET asks for.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +22,9 @@ pub struct Range {
     pub length: Option<u64>,
 }
 
+/// How long the primary may take to answer a read that was passed on to it.
+const FORWARDED_READ: Duration = Duration::from_secs(2);
+
 impl Node {
     /// The cell of a row, from wherever it is served, or from this node's own committed copy.
     pub fn find(
@@ -30,16 +34,40 @@ impl Node {
         local: bool,
         deadline: Instant,
     ) -> Result<Option<Cell>> {
-        let routes = self.routes();
-        let route = routes.tablet_of_row(row)?;
         let key = Key::new(row, column);
         if local {
-            return Ok(self.here(&route.id)?.view().table.get(&key).cloned());
+            let routes = self.routes();
+            let tablet = self.here(&routes.tablet_of_row(row)?.id)?;
+            return Ok(tablet.view().table.get(&key).cloned());
         }
-        match self.place(&routes, route)? {
-            Place::Here(tablet) => Ok(tablet.serving()?.get(&key).cloned()),
-            Place::At(address) => self.find_at(&address, &route.id, &key, deadline),
-        }
+        let here = |table: &Table| table.get(&key).cloned();
+        let there = |address: &str, id: &str| self.find_at(address, id, &key, deadline);
+        self.read(row, deadline, |view| view.is_dirty(&key), here, there)
+    }
+
+    /// Reads from this node's copy of a row's tablet where that is current, else asks the primary.
+    fn read<T>(
+        &self,
+        row: &[u8],
+        deadline: Instant,
+        dirty: impl Fn(&View) -> bool,
+        here: impl Fn(&Table) -> T,
+        there: impl Fn(&str, &str) -> Result<T>,
+    ) -> Result<T> {
+        self.patiently(deadline, || {
+            self.check_service()?;
+            let routes = self.routes();
+            let route = routes.tablet_of_row(row)?;
+            let refused = match self.tablet(&route.id).map(|t| t.current(&dirty, deadline)) {
+                Some(Ok(view)) => return Ok(here(&view.table)),
+                Some(Err(error)) => error,
+                None => Error::retry(format!("this node has no tablet {}", route.id)),
+            };
+            match self.place(route)? {
+                Place::Here(_) => Err(refused),
+                Place::At(address) => there(&address, &route.id),
+            }
+        })
     }
 
     fn find_at(
@@ -51,8 +79,9 @@ impl Node {
     ) -> Result<Option<Cell>> {
         let words =
             vec![tablet.into(), key.slot.to_string().into(), key.row.to_vec(), key.column.to_vec()];
-        let (_, payload) = self.ask_peer(address, "@GET", words, Vec::new(), deadline)?;
-        Option::<Cell>::from_bytes(&payload)
+        let deadline = deadline.min(Instant::now() + FORWARDED_READ);
+        let answer = self.ask_peer(address, "@GET", words, Vec::new(), deadline);
+        Option::<Cell>::from_bytes(&answer.map_err(again)?.1)
     }
 
     /// Writes the answer to a GET: an error of the result is one of the connection. Each chunk has a time
@@ -108,38 +137,43 @@ impl Node {
 
     fn chunk(&self, slot: u16, id: ValueId, offset: u64, chunk: &Chunk) -> Result<Bytes> {
         let deadline = Instant::now() + self.config.request_time();
-        let routes = self.routes();
-        let route = routes.tablet_of_chunk(slot, id, offset)?;
         let key = Key::chunk(slot, id, offset);
-        let cell = match self.place(&routes, route)? {
-            Place::Here(tablet) => tablet.serving()?.get(&key).cloned(),
-            Place::At(address) => self.find_at(&address, &route.id, &key, deadline)?,
-        };
-        match cell.map(|cell| cell.value) {
-            Some(Value::Inline(bytes)) if crc32c::crc32c(&bytes) == chunk.crc => Ok(bytes),
-            Some(_) => {
-                Err(Error::corrupt(format!("chunk {offset} of value {id} fails its checksum")))
+        let found = self.patiently(deadline, || {
+            let routes = self.routes();
+            let route = routes.tablet_of_chunk(slot, id, offset)?;
+            let copy = self.tablet(&route.id).and_then(|t| t.view().table.get(&key).cloned());
+            if let Some(bytes) = copy.and_then(|cell| whole(cell, chunk)) {
+                return Ok(Some(bytes));
             }
-            None => Err(Error::corrupt(format!("chunk {offset} of value {id} is missing"))),
-        }
+            let cell = match self.place(route)? {
+                Place::Here(tablet) => tablet.serving(deadline)?.get(&key).cloned(),
+                Place::At(address) => self.find_at(&address, &route.id, &key, deadline)?,
+            };
+            Ok(cell.and_then(|cell| whole(cell, chunk)))
+        })?;
+        found.ok_or_else(|| {
+            Error::corrupt(format!(
+                "chunk {offset} of value {id} is missing, or fails its checksum"
+            ))
+        })
     }
 
     /// Answers a SCAN, here or at the primary.
     pub fn scan(&self, scan: Scan, deadline: Instant) -> Result<Reply> {
-        let routes = self.routes();
-        let route = routes.tablet_of_row(&scan.row)?;
         if scan.local {
-            return Ok(scan_table(&self.here(&route.id)?.view().table, &scan));
+            let routes = self.routes();
+            let tablet = self.here(&routes.tablet_of_row(&scan.row)?.id)?;
+            return Ok(scan_table(&tablet.view().table, &scan));
         }
-        match self.place(&routes, route)? {
-            Place::Here(tablet) => Ok(scan_table(&tablet.serving()?, &scan)),
-            Place::At(address) => {
-                let payload = Request::new(Command::Scan(scan)).to_bytes();
-                let words = vec![route.id.clone().into()];
-                let peer = Peer { verb: "@SCAN".into(), words, payload };
-                self.ask(&address, &Request::new(Command::Peer(peer)), deadline)
-            }
-        }
+        let of = slot(&scan.row);
+        let dirty = |view: &View| view.is_row_dirty(of, &scan.row);
+        let there = |address: &str, id: &str| {
+            let payload = Request::new(Command::Scan(scan.clone())).to_bytes();
+            let peer = Peer { verb: "@SCAN".into(), words: vec![id.into()], payload };
+            let deadline = deadline.min(Instant::now() + FORWARDED_READ);
+            self.ask(address, &Request::new(Command::Peer(peer)), deadline).map_err(again)
+        };
+        self.read(&scan.row, deadline, dirty, |table| scan_table(table, &scan), there)
     }
 
     /// The rows that this node itself holds, in order of their names.
@@ -152,6 +186,22 @@ impl Node {
         }
         let more = rows.len() > limit;
         Reply::Rows { rows: rows.into_values().take(limit).collect(), more }
+    }
+}
+
+/// A read that got no answer may be asked again.
+pub fn again(error: Error) -> Error {
+    match error {
+        Error::Unknown(why) => Error::Retry(why),
+        other => other,
+    }
+}
+
+/// The bytes of a chunk, if they are what the value's head says. A chunk never changes, so any copy of it will do.
+fn whole(cell: Cell, chunk: &Chunk) -> Option<Bytes> {
+    match cell.value {
+        Value::Inline(bytes) if crc32c::crc32c(&bytes) == chunk.crc => Some(bytes),
+        _ => None,
     }
 }
 

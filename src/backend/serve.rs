@@ -125,6 +125,10 @@ impl Connection<'_> {
                 let failed = matches!(reply, Reply::Error(_));
                 return self.reply(&reply, !failed);
             }
+            Command::Peer(peer) if peer.verb == "@LINK" => {
+                node.take_link(&peer, &mut self.from, &mut self.to)?;
+                return Ok(false);
+            }
             Command::Quit => return Ok(false),
             command => execute(node, command, request.options, deadline),
         };

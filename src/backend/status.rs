@@ -1,6 +1,7 @@
 //! STATUS and HELP: lines for people.
 
 use super::node::Node;
+use crate::protocol::cluster::TabletReport;
 use std::fmt::Write;
 
 /// Answer to HELP.
@@ -34,20 +35,30 @@ pub fn status(node: &Node) -> String {
         report.free_bytes >> 20,
     );
     for tablet in &report.tablets {
-        let _ = writeln!(
-            text,
-            "tablet {} {} epoch {} version {} cells {} bytes {}",
-            tablet.id,
-            tablet.role.word(),
-            tablet.epoch,
-            tablet.version,
-            tablet.cells,
-            tablet.bytes,
-        );
+        let _ = writeln!(text, "{}", tablet_line(tablet, node));
     }
     for tablet in &routes.tablets {
         let primary = tablet.primary.as_deref().unwrap_or("none");
         let _ = writeln!(text, "route {} primary {primary} epoch {}", tablet.id, tablet.epoch);
     }
     text
+}
+
+/// Everything of a tablet in one line. Lag is in entries that this node does not know to be committed.
+fn tablet_line(tablet: &TabletReport, node: &Node) -> String {
+    let held = node.tablet(&tablet.id).map(|held| held.view().configuration.clone());
+    let isr: Vec<String> =
+        held.iter().flat_map(|adopted| &adopted.isr).map(|node| node.to_string()).collect();
+    let lease = tablet.lease_ms.map_or("no limit".into(), |ms| format!("{ms} ms"));
+    format!(
+        "tablet {} {} epoch {} version {} lag {} lease {lease} in sync {} cells {} bytes {}",
+        tablet.id,
+        tablet.role.word(),
+        tablet.epoch,
+        tablet.version,
+        tablet.version - tablet.committed,
+        isr.join(","),
+        tablet.cells,
+        tablet.bytes,
+    )
 }

@@ -1,8 +1,9 @@
 //! What a node does by itself: cells that have outlived their time, staged values that nobody committed,
 //! and the chunks of values that nobody reads any more.
 
+use super::clock::unix_ms;
 use super::node::Node;
-use super::tablet::{Tablet, unix_ms};
+use super::tablet::Tablet;
 use crate::error::Result;
 use crate::protocol::cell::ValueId;
 use crate::protocol::cluster::{Class, Routes};
@@ -20,6 +21,7 @@ impl Node {
     pub fn sweep(&self) {
         loop {
             std::thread::sleep(PAUSE);
+            self.around.snapshots.purge();
             for tablet in self.tablets() {
                 if let Err(error) = self.sweep_tablet(&tablet) {
                     log::debug!("sweeping tablet {}: {error}", tablet.id);
@@ -29,7 +31,7 @@ impl Node {
     }
 
     fn sweep_tablet(&self, tablet: &Tablet) -> Result<()> {
-        let Ok(table) = tablet.serving() else { return Ok(()) };
+        let Ok(table) = tablet.serving(self.soon()) else { return Ok(()) };
         let now = unix_ms();
         let (mut expires, mut drops) = (false, Vec::new());
         for timer in table.due(now) {

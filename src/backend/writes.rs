@@ -1,8 +1,9 @@
 //! Writes: single ops and batches, here or at the tablet's primary; big values chunk by chunk.
 
+use super::clock::unix_ms;
 use super::node::{Node, Place};
-use super::reads::{chunks_of, decode_chunks};
-use super::tablet::{Write, unix_ms};
+use super::reads::{again, chunks_of, decode_chunks};
+use super::tablet::Write;
 use crate::error::{Error, Result};
 use crate::protocol::cell::{Chunk, Head, ValueId, slot};
 use crate::protocol::chunks::{Term, fill, send_chunks};
@@ -27,20 +28,34 @@ impl Node {
         }
         let single = write.single;
         let row = write.ops.first().and_then(Op::row).ok_or_else(|| Error::bad("no row"))?;
-        let routes = self.routes();
-        let route = routes.tablet_of_row(row)?;
-        Ok(reply(self.propose(&routes, route, write, deadline)?, single))
+        let outcome = self.propose(|routes| routes.tablet_of_row(row), &write, deadline)?;
+        Ok(reply(outcome, single))
     }
 
-    /// Has ops executed by the tablet's primary.
+    /// Has ops executed by a tablet's primary. While nobody is, or it is about to be another, the ops wait: they
+    /// were definitely not executed.
     fn propose(
         &self,
-        routes: &Routes,
+        find: impl Fn(&Routes) -> Result<&TabletRoute>,
+        write: &Write,
+        deadline: Instant,
+    ) -> Result<Outcome> {
+        self.patiently(deadline, || {
+            let routes = self.routes();
+            match self.propose_once(find(&routes)?, write.clone(), deadline)? {
+                Outcome::Refused(error @ Error::Retry(_)) => Err(error),
+                outcome => Ok(outcome),
+            }
+        })
+    }
+
+    fn propose_once(
+        &self,
         route: &TabletRoute,
         write: Write,
         deadline: Instant,
     ) -> Result<Outcome> {
-        match self.place(routes, route)? {
+        match self.place(route)? {
             Place::Here(tablet) => Ok(tablet.propose(write, deadline)),
             Place::At(address) => {
                 let kind = if write.single { "single" } else { "batch" };
@@ -84,11 +99,9 @@ impl Node {
         let end = offset.saturating_add(value.len() as u64);
         self.check_length(end)?;
         self.check_staged(row, id, deadline)?;
-        let routes = self.routes();
         let slot = slot(row);
-        let route = routes.tablet_of_chunk(slot, id, offset)?;
-        let op = Op::Chunk { slot, id, offset, value };
-        match self.propose(&routes, route, own(op), deadline)? {
+        let write = own(Op::Chunk { slot, id, offset, value });
+        match self.propose(|routes| routes.tablet_of_chunk(slot, id, offset), &write, deadline)? {
             Outcome::Done(_) => Ok(Reply::ok(end)),
             other => Ok(reply(other, true)),
         }
@@ -116,23 +129,31 @@ impl Node {
         if self.staged_deadline(id).is_some_and(|until| unix_ms() < until) {
             return Ok(());
         }
-        let routes = self.routes();
-        let route = routes.tablet_of_row(row)?;
-        let until = match self.place(&routes, route)? {
-            Place::Here(tablet) => tablet.serving()?.staged(id).map(|staged| staged.deadline),
-            Place::At(address) => {
-                let words = vec![route.id.clone().into(), id.to_string().into()];
-                let (words, _) = self.ask_peer(&address, "@STAGED", words, Vec::new(), deadline)?;
-                words.first().and_then(|word| String::from_utf8_lossy(word).parse().ok())
-            }
-        };
-        let until = until
+        let until = self
+            .patiently(deadline, || self.staged_until(row, id, deadline))?
             .ok_or_else(|| Error::bad(format!("value {id} is not staged, or was abandoned")))?;
         self.remember_staged(
             id,
             until.min(unix_ms().saturating_add(self.config.store.retire_ms / 2)),
         );
         Ok(())
+    }
+
+    /// The deadline of a staged value, as its row's primary knows it.
+    fn staged_until(&self, row: &[u8], id: ValueId, deadline: Instant) -> Result<Option<u64>> {
+        let routes = self.routes();
+        let route = routes.tablet_of_row(row)?;
+        Ok(match self.place(route)? {
+            Place::Here(tablet) => {
+                tablet.serving(deadline)?.staged(id).map(|staged| staged.deadline)
+            }
+            Place::At(address) => {
+                let words = vec![route.id.clone().into(), id.to_string().into()];
+                let answer = self.ask_peer(&address, "@STAGED", words, Vec::new(), deadline);
+                let (words, _) = answer.map_err(again)?;
+                words.first().and_then(|word| String::from_utf8_lossy(word).parse().ok())
+            }
+        })
     }
 
     /// Gives a COMMIT the list of its value's chunks, after all of them were seen on disk.
@@ -157,22 +178,32 @@ impl Node {
     ) -> Result<Vec<(u64, Chunk)>> {
         let (routes, mut all) = (self.routes(), Vec::new());
         for route in routes.large_tablets_of(slot)? {
-            all.extend(match self.place(&routes, route)? {
-                Place::Here(tablet) => chunks_of(&tablet.serving()?, slot, id),
-                Place::At(address) => {
-                    let words = vec![
-                        route.id.clone().into(),
-                        slot.to_string().into(),
-                        id.to_string().into(),
-                    ];
-                    decode_chunks(
-                        &self.ask_peer(&address, "@CHUNKS", words, Vec::new(), deadline)?.1,
-                    )?
-                }
-            });
+            all.extend(self.patiently(deadline, || {
+                let routes = self.routes();
+                self.chunks_in(routes.tablet(&route.id)?, slot, id, deadline)
+            })?);
         }
         all.sort_by_key(|(offset, _)| *offset);
         Ok(all)
+    }
+
+    /// The chunks of a value in one large-value tablet, as its primary knows them.
+    fn chunks_in(
+        &self,
+        route: &TabletRoute,
+        slot: u16,
+        id: ValueId,
+        deadline: Instant,
+    ) -> Result<Vec<(u64, Chunk)>> {
+        match self.place(route)? {
+            Place::Here(tablet) => Ok(chunks_of(&tablet.serving(deadline)?, slot, id)),
+            Place::At(address) => {
+                let slot = slot.to_string().into();
+                let words = vec![route.id.clone().into(), slot, id.to_string().into()];
+                let answer = self.ask_peer(&address, "@CHUNKS", words, Vec::new(), deadline);
+                decode_chunks(&answer.map_err(again)?.1)
+            }
+        }
     }
 
     /// Writes a value larger than a cell: stages it, sends its chunks while they arrive, and commits.
@@ -234,8 +265,7 @@ impl Node {
 
     /// Executes one op of the node's own on a tablet, wherever it is served.
     pub fn propose_to(&self, tablet: &str, op: Op, deadline: Instant) -> Result<Answer> {
-        let routes = self.routes();
-        match self.propose(&routes, routes.tablet(tablet)?, own(op), deadline)? {
+        match self.propose(|routes| routes.tablet(tablet), &own(op), deadline)? {
             Outcome::Done(answer) => Ok(answer),
             Outcome::Refused(error) => Err(error),
             other => Err(Error::unknown(format!("{other:?}"))),

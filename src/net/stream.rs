@@ -67,6 +67,11 @@ impl Stream {
         self.limits.stall.store(ms, Ordering::Relaxed);
     }
 
+    /// Breaks the connection when what was sent is not acknowledged by the other host for so long.
+    pub fn set_user_timeout(&self, within: Duration) -> Result<()> {
+        Ok(socket2::SockRef::from(&*self.socket).set_tcp_user_timeout(Some(within))?)
+    }
+
     /// The other side's address.
     pub fn peer(&self) -> Result<SocketAddr> {
         Ok(self.socket.peer_addr()?)

@@ -306,6 +306,28 @@ pub struct Peer {
     pub payload: Vec<u8>,
 }
 
+impl Peer {
+    /// A message of words alone.
+    pub fn new(verb: &str, words: Vec<Vec<u8>>) -> Peer {
+        Peer { verb: verb.into(), words, payload: Vec::new() }
+    }
+
+    /// A word, by its place.
+    pub fn word(&self, at: usize) -> Result<&[u8]> {
+        self.words.get(at).map(Vec::as_slice).ok_or_else(|| Error::bad("a word is missing"))
+    }
+
+    /// A word that is text.
+    pub fn text(&self, at: usize) -> Result<&str> {
+        std::str::from_utf8(self.word(at)?).map_err(|_| Error::bad("a word is not UTF-8"))
+    }
+
+    /// A word that is a number.
+    pub fn number<T: std::str::FromStr>(&self, at: usize) -> Result<T> {
+        self.text(at)?.parse().map_err(|_| Error::bad("a word is not a number in range"))
+    }
+}
+
 /// Columns of a row, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scan {

@@ -56,6 +56,11 @@ impl Connection {
         wire::read_text(&mut self.reader)
     }
 
+    /// The socket alone, for who only sends from now on.
+    pub fn into_stream(self) -> Stream {
+        self.writer
+    }
+
     /// What the other side sends.
     pub fn reader(&mut self) -> &mut BufReader<Stream> {
         &mut self.reader

@@ -37,6 +37,24 @@ impl Entry {
     pub fn weight(&self) -> u64 {
         ENTRY_BYTES + self.effects.iter().map(Effect::weight).sum::<u64>()
     }
+
+    /// Whether it changes this cell.
+    pub fn touches(&self, cell: &Key) -> bool {
+        self.effects.iter().any(|effect| match effect {
+            Effect::Put { key, .. } | Effect::Delete(key) => key == cell,
+            Effect::DeleteRow { slot, row } => *slot == cell.slot && *row == cell.row,
+            _ => false,
+        })
+    }
+
+    /// Whether it changes any cell of this row.
+    pub fn touches_row(&self, of: u16, name: &[u8]) -> bool {
+        self.effects.iter().any(|effect| match effect {
+            Effect::Put { key, .. } | Effect::Delete(key) => key.slot == of && key.row[..] == *name,
+            Effect::DeleteRow { slot, row } => *slot == of && row[..] == *name,
+            _ => false,
+        })
+    }
 }
 
 /// What an entry takes beside its keys and values.

@@ -84,6 +84,7 @@ pub mod propose;
 pub mod replica;
 pub mod rules;
 pub mod table;
+pub mod wire;
 
 pub use execute::{DiskSpace, Setting};
 pub use message::{Ack, Configuration, Message, Node, Plea, Position, Prepare, Time};

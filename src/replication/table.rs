@@ -296,14 +296,24 @@ impl Table {
 
     /// Everything, as the items of a checkpoint: cells first, in order.
     pub fn items(&self) -> impl Iterator<Item = Item> + '_ {
-        let cells = self.cells.iter().map(|(k, c)| Item::Cell(k.clone(), c.clone()));
+        self.items_after(None, 0)
+    }
+
+    /// The rest of the items after those up to a cell, and after some of those that are no cells.
+    pub fn items_after(&self, last: Option<Key>, others: usize) -> impl Iterator<Item = Item> + '_ {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let cells = self.cells_from(from).map(|(k, c)| Item::Cell(k.clone(), c.clone()));
+        cells.chain(self.other_items().skip(others))
+    }
+
+    fn other_items(&self) -> impl Iterator<Item = Item> + '_ {
         let sequences = self.sequences.iter().map(|(k, n)| Item::Sequence(k.clone(), *n));
         let staged = self.staged.iter().map(|(id, s)| Item::Staged(*id, s.clone()));
         let retired = self.retired.iter().map(|(id, r)| Item::Retired(*id, r.clone()));
         let sessions =
             self.sessions.iter().map(|(client, s)| Item::Session(*client, Session::clone(s)));
         let evicted = std::iter::once(Item::Evicted(self.evicted));
-        cells.chain(sequences).chain(staged).chain(retired).chain(sessions).chain(evicted)
+        sequences.chain(staged).chain(retired).chain(sessions).chain(evicted)
     }
 
     /// Takes one item of a checkpoint.

@@ -1,0 +1,188 @@
+//! Whole tables for replicas that are too far behind for the log.
+//!
+//! The primary *offers* a table; who needs it *fetches* it page by page, as fast as it can take it, and goes on where
+//! it was after a broken connection. Tables are persistent maps, so what is kept for a fetch shares all that has
+//! not changed with the primary's own. Writes go on all the time; what is written meanwhile comes by the log.
+//!
+//! ```text
+//! primary: @INSTALL …                                     ->   I have the table of version V
+//!                                        <-  @TABLE <tablet> <V> <others> <len> + last key
+//! @DATA more <len> + items               ->
+//! ```
+//!
+//! `last key` is that of the last cell received, empty at first; `others` is how many items that are no cells were.
+
+use super::node::Node;
+use super::tablet::{Event, Tablet, spawn};
+use crate::error::{Error, Result};
+use crate::protocol::cell::Key;
+use crate::protocol::command::{Command, Peer, Request};
+use crate::protocol::entry::{Decoder, Encode, Item};
+use crate::protocol::reply::Reply;
+use crate::replication::{Configuration, DiskSpace, Message, Position, Table};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Bytes of items in one page; one item goes out in any case.
+const PAGE_BYTES: usize = 1 << 20;
+/// How long a table that somebody fetches is kept after the last page was asked for.
+const KEPT: Duration = Duration::from_secs(30);
+/// Tables that are being fetched at the same time from one node.
+const FETCHES_MAX: usize = 32;
+/// How long one page may take.
+const PAGE_TIME: Duration = Duration::from_secs(10);
+/// Tries for one page, and the pause between two.
+const TRIES: usize = 20;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Tables that others may fetch.
+#[derive(Default)]
+pub struct Snapshots(Mutex<Vec<Snapshot>>);
+
+struct Snapshot {
+    tablet: Arc<str>,
+    table: Table,
+    used: Instant,
+    fetched: bool,
+}
+
+impl Snapshots {
+    /// Keeps a table that is offered. An older offer of the tablet that nobody fetches goes.
+    pub fn keep(&self, tablet: &Arc<str>, table: &Table) {
+        let mut kept = self.0.lock().expect("a list is not left half-changed");
+        let of_tablet = |s: &Snapshot| s.tablet == *tablet;
+        kept.retain(|s| s.fetched || !of_tablet(s));
+        let known = kept.iter().any(|s| of_tablet(s) && s.table.version == table.version);
+        if !known && kept.len() < FETCHES_MAX {
+            let (tablet, table) = (tablet.clone(), table.clone());
+            kept.push(Snapshot { tablet, table, used: Instant::now(), fetched: false });
+        }
+    }
+
+    /// Lets go of what nobody has asked for lately.
+    pub fn purge(&self) {
+        let mut kept = self.0.lock().expect("a list is not left half-changed");
+        kept.retain(|snapshot| snapshot.used.elapsed() < KEPT);
+    }
+
+    fn take(&self, tablet: &str, version: u64) -> Result<Table> {
+        let mut kept = self.0.lock().expect("a list is not left half-changed");
+        let snapshot = kept.iter_mut().find(|s| *s.tablet == *tablet && s.table.version == version);
+        let snapshot = snapshot.ok_or_else(|| {
+            Error::bad(format!("the table of {tablet} at version {version} is not kept any more"))
+        })?;
+        (snapshot.used, snapshot.fetched) = (Instant::now(), true);
+        Ok(snapshot.table.clone())
+    }
+
+    /// Answers `@TABLE`.
+    pub fn page(&self, peer: &Peer) -> Result<Reply> {
+        let table = self.take(peer.text(0)?, peer.number(1)?)?;
+        let others: usize = peer.number(2)?;
+        let after = match peer.payload.is_empty() {
+            true => None,
+            false => Some(Key::from_bytes(&peer.payload)?),
+        };
+        let (mut payload, mut items) = (Vec::new(), table.items_after(after, others));
+        while payload.len() < PAGE_BYTES
+            && let Some(item) = items.next()
+        {
+            item.encode(&mut payload);
+        }
+        let word = if items.next().is_some() { "more" } else { "end" };
+        Ok(Reply::Peer { words: vec![word.into()], payload })
+    }
+}
+
+/// A table that is being fetched.
+struct Fetch {
+    at: Position,
+    table: Table,
+    last: Vec<u8>,
+    others: usize,
+}
+
+impl Fetch {
+    /// Takes a page; whether it was the last one.
+    fn take(&mut self, reply: Reply) -> Result<bool> {
+        let Reply::Peer { words, payload } = reply else {
+            return Err(Error::corrupt("a strange answer to @TABLE"));
+        };
+        let mut from = Decoder(&payload);
+        while !from.is_empty() {
+            let item = from.read::<Item>()?;
+            match &item {
+                Item::Cell(key, _) => self.last = key.to_bytes(),
+                _ => self.others += 1,
+            }
+            self.table.load(item);
+        }
+        Ok(words.first().is_some_and(|word| word == b"end"))
+    }
+
+    fn request(&self, tablet: &str) -> Request {
+        let words = [tablet.to_string(), self.at.version.to_string(), self.others.to_string()];
+        let words = words.map(String::into_bytes).to_vec();
+        let payload = self.last.clone();
+        Request::new(Command::Peer(Peer { verb: "@TABLE".into(), words, payload }))
+    }
+}
+
+impl Node {
+    /// Fetches a table that was offered, on a thread of its own, unless one is being fetched already.
+    pub fn fetch(
+        self: &Arc<Node>,
+        tablet: &Arc<Tablet>,
+        from: &Arc<str>,
+        configuration: Configuration,
+        at: Position,
+    ) {
+        let room = self.around.disk_space() == DiskSpace::Enough;
+        if tablet.view().table.version >= at.version || !room || !tablet.begin_fetch() {
+            return;
+        }
+        let (node, tablet, from) = (self.clone(), tablet.clone(), from.clone());
+        spawn(format!("{} fetch", tablet.id), move || {
+            match node.fetch_table(&tablet, &from, at) {
+                Ok(table) => {
+                    let known = tablet.view().configuration.clone();
+                    let newer = known.epoch > configuration.epoch;
+                    let configuration = if newer { (*known).clone() } else { configuration };
+                    let message = Message::Install { configuration, table };
+                    tablet.tell(Event::Message(from, Box::new(message)));
+                }
+                Err(error) => log::warn!("tablet {}: no table of {from}: {error}", tablet.id),
+            }
+            tablet.fetching.store(false, Ordering::Relaxed);
+        });
+    }
+
+    fn fetch_table(&self, tablet: &Tablet, from: &str, at: Position) -> Result<Table> {
+        log::info!("tablet {}: fetches the table of version {} of {from}", tablet.id, at.version);
+        let mut fetch = Fetch { at, table: Table::default(), last: Vec::new(), others: 0 };
+        while !self.fetch_page(&tablet.id, from, &mut fetch)? {
+            let free_bytes = self.around.free_bytes.load(Ordering::Relaxed);
+            if fetch.table.bytes() > free_bytes / 4 * 3 {
+                return Err(Error::NoSpace);
+            }
+        }
+        (fetch.table.epoch, fetch.table.version) = (at.epoch, at.version);
+        Ok(fetch.table)
+    }
+
+    /// One page, tried again while the connection fails; whether it was the last one.
+    fn fetch_page(&self, tablet: &str, from: &str, fetch: &mut Fetch) -> Result<bool> {
+        let request = fetch.request(tablet);
+        for _ in 0..TRIES {
+            let address = self.directory.address(from)?;
+            match self.pool.call(&address, &request, Instant::now() + PAGE_TIME) {
+                Ok(Reply::Error(error)) => return Err(error),
+                Ok(reply) => return fetch.take(reply),
+                Err(error) => log::debug!("a page of {from}: {error}"),
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Err(Error::retry(format!("{from} does not answer")))
+    }
+}
