@@ -322,7 +322,7 @@ fn default_true() -> bool {
     true
 }
 fn default_heartbeat_interval() -> u64 {
-    500
+    300
 }
 fn default_heartbeat_timeout() -> u64 {
     1500
@@ -379,6 +379,9 @@ impl Config {
         let replication = &self.replication;
         if replication.min_insync == 0 {
             return Err(Error::config("replication.min_insync must be at least 1"));
+        }
+        if self.groups.iter().any(|g| g.backends.len() < replication.min_insync as usize) {
+            return Err(Error::config("replication.min_insync is more than a group has backends"));
         }
         if replication.grace_ms < replication.lease_ms + replication.lease_ms / 4 {
             return Err(Error::config(
@@ -593,10 +596,11 @@ mod tests {
                 "the group name \"b/2\" may hold letters and digits only",
             ),
             ("small_tablets = 6", "small_tablets = 0", "must be at least 1"),
+            ("min_insync = 1", "min_insync = 4", "is more than a group has backends"),
             ("cell_bytes = 1048576", "cell_bytes = 1", "store.cell_bytes must lie between"),
             (
                 "heartbeat_timeout_ms = 1500",
-                "heartbeat_timeout_ms = 500",
+                "heartbeat_timeout_ms = 300",
                 "must be more than heartbeat_interval_ms",
             ),
         ] {

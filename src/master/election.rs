@@ -70,6 +70,17 @@ impl Election {
         }
     }
 
+    /// A member that had sealed has gone: it is asked again when it comes back.
+    pub fn forget(&mut self, node: &str) {
+        self.sealed.remove(node);
+    }
+
+    /// Who has sealed with a log that ends where this member's does: each may be the primary in its stead.
+    pub fn equals<'a>(&'a self, node: &str) -> impl Iterator<Item = &'a str> {
+        let end = self.sealed.get(node);
+        self.sealed.iter().filter(move |(_, other)| Some(*other) == end).map(|(n, _)| n.as_str())
+    }
+
     /// The configuration that the election comes to, once it is decided: when every live member of the in-sync
     /// set has sealed, or one has and the others take too long. The primary is the one with the longest log;
     /// only members of the in-sync set are counted.

@@ -1,11 +1,12 @@
 //! Heartbeats: one persistent connection and one thread for each backend, dialled by the master.
 
-use super::owner::{Event, House, Order};
+use super::membership::Input;
+use super::owner::{Event, House, Order, tell_all};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::protocol::auth;
-use crate::protocol::cluster::{Hello, Report, Routes};
+use crate::protocol::cluster::{Hello, Report, Routes, TabletRoute};
 use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::reply::Reply;
 use crate::protocol::wire::read_reply;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Pause before a backend is dialled again.
 const REDIAL: Duration = Duration::from_millis(200);
+/// Orders that are obeyed between two beats.
+const ORDERS_AT_ONCE_MAX: usize = 64;
 /// Longest store uuid or boot id that is believed.
 const ID_BYTES_MAX: usize = 64;
 
@@ -64,7 +67,8 @@ impl Heart {
         loop {
             let ended = self.connection();
             let Err(error) = ended else { return };
-            if self.house.tell(Event::Failed(self.node.clone(), error.to_string())).is_err() {
+            let (node, why) = (self.node.clone(), error.to_string());
+            if self.house.tell(Event::Happened(Input::Failed { node, why })).is_err() {
                 return;
             }
             self.pause();
@@ -75,9 +79,9 @@ impl Heart {
     fn pause(&self) {
         let until = Instant::now() + REDIAL;
         while let Ok(order) = self.orders.recv_deadline(until) {
-            if let Order::Serve(_, answer) = order {
+            if let Order::Serve(_, waiting) = order {
                 let why = format!("{} is not connected", self.node);
-                let _ = answer.send(Err(Error::Retry(why)));
+                tell_all(waiting, &Err(Error::Retry(why)));
             }
         }
     }
@@ -130,15 +134,32 @@ impl Heart {
 
     /// Waits for the next beat, and does at once what is ordered.
     fn wait(&self, link: &mut Link) -> Result<()> {
-        match self.orders.recv_timeout(self.interval) {
-            Ok(Order::Serve(on, answer)) => {
+        let Ok(first) = self.orders.recv_timeout(self.interval) else { return Ok(()) };
+        let rest = self.orders.try_iter().take(ORDERS_AT_ONCE_MAX - 1);
+        std::iter::once(first).chain(rest).try_for_each(|order| self.obey(link, order))
+    }
+
+    fn obey(&self, link: &mut Link, order: Order) -> Result<()> {
+        match order {
+            Order::Beat => Ok(()),
+            Order::Seal(route) => self.about(link, "@SEAL", &route),
+            Order::Resign(route) => self.about(link, "@RESIGN", &route),
+            Order::Serve(on, waiting) => {
                 let done = self.serve(link, on);
-                let lost = done.clone().err().filter(|e| !e.is_definite());
-                let _ = answer.send(done);
-                lost.map_or(Ok(()), Err)
+                tell_all(waiting, &done);
+                unless_lost(done)
             }
-            Ok(Order::Beat) | Err(_) => Ok(()),
         }
+    }
+
+    /// Asks for something about a tablet. What comes of it the node says by itself.
+    fn about(&self, link: &mut Link, verb: &str, route: &TabletRoute) -> Result<()> {
+        log::debug!("{verb} {} of epoch {} to {}", route.id, route.epoch, self.node);
+        let done = link.ask(verb, Vec::new(), &json(route)).map(drop);
+        if let Err(error) = &done {
+            log::warn!("{verb} {} to {}: {error}", route.id, self.node);
+        }
+        unless_lost(done)
     }
 
     fn serve(&self, link: &mut Link, on: bool) -> Result<()> {
@@ -154,7 +175,7 @@ impl Heart {
             return Err(Error::corrupt("the answer to @BEAT is of another beat"));
         }
         let report: Report = parse(&bytes)?;
-        self.house.tell(Event::Beat(self.node.clone(), report))
+        self.house.tell(Event::Happened(Input::Beat { node: self.node.clone(), report }))
     }
 }
 
@@ -206,6 +227,11 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.stream.close();
     }
+}
+
+/// A node's refusal leaves the connection as it is; anything else ends it.
+fn unless_lost(done: Result<()>) -> Result<()> {
+    done.or_else(|error| if error.is_definite() { Ok(()) } else { Err(error) })
 }
 
 /// Whether this can be a store uuid or a boot id.

@@ -3,14 +3,11 @@
 //! Every start makes what is missing, so that a start that was cut off is completed by the next, and a
 //! group or node that was added to the configuration is taken up. Slots are given out once.
 
-use super::record::{NodeRecord, Record, TabletRecord};
+use super::record::{NodeRecord, Record};
 use crate::config::{Backend, Config, Group};
 use crate::error::{Error, Result};
 use crate::protocol::cluster::{Class, GroupRoute, TabletRoute, spread_slots, tablet_id};
 use std::collections::BTreeMap;
-
-/// Fewest in-sync replicas with which writes go on.
-const MIN_INSYNC: u32 = 1;
 
 /// Records that the configuration asks for and `kept` does not have, in the order in which they are to
 /// be written; or why the configuration does not fit what is kept.
@@ -65,26 +62,39 @@ fn node(group: &Group, backend: &Backend, kept: &BTreeMap<String, Record>) -> Re
 
 /// The tablets of a group, their primaries spread over its nodes.
 fn tablets(config: &Config, group: &Group) -> Vec<Record> {
+    let nodes: Vec<String> = group.backends.iter().map(|b| b.name.clone()).collect();
     let small = (0..config.store.small_tablets).map(|i| (Class::Small, i));
     let large = (0..config.store.large_tablets).map(|i| (Class::Large, i));
-    let nodes = group.backends.iter().cycle();
-    small.chain(large).zip(nodes).map(|((class, i), node)| tablet(group, class, i, node)).collect()
+    let tablet = |(class, index)| {
+        let mut route = TabletRoute {
+            id: tablet_id(&group.name, class, index),
+            group: group.name.clone(),
+            class,
+            index,
+            epoch: 0,
+            primary: None,
+            isr: Vec::new(),
+            members: nodes.clone(),
+            min_insync: config.replication.min_insync,
+            clean: false,
+        };
+        route.primary = preferred(&route, config.store.small_tablets).map(Into::into);
+        route.isr.extend(route.primary.clone());
+        route.members = route.isr.clone();
+        Record::Tablet(route)
+    };
+    small.chain(large).map(tablet).collect()
 }
 
-fn tablet(group: &Group, class: Class, index: u32, node: &Backend) -> Record {
-    let route = TabletRoute {
-        id: tablet_id(&group.name, class, index),
-        group: group.name.clone(),
-        class,
-        index,
-        epoch: 0,
-        primary: Some(node.name.clone()),
-        isr: vec![node.name.clone()],
-        members: vec![node.name.clone()],
-        min_insync: MIN_INSYNC,
-        clean: false,
+/// The member that is to be a tablet's primary when all is well: the members in turn, over the small-value
+/// tablets of a group (of which there are so many) and then the large-value ones.
+pub fn preferred(route: &TabletRoute, small_tablets: u32) -> Option<&str> {
+    let place = match route.class {
+        Class::Small => route.index,
+        Class::Large => small_tablets + route.index,
     };
-    Record::Tablet(TabletRecord { route, instance: None })
+    let turn = (place as usize).checked_rem(route.members.len())?;
+    Some(&route.members[turn])
 }
 
 #[cfg(test)]
@@ -104,8 +114,8 @@ mod tests {
         let mut led: BTreeMap<String, u32> = BTreeMap::new();
         for record in missing(&config(), &BTreeMap::new()).unwrap() {
             if let Record::Tablet(t) = record {
-                let primary = t.route.primary.unwrap();
-                assert!(primary.starts_with(&t.route.group));
+                let primary = t.primary.unwrap();
+                assert!(primary.starts_with(&t.group));
                 *led.entry(primary).or_default() += 1;
             }
         }

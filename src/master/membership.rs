@@ -3,8 +3,13 @@
 //! The shell performs the outputs in order. It answers a [`Output::Cas`] with [`Input::Stored`] before
 //! it goes on, so nothing is told to a node that is not on disk. If another master won the race, the
 //! rest of the outputs is dropped: they were judged by tables that are no more.
+//!
+//! Here are the nodes; [`super::tablets`] holds elections, pleas and first epochs, [`super::handover`] what is
+//! moved in order.
 
-use super::record::{NodeRecord, Record, TabletRecord};
+use super::handover::Leaving;
+use super::record::{NodeRecord, Record};
+use super::tablets::Tablet;
 use crate::protocol::cluster::{
     ClusterStatus, GroupRoute, NodeRoute, NodeState, NodeStatus, Report, Role, Routes, SlotRange,
     TabletReport, TabletRoute,
@@ -40,6 +45,47 @@ pub enum Input {
         /// Why, in a sentence.
         why: String,
     },
+    /// A node has sealed a tablet's epoch, as it was asked to; no lease of it runs any more.
+    Sealed {
+        /// Its name.
+        node: String,
+        /// The tablet.
+        tablet: String,
+        /// The epoch that it has sealed.
+        epoch: u64,
+        /// Where its log ends: epoch and version.
+        end: (u64, u64),
+    },
+    /// A node has sealed a tablet's epoch to leave its place in order; it holds no lease any more.
+    Resigned {
+        /// Its name.
+        node: String,
+        /// The tablet.
+        tablet: String,
+        /// The epoch that it has sealed.
+        epoch: u64,
+    },
+    /// A node asks for something.
+    Pleaded {
+        /// Its name.
+        node: String,
+        /// The tablet.
+        tablet: String,
+        /// The epoch in which it asks.
+        epoch: u64,
+        /// What it asks for.
+        plea: Plea,
+    },
+    /// A node is to be taken out of service in order.
+    Shutdown {
+        /// Its name.
+        node: String,
+    },
+    /// A node is to be put back into service.
+    Wakeup {
+        /// Its name.
+        node: String,
+    },
     /// The store holds this record under its key.
     Stored {
         /// The record.
@@ -49,6 +95,19 @@ pub enum Input {
     },
     /// Time has passed.
     Tick,
+}
+
+/// What a replica asks of the master ([`crate::replication::Plea`], with the nodes as the tables name them).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plea {
+    /// Take this member out of the in-sync set.
+    Remove(String),
+    /// Take this member, which has caught up, into the in-sync set.
+    Add(String),
+    /// This primary has had no lease for long.
+    NoLease,
+    /// A newer epoch was seen: what is the configuration?
+    Tell,
 }
 
 /// What the master wants done, in this order.
@@ -62,6 +121,12 @@ pub enum Output {
     Refuse(String, String),
     /// The routes have changed: tell all nodes.
     Announce,
+    /// Ask a node to seal a tablet's epoch.
+    Seal(String, TabletRoute),
+    /// Ask a node to leave its place in a tablet's epoch in order.
+    Resign(String, TabletRoute),
+    /// Take a node out of service now, or put it back.
+    Serve(String, bool),
     /// A line for the log.
     Log(Level, String),
 }
@@ -71,28 +136,35 @@ pub struct Membership {
     master: String,
     timeout_ms: u64,
     started: u64,
+    /// When time was last told, and since when it has been told often enough to judge who is silent.
+    ticked: u64,
+    watching_since: u64,
     /// Version of the newest record.
     version: u64,
     slots: Vec<SlotRange>,
-    groups: BTreeMap<String, GroupRoute>,
-    tablets: BTreeMap<String, Kept<TabletRecord>>,
-    nodes: BTreeMap<String, Node>,
+    pub(super) groups: BTreeMap<String, GroupRoute>,
+    pub(super) tablets: BTreeMap<String, Tablet>,
+    pub(super) nodes: Nodes,
 }
 
-/// A record and the revision at which it was written.
-struct Kept<T> {
-    record: T,
+/// The nodes by their names.
+pub(super) type Nodes = BTreeMap<String, Node>;
+
+/// A node's record, and what is known of the node.
+pub(super) struct Node {
+    record: NodeRecord,
+    /// The store's version at which the record was written.
     revision: u64,
-}
-
-struct Node {
-    kept: Kept<NodeRecord>,
-    state: NodeState,
+    pub(super) state: NodeState,
     /// When it was last heard; none: not since the master started.
     heard: Option<u64>,
+    /// Since when it has been heard to serve.
+    alive_since: Option<u64>,
     boot_id: Option<String>,
     problem: Option<String>,
     report: Report,
+    /// Set while the node is being taken out of service.
+    pub(super) leaving: Option<Leaving>,
 }
 
 impl Membership {
@@ -102,6 +174,8 @@ impl Membership {
             master: master.into(),
             timeout_ms,
             started: now,
+            ticked: now,
+            watching_since: now,
             version: 0,
             slots: Vec::new(),
             groups: BTreeMap::new(),
@@ -118,6 +192,15 @@ impl Membership {
             }
             Input::Beat { node, report } => self.beat(now, &node, report),
             Input::Failed { node, why } => self.failed(&node, why),
+            Input::Sealed { node, tablet, epoch, end } => {
+                self.sealed(now, &node, &tablet, epoch, end)
+            }
+            Input::Resigned { node, tablet, epoch } => self.resigned(&node, &tablet, epoch),
+            Input::Pleaded { node, tablet, epoch, plea } => {
+                self.pleaded(&node, &tablet, epoch, &plea)
+            }
+            Input::Shutdown { node } => self.shut_down(now, &node),
+            Input::Wakeup { node } => self.wake_up(&node),
             Input::Stored { record, revision } => self.stored(record, revision),
             Input::Tick => self.tick(now),
         }
@@ -131,21 +214,23 @@ impl Membership {
         boot_id: String,
         report: Report,
     ) -> Vec<Output> {
-        let Some(node) = self.nodes.get_mut(name) else {
+        let Some(node) = self.nodes.get(name) else {
             return vec![Output::Refuse(name.into(), format!("no node {name} is configured"))];
         };
-        let known = node.kept.record.store_uuid.as_ref();
-        if known.is_some_and(|known| *known != store_uuid) && holds_anything(&self.tablets, name) {
+        let known = node.record.store_uuid.as_ref();
+        let replaced = known.is_some_and(|known| *known != store_uuid);
+        if replaced && self.tablets.values().any(|t| t.needs_disk_of(name)) {
             return self.refuse(now, name, &store_uuid);
         }
         let mut outputs = Vec::new();
-        if known != Some(&store_uuid) {
-            let record = NodeRecord { store_uuid: Some(store_uuid), ..node.kept.record.clone() };
-            outputs.push(Output::Cas(Record::Node(record), node.kept.revision));
+        if replaced {
+            outputs.extend(self.forget_disk_of(name));
         }
-        node.boot_id = Some(boot_id.clone());
-        let restarted = self.led_by(name).filter(|t| t.record.instance.as_ref() != Some(&boot_id));
-        outputs.extend(restarted.map(|tablet| next_epoch(tablet, &boot_id)));
+        if known != Some(&store_uuid) {
+            let record = NodeRecord { store_uuid: Some(store_uuid), ..node.record.clone() };
+            outputs.push(Output::Cas(Record::Node(record), node.revision));
+        }
+        self.node(name).boot_id = Some(boot_id);
         outputs.extend(self.heard(now, name, report));
         outputs.push(Output::Accept(name.into()));
         outputs
@@ -153,12 +238,14 @@ impl Membership {
 
     /// Another disk under a known name is another replica: what the tablets held is not on it.
     fn refuse(&mut self, now: u64, name: &str, store_uuid: &str) -> Vec<Output> {
-        let node = self.nodes.get_mut(name).expect("the caller has found it");
-        let known = node.kept.record.store_uuid.clone().unwrap_or_default();
+        let only = self.only_copies_of(name);
+        let node = self.node(name);
+        let known = node.record.store_uuid.clone().unwrap_or_default();
         let why = format!(
-            "disk replaced: its tablets' data is missing (store {store_uuid} instead of {known})"
+            "disk replaced: its tablets' data is missing (store {store_uuid} instead of {known}){only}"
         );
         node.heard = Some(now);
+        node.alive_since = None;
         let changed = std::mem::replace(&mut node.state, NodeState::Refused) != NodeState::Refused;
         let mut outputs = Vec::new();
         if changed {
@@ -171,24 +258,16 @@ impl Membership {
     }
 
     fn beat(&mut self, now: u64, name: &str, report: Report) -> Vec<Output> {
-        let Some(node) = self.nodes.get(name) else { return Vec::new() };
-        let Some(boot_id) = node.boot_id.clone() else { return Vec::new() };
-        let sealed = |t: &&Kept<TabletRecord>| is_sealed(&t.record.route, &report.tablets);
-        let waiting: Vec<Output> = match report.state {
-            NodeState::Alive => {
-                self.led_by(name).filter(sealed).map(|t| next_epoch(t, &boot_id)).collect()
-            }
+        match self.nodes.get(name) {
+            Some(node) if node.boot_id.is_some() => self.heard(now, name, report),
             _ => Vec::new(),
-        };
-        let mut outputs = self.heard(now, name, report);
-        outputs.extend(waiting);
-        outputs
+        }
     }
 
     /// Takes down a node's report; the state changes with it.
     fn heard(&mut self, now: u64, name: &str, report: Report) -> Vec<Output> {
         let problem = self.problem_with(&report);
-        let node = self.nodes.get_mut(name).expect("the caller has found it");
+        let node = self.node(name);
         let mut outputs = Vec::new();
         if problem.is_some() && node.problem != problem {
             let why = problem.clone().unwrap_or_default();
@@ -197,19 +276,31 @@ impl Membership {
         node.heard = Some(now);
         node.problem = problem;
         outputs.extend(node.become_state(name, report.state));
+        match report.state {
+            NodeState::Alive => _ = node.alive_since.get_or_insert(now),
+            _ => node.alive_since = None,
+        }
+        if report.state == NodeState::Shutdown {
+            node.leaving = None;
+        }
         node.report = report;
         outputs
+    }
+
+    /// A node that the caller has found.
+    fn node(&mut self, name: &str) -> &mut Node {
+        self.nodes.get_mut(name).expect("the caller has found it")
     }
 
     /// A node that knows a newer epoch than the master: the master's own tables are old.
     fn problem_with(&self, report: &Report) -> Option<String> {
         let newer = |t: &&TabletReport| {
-            self.tablets.get(&t.id).is_some_and(|known| t.epoch > known.record.route.epoch)
+            self.tablets.get(&t.id).is_some_and(|known| t.epoch > known.route.epoch)
         };
         let ahead = report.tablets.iter().find(newer)?;
         Some(format!(
             "it knows tablet {} at epoch {}, newer than the master's {}: the master's tables are old",
-            ahead.id, ahead.epoch, self.tablets[&ahead.id].record.route.epoch
+            ahead.id, ahead.epoch, self.tablets[&ahead.id].route.epoch
         ))
     }
 
@@ -223,14 +314,27 @@ impl Membership {
         vec![Output::Log(Level::Warn, line)]
     }
 
+    /// Silence counts only while the master itself runs: after a pause, everyone is as good as just heard.
     fn tick(&mut self, now: u64) -> Vec<Output> {
-        let (timeout, started) = (self.timeout_ms, self.started);
-        let silent = |n: &Node| now.saturating_sub(n.heard.unwrap_or(started)) > timeout;
-        self.nodes
-            .iter_mut()
-            .filter(|(_, node)| silent(node))
-            .flat_map(|(name, node)| node.become_state(name, NodeState::Dead))
-            .collect()
+        if now > self.ticked + self.timeout_ms / 2 {
+            self.watching_since = now;
+        }
+        self.ticked = now;
+        let (timeout, watching) = (self.timeout_ms, self.watching_since);
+        let mut outputs = Vec::new();
+        for (name, node) in &mut self.nodes {
+            let heard = node.heard.unwrap_or(watching).max(watching);
+            if now.saturating_sub(heard) > timeout {
+                node.alive_since = None;
+                outputs.extend(node.become_state(name, NodeState::Dead));
+            }
+        }
+        outputs.extend(self.begin(now, timeout));
+        outputs.extend(self.elect(now));
+        outputs.extend(self.leave(now));
+        self.balance(now);
+        outputs.extend(self.ask_to_resign(now));
+        outputs
     }
 
     fn stored(&mut self, record: Record, revision: u64) -> Vec<Output> {
@@ -238,44 +342,52 @@ impl Membership {
         match record {
             Record::Slots { ranges } => self.slots = ranges,
             Record::Group(group) => drop(self.groups.insert(group.name.clone(), group)),
-            Record::Tablet(record) => {
-                let id = record.route.id.clone();
-                self.tablets.insert(id, Kept { record, revision });
-            }
-            Record::Node(record) => self.stored_node(Kept { record, revision }),
+            Record::Tablet(route) => self.stored_tablet(route, revision),
+            Record::Node(record) => self.stored_node(record, revision),
         }
         vec![Output::Announce]
     }
 
+    /// What ran for an epoch ends with it.
+    fn stored_tablet(&mut self, route: TabletRoute, revision: u64) {
+        match self.tablets.get_mut(&route.id) {
+            Some(tablet) if tablet.route.epoch == route.epoch => {
+                (tablet.route, tablet.revision) = (route, revision);
+            }
+            Some(tablet) => {
+                let rest_until = tablet.rest_until;
+                *tablet = Tablet { rest_until, ..Tablet::new(route, revision) };
+            }
+            None => drop(self.tablets.insert(route.id.clone(), Tablet::new(route, revision))),
+        }
+    }
+
     /// A node of an earlier run counts as just seen: a new master must not upset a running cluster.
-    fn stored_node(&mut self, kept: Kept<NodeRecord>) {
-        if let Some(node) = self.nodes.get_mut(&kept.record.name) {
-            node.kept = kept;
+    fn stored_node(&mut self, record: NodeRecord, revision: u64) {
+        if let Some(node) = self.nodes.get_mut(&record.name) {
+            (node.record, node.revision) = (record, revision);
             return;
         }
-        let known = kept.record.store_uuid.is_some();
+        let known = record.store_uuid.is_some();
         let node = Node {
             state: if known { NodeState::Alive } else { NodeState::Starting },
             heard: None,
+            alive_since: None,
             boot_id: None,
             problem: None,
             report: Report::default(),
-            kept,
+            leaving: None,
+            record,
+            revision,
         };
-        self.nodes.insert(node.kept.record.name.clone(), node);
-    }
-
-    /// Tablets of which a node is the primary and the whole in-sync set.
-    fn led_by<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Kept<TabletRecord>> {
-        let alone = move |t: &TabletRoute| t.primary.as_deref() == Some(name) && t.isr == [name];
-        self.tablets.values().filter(move |t| alone(&t.record.route))
+        self.nodes.insert(node.record.name.clone(), node);
     }
 
     /// Revision of a record as the membership knows it; 0: not known.
     pub fn revision(&self, record: &Record) -> u64 {
         match record {
-            Record::Node(node) => self.nodes.get(&node.name).map_or(0, |n| n.kept.revision),
-            Record::Tablet(t) => self.tablets.get(&t.route.id).map_or(0, |t| t.revision),
+            Record::Node(node) => self.nodes.get(&node.name).map_or(0, |n| n.revision),
+            Record::Tablet(route) => self.tablets.get(&route.id).map_or(0, |t| t.revision),
             Record::Slots { .. } | Record::Group(_) => 0,
         }
     }
@@ -286,7 +398,7 @@ impl Membership {
             version: self.version,
             slots: self.slots.clone(),
             groups: self.groups.values().cloned().collect(),
-            tablets: self.tablets.values().map(|t| t.record.route.clone()).collect(),
+            tablets: self.tablets.values().map(|t| t.route.clone()).collect(),
             nodes: self.nodes.values().map(Node::route).collect(),
         }
     }
@@ -298,7 +410,8 @@ impl Membership {
             uptime_ms: now.saturating_sub(self.started),
             version: self.version,
             nodes: self.nodes.values().map(|n| n.status(now)).collect(),
-            tablets: self.tablets.values().map(|t| t.record.route.clone()).collect(),
+            tablets: self.tablets.values().map(|t| t.route.clone()).collect(),
+            problems: self.problems(),
         }
     }
 }
@@ -315,50 +428,54 @@ impl Node {
         vec![Output::Log(level, line), Output::Announce]
     }
 
+    /// Since when it has been heard to serve, on the disk that is written down.
+    pub(super) fn serves_since(&self) -> Option<u64> {
+        self.alive_since.filter(|_| self.record.store_uuid.is_some())
+    }
+
+    /// Its group.
+    pub(super) fn group(&self) -> &str {
+        &self.record.group
+    }
+
+    /// Whether it is known to be away, rather than about to come.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.state, NodeState::Dead | NodeState::Refused | NodeState::Shutdown)
+    }
+
+    /// What it said of a tablet last.
+    pub(super) fn says_of(&self, tablet: &str) -> Option<&TabletReport> {
+        self.report.tablets.iter().find(|t| t.id == tablet)
+    }
+
+    /// Whether it has found its copy of a tablet to be damaged.
+    pub(super) fn has_damaged(&self, tablet: &str) -> bool {
+        self.says_of(tablet).is_some_and(|t| t.role == Role::Damaged)
+    }
+
     fn route(&self) -> NodeRoute {
         NodeRoute {
-            name: self.kept.record.name.clone(),
-            address: self.kept.record.address.clone(),
-            group: self.kept.record.group.clone(),
+            name: self.record.name.clone(),
+            address: self.record.address.clone(),
+            group: self.record.group.clone(),
             alive: self.state == NodeState::Alive,
-            store_uuid: self.kept.record.store_uuid.clone(),
+            store_uuid: self.record.store_uuid.clone(),
         }
     }
 
     fn status(&self, now: u64) -> NodeStatus {
         NodeStatus {
-            name: self.kept.record.name.clone(),
-            address: self.kept.record.address.clone(),
-            group: self.kept.record.group.clone(),
+            name: self.record.name.clone(),
+            address: self.record.address.clone(),
+            group: self.record.group.clone(),
             state: self.state,
             silent_ms: self.heard.map(|heard| now.saturating_sub(heard)),
             boot_id: self.boot_id.clone(),
-            store_uuid: self.kept.record.store_uuid.clone(),
+            store_uuid: self.record.store_uuid.clone(),
             problem: self.problem.clone(),
             report: self.report.clone(),
         }
     }
-}
-
-/// Whether a node is a replica of a tablet that was ever served: then its disk matters.
-fn holds_anything(tablets: &BTreeMap<String, Kept<TabletRecord>>, name: &str) -> bool {
-    let served = |t: &&Kept<TabletRecord>| t.record.route.epoch > 0;
-    tablets.values().filter(served).any(|t| t.record.route.members.iter().any(|m| m == name))
-}
-
-/// The primary's tablet in its next epoch. With `isr = {primary}` the seal is trivial: the instance that
-/// is named is the only one that may serve, and it forgot every lease when it started.
-fn next_epoch(tablet: &Kept<TabletRecord>, instance: &str) -> Output {
-    let mut record = tablet.record.clone();
-    record.route.epoch += 1;
-    record.instance = Some(instance.into());
-    Output::Cas(Record::Tablet(record), tablet.revision)
-}
-
-/// Whether a node says that it serves a tablet no more in the epoch that is still the tablet's.
-fn is_sealed(tablet: &TabletRoute, reports: &[TabletReport]) -> bool {
-    let sealed = |r: &TabletReport| r.role == Role::Sealed && r.epoch == tablet.epoch;
-    reports.iter().any(|r| r.id == tablet.id && sealed(r))
 }
 
 #[cfg(test)]

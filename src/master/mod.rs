@@ -50,6 +50,7 @@
 //!   of others: slots do not move yet.
 
 pub mod election;
+mod handover;
 pub mod heartbeat;
 pub mod layout;
 pub mod membership;
@@ -57,6 +58,7 @@ pub mod owner;
 pub mod record;
 pub mod server;
 pub mod store;
+mod tablets;
 mod text;
 
 use crate::config::Config;

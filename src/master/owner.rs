@@ -6,7 +6,7 @@ use super::record::Record;
 use super::store::{ConfigStore, Contents, Swap};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::protocol::cluster::{ClusterStatus, Report, Routes};
+use crate::protocol::cluster::{ClusterStatus, Report, Routes, TabletRoute};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, RwLock};
@@ -16,10 +16,14 @@ use std::time::Duration;
 const EVENTS_MAX: usize = 1024;
 /// Orders that may wait for a heartbeat thread; one more is refused.
 const ORDERS_MAX: usize = 64;
+/// Of these, orders that will be given again.
+const HINTS_MAX: usize = 48;
 /// Longest time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
 /// How long a watch of the store waits before it asks again.
 const WATCH: Duration = Duration::from_secs(60);
+/// Clients that may wait for one node to go out of service or back.
+const WAITING_MAX: usize = 16;
 /// How long the owner may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -38,10 +42,10 @@ pub enum Event {
         /// Whether it may be told the routes; else why not.
         verdict: Sender<Result<(), String>>,
     },
-    /// A node has answered a heartbeat.
-    Beat(String, Report),
-    /// A node could not be reached.
-    Failed(String, String),
+    /// What needs no answer: a heartbeat, or what a node says by itself.
+    Happened(Input),
+    /// A node is to go out of service, or back into it; what came of it is told.
+    Serve(String, bool, Sender<Result<()>>),
     /// The store has changed, maybe by another master.
     Changed,
     /// How is the cluster?
@@ -52,8 +56,12 @@ pub enum Event {
 pub enum Order {
     /// Beat now.
     Beat,
-    /// Take the node out of service, or back into it, and tell what came of it.
-    Serve(bool, Sender<Result<()>>),
+    /// Ask the node to seal a tablet's epoch.
+    Seal(TabletRoute),
+    /// Ask the node to leave its place in a tablet's epoch.
+    Resign(TabletRoute),
+    /// Take the node out of service now, or back into it, and tell what came of it.
+    Serve(bool, Vec<Sender<Result<()>>>),
 }
 
 /// What all threads of the master share.
@@ -97,13 +105,25 @@ impl House {
         }
     }
 
+    /// Takes a node out of service in order, or back into it; returns when it has happened.
+    pub fn serve(&self, node: &str, on: bool, within: Duration) -> Result<()> {
+        let (to, done) = bounded(1);
+        self.tell(Event::Serve(node.into(), on, to))?;
+        let late = |_| Err(Error::unknown(format!("{node} has not answered yet")));
+        done.recv_timeout(within).unwrap_or_else(late)
+    }
+
     /// Gives an order to a node's heartbeat thread.
     pub fn order(&self, node: &str, order: Order) -> Result<()> {
-        let (to, _) = self
-            .orders
-            .get(node)
-            .ok_or_else(|| Error::bad(format!("there is no node {node:?}; NODES lists them")))?;
+        let (to, _) = self.orders.get(node).ok_or_else(|| no_node(node))?;
         to.try_send(order).map_err(|_| Error::retry(format!("too many orders wait for {node}")))
+    }
+
+    /// Gives an order that is dropped if too many wait: it is given again.
+    fn hint(&self, node: &str, order: Order) {
+        if let Some((to, _)) = self.orders.get(node).filter(|(to, _)| to.len() < HINTS_MAX) {
+            let _ = to.try_send(order);
+        }
     }
 
     /// Where a node's heartbeat thread takes its orders.
@@ -118,6 +138,8 @@ pub struct Owner {
     store: Arc<dyn ConfigStore>,
     house: Arc<House>,
     events: Receiver<Event>,
+    /// Who waits for a node to go out of service or back: which of the two, and whom to tell.
+    serving: BTreeMap<String, (bool, Vec<Sender<Result<()>>>)>,
 }
 
 impl Owner {
@@ -134,7 +156,8 @@ impl Owner {
         let orders = routes.nodes.iter().map(|n| (n.name.clone(), bounded(ORDERS_MAX))).collect();
         let house = House { events: to, routes: RwLock::new(Arc::new(routes)), orders };
         let house = Arc::new(house);
-        let owner = Owner { membership, store, house: house.clone(), events };
+        let owner =
+            Owner { membership, store, house: house.clone(), events, serving: BTreeMap::new() };
         Ok((owner, house))
     }
 
@@ -178,11 +201,41 @@ impl Owner {
                 return Ok(());
             }
             Event::Changed => return self.reload(),
-            Event::Beat(node, report) => Input::Beat { node, report },
-            Event::Failed(node, why) => Input::Failed { node, why },
+            Event::Serve(node, on, to) => match self.note_waiting(node, on, to) {
+                Some(input) => input,
+                None => return Ok(()),
+            },
+            Event::Happened(input) => input,
         };
         let outputs = self.membership.step(now_ms(), input);
         self.perform(outputs).map(drop)
+    }
+
+    /// Notes who waits for a node to go out of service or back. Who waits for the contrary waits in vain.
+    fn note_waiting(&mut self, node: String, on: bool, to: Sender<Result<()>>) -> Option<Input> {
+        if self.house.orders_of(&node).is_none() {
+            let _ = to.send(Err(no_node(&node)));
+            return None;
+        }
+        let waiting = self.serving.entry(node.clone()).or_insert((on, Vec::new()));
+        if waiting.0 != on {
+            let before = std::mem::replace(waiting, (on, Vec::new()));
+            tell_all(before.1, &Err(Error::retry(format!("{node} was told the contrary"))));
+        }
+        if waiting.1.len() >= WAITING_MAX {
+            let _ = to.send(Err(Error::retry(format!("too many wait for {node}"))));
+            return None;
+        }
+        waiting.1.push(to);
+        Some(if on { Input::Wakeup { node } } else { Input::Shutdown { node } })
+    }
+
+    /// Orders a node out of service or back, for all who wait for it.
+    fn serve(&mut self, node: &str, on: bool) {
+        let waiting = self.serving.remove(node).map(|(_, waiting)| waiting).unwrap_or_default();
+        if let Err(error) = self.house.order(node, Order::Serve(on, waiting.clone())) {
+            tell_all(waiting, &Err(error));
+        }
     }
 
     /// Performs outputs in order, what follows from one before the next. Gives the verdict among them.
@@ -204,6 +257,9 @@ impl Owner {
                 Output::Log(level, line) => log::log!(level, "{line}"),
                 Output::Accept(_) => verdict = Some(Ok(())),
                 Output::Refuse(_, why) => verdict = Some(Err(why)),
+                Output::Seal(node, route) => self.house.hint(&node, Order::Seal(route)),
+                Output::Resign(node, route) => self.house.hint(&node, Order::Resign(route)),
+                Output::Serve(node, on) => self.serve(&node, on),
             }
         }
         if changed {
@@ -246,9 +302,18 @@ impl Owner {
     fn publish(&self) {
         let routes = Arc::new(self.membership.routes());
         *self.house.routes.write().expect("no thread panics while it swaps a pointer") = routes;
-        for (orders, _) in self.house.orders.values() {
-            let _ = orders.try_send(Order::Beat);
-        }
+        self.house.orders.keys().for_each(|node| self.house.hint(node, Order::Beat));
+    }
+}
+
+fn no_node(node: &str) -> Error {
+    Error::bad(format!("there is no node {node:?}; NODES lists them"))
+}
+
+/// Tells all who wait what came of it.
+pub fn tell_all(waiting: Vec<Sender<Result<()>>>, done: &Result<()>) {
+    for to in waiting {
+        let _ = to.send(done.clone());
     }
 }
 

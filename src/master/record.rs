@@ -13,7 +13,7 @@ pub enum Record {
     /// A node.
     Node(NodeRecord),
     /// A tablet's register.
-    Tablet(TabletRecord),
+    Tablet(TabletRoute),
     /// Which group has which slots. Made last: with it the tables are complete.
     Slots {
         /// All slots, in ranges.
@@ -34,23 +34,13 @@ pub struct NodeRecord {
     pub store_uuid: Option<String>,
 }
 
-/// A tablet's register as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TabletRecord {
-    /// Its configuration.
-    #[serde(flatten)]
-    pub route: TabletRoute,
-    /// The running instance (boot id) of the primary for which this epoch was made.
-    pub instance: Option<String>,
-}
-
 impl Record {
     /// The key under which the record is kept.
     pub fn key(&self) -> String {
         match self {
             Record::Group(group) => format!("group/{}", group.name),
             Record::Node(node) => node_key(&node.name),
-            Record::Tablet(tablet) => format!("tablet/{}", tablet.route.id),
+            Record::Tablet(tablet) => format!("tablet/{}", tablet.id),
             Record::Slots { .. } => "slots".into(),
         }
     }

@@ -1,6 +1,8 @@
 //! What the master answers to clients, nodes and people: the text protocol at `master.address`.
 
-use super::owner::{House, Order};
+use super::handover::LEAVE_PATIENCE_MS;
+use super::membership::{Input, Plea};
+use super::owner::{Event, House, Order};
 use super::text;
 use crate::config::{Auth, Config};
 use crate::error::{Error, Result};
@@ -11,7 +13,6 @@ use crate::protocol::cluster::{NodeRoute, Routes};
 use crate::protocol::command::{Command, Peer};
 use crate::protocol::reply::Reply;
 use crate::protocol::wire::{Incoming, read_request};
-use crossbeam::channel::bounded;
 use serde::Serialize;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -34,7 +35,8 @@ pub fn start(config: &Config, house: Arc<House>, secret: Arc<str>, listener: Tcp
         per_address: config.store.connections_max,
     };
     let always = config.cluster.auth == Auth::Always;
-    let server = Server { house, secret, always, order_time: config.request_time() };
+    let order_time = config.request_time() + Duration::from_millis(LEAVE_PATIENCE_MS);
+    let server = Server { house, secret, always, order_time };
     let handle = move |stream: Stream, peer: SocketAddr| {
         if let Err(e) = server.connection(&stream, peer) {
             log::debug!("connection of {peer}: {e}");
@@ -48,7 +50,7 @@ struct Server {
     secret: Arc<str>,
     /// Whether connections from loopback must prove the secret too.
     always: bool,
-    /// How long a node may take to go out of service or back.
+    /// How long a node may take to go out of service in order, or back.
     order_time: Duration,
 }
 
@@ -119,23 +121,55 @@ impl Server {
 
     /// Takes a node out of service, or back into it; answers when it has happened.
     fn serve(&self, node: &str, on: bool) -> Result<Reply> {
-        let (to, done) = bounded(1);
-        self.house.order(node, Order::Serve(on, to))?;
-        match done.recv_timeout(self.order_time) {
-            Ok(done) => done.map(|()| Reply::Ok(Vec::new())),
-            Err(_) => Err(Error::unknown(format!("{node} has not answered yet"))),
-        }
+        self.house.serve(node, on, self.order_time)?;
+        Ok(Reply::Ok(Vec::new()))
     }
 
     fn peer(&self, message: &Peer) -> Result<Reply> {
         match message.verb.as_str() {
             "@GETROUTES" => Ok(json(&*self.house.routes())),
             "@GETSTATUS" => Ok(json(&self.house.status()?)),
+            "@SEALED" | "@RESIGNED" | "@PLEA" => {
+                self.house.tell(Event::Happened(said(message)?))?;
+                Ok(Reply::Peer { words: Vec::new(), payload: Vec::new() })
+            }
             verb => Err(Error::bad(format!(
                 "unknown message {} to a master",
                 crate::protocol::word::display(verb.as_bytes())
             ))),
         }
+    }
+}
+
+/// What a node says by itself: `<tablet> <epoch> <node>` and what belongs to the verb.
+fn said(message: &Peer) -> Result<Input> {
+    let words: Vec<&str> = message
+        .words
+        .iter()
+        .map(|word| std::str::from_utf8(word).map_err(|_| Error::bad("a word is not UTF-8")))
+        .collect::<Result<_>>()?;
+    let number = |word: &str| word.parse().map_err(|_| Error::bad("a word is not a number"));
+    let [tablet, epoch, node, rest @ ..] = &words[..] else {
+        return Err(Error::bad(format!("{} <tablet> <epoch> <node> ...", message.verb)));
+    };
+    let (tablet, epoch, node) = (tablet.to_string(), number(epoch)?, node.to_string());
+    Ok(match (message.verb.as_str(), rest) {
+        ("@SEALED", [last, version]) => {
+            Input::Sealed { node, tablet, epoch, end: (number(last)?, number(version)?) }
+        }
+        ("@RESIGNED", []) => Input::Resigned { node, tablet, epoch },
+        ("@PLEA", plea) => Input::Pleaded { node, tablet, epoch, plea: parse_plea(plea)? },
+        (verb, _) => return Err(Error::bad(format!("{verb} has too few words or too many"))),
+    })
+}
+
+fn parse_plea(words: &[&str]) -> Result<Plea> {
+    match words {
+        ["REMOVE", member] => Ok(Plea::Remove(member.to_string())),
+        ["ADD", member] => Ok(Plea::Add(member.to_string())),
+        ["NOLEASE"] => Ok(Plea::NoLease),
+        ["TELL"] => Ok(Plea::Tell),
+        _ => Err(Error::bad("a plea is REMOVE <member>, ADD <member>, NOLEASE or TELL")),
     }
 }
 

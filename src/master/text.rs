@@ -1,6 +1,6 @@
 //! What the master says to people.
 
-use crate::protocol::cluster::{ClusterStatus, NodeState, NodeStatus, TabletRoute};
+use crate::protocol::cluster::{ClusterStatus, NodeState, NodeStatus, TabletReport, TabletRoute};
 use crate::protocol::word::display;
 use std::fmt::Write;
 
@@ -68,23 +68,66 @@ fn write_node(text: &mut String, node: &NodeStatus) {
 fn write_tablet(text: &mut String, tablet: &TabletRoute, status: &ClusterStatus) {
     let primary = tablet.primary.as_deref().unwrap_or("none");
     let _ = write!(text, "tablet {}: epoch {}, primary {primary}", tablet.id, tablet.epoch);
-    let node = status.nodes.iter().find(|n| Some(&n.name) == tablet.primary.as_ref());
-    let report = node.and_then(|n| n.report.tablets.iter().find(|t| t.id == tablet.id));
-    if let Some(report) = report {
+    let led = report_of(tablet, primary, status);
+    if let Some(report) = led {
         let _ = write!(
             text,
-            " ({} at epoch {}, version {}, {} cells, {} bytes)",
+            " ({} at epoch {}, version {}, {} cells, {} bytes, {})",
             report.role.word(),
             report.epoch,
             report.version,
             report.cells,
-            report.bytes
+            report.bytes,
+            lease(report)
         );
     }
-    if let Some(node) = node.filter(|n| n.state != NodeState::Alive) {
-        let _ = write!(text, ": NOT SERVED, {} is {}", node.name, node.state.word());
+    let _ = write!(text, ", in sync: {}", tablet.isr.join(" "));
+    for member in tablet.members.iter().filter(|member| !tablet.isr.contains(member)) {
+        let behind = led.zip(report_of(tablet, member, status));
+        let _ = match behind.map(|(led, own)| led.version.saturating_sub(own.version)) {
+            Some(entries) => write!(text, ", {member} is behind by {entries} entries"),
+            None => write!(text, ", {member} is behind"),
+        };
+    }
+    for warning in warnings(tablet, status) {
+        let _ = write!(text, ": {warning}");
     }
     text.push('\n');
+}
+
+/// What a node said last of a tablet.
+fn report_of<'a>(
+    tablet: &TabletRoute,
+    node: &str,
+    status: &'a ClusterStatus,
+) -> Option<&'a TabletReport> {
+    let node = status.nodes.iter().find(|n| n.name == node)?;
+    node.report.tablets.iter().find(|t| t.id == tablet.id)
+}
+
+/// How long a primary may answer reads without hearing from others.
+fn lease(report: &TabletReport) -> String {
+    match report.lease_ms {
+        Some(0) => "no lease".into(),
+        Some(ms) => format!("lease for {}.{} s", ms / 1000, ms % 1000 / 100),
+        None => "needs no lease".into(),
+    }
+}
+
+/// What somebody should look after.
+fn warnings(tablet: &TabletRoute, status: &ClusterStatus) -> Vec<String> {
+    let (in_sync, needed) = (tablet.isr.len(), tablet.min_insync as usize);
+    let mut warnings = Vec::new();
+    if let Some(problem) = status.problems.get(&tablet.id) {
+        warnings.push(format!("NO PRIMARY: {problem}"));
+    }
+    if in_sync < needed {
+        warnings.push(format!("WRITES WAIT: {in_sync} in sync, {needed} needed"));
+    }
+    if tablet.epoch > 0 && in_sync == 1 && tablet.members.len() > 1 {
+        warnings.push("ONE COPY LEFT".into());
+    }
+    warnings
 }
 
 /// Others' words may hold line ends; an answer's lines may not.

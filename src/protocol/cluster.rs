@@ -33,6 +33,7 @@
 use super::cell::{SLOTS, ValueId, slot};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Name of a tablet: its group, `s` or `l` for its class, and its index: `a-s0`, `b-l2`.
 pub type TabletId = String;
@@ -329,6 +330,8 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
     /// All tablets.
     pub tablets: Vec<TabletRoute>,
+    /// Why tablets have no primary now, by their ids, each in a sentence.
+    pub problems: BTreeMap<TabletId, String>,
 }
 
 /// How a node is, as the master sees it.
