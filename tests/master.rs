@@ -2,9 +2,14 @@
 
 use penncloud::config::Config;
 use penncloud::error::Error;
+use penncloud::master::record::{NodeRecord, Record};
+use penncloud::master::store::{ConfigStore, FileStore};
 use penncloud::net::{Limits, Stream, listen};
 use penncloud::protocol::auth::{Gate, prove};
-use penncloud::protocol::cluster::{ClusterStatus, Hello, NodeState, Report, Routes};
+use penncloud::protocol::cluster::{
+    Class, ClusterStatus, Hello, NodeState, Report, Role, Routes, TabletReport, TabletRoute,
+    tablet_id,
+};
 use penncloud::protocol::command::{Command, Peer, Request};
 use penncloud::protocol::reply::Reply;
 use penncloud::protocol::wire::{Incoming, read_reply, read_request, read_text};
@@ -44,6 +49,10 @@ struct Play {
     mute: bool,
     beats: u64,
     routes: Vec<Routes>,
+    /// What it says of its tablets.
+    tablets: Vec<TabletReport>,
+    /// What it was asked about tablets: verb, tablet and epoch.
+    asked: Vec<(String, String, u64)>,
 }
 
 impl Fake {
@@ -58,6 +67,8 @@ impl Fake {
             mute: false,
             beats: 0,
             routes: Vec::new(),
+            tablets: Vec::new(),
+            asked: Vec::new(),
         };
         let fake = Fake { address, play: Arc::new(Mutex::new(play)) };
         let player = fake.clone();
@@ -90,6 +101,28 @@ impl Fake {
         change(&mut self.play.lock().unwrap());
     }
 
+    /// Waits until it is asked about a tablet.
+    fn until_asked(&self, verb: &str, tablet: &str, epoch: u64) {
+        until(&format!("{verb} {tablet} {epoch}"), || {
+            self.play.lock().unwrap().asked.contains(&(verb.into(), tablet.into(), epoch))
+        });
+    }
+
+    /// The process dies and comes back: it has sealed the epochs of the tablets that it led.
+    fn restart(&self, boot: &str, sealed: &[(&str, u64)]) {
+        let report = |(id, epoch): &(&str, u64)| TabletReport {
+            id: id.to_string(),
+            epoch: *epoch,
+            sealed: *epoch,
+            role: Role::Sealed,
+            ..TabletReport::default()
+        };
+        self.change(|play| {
+            play.boot = boot.into();
+            play.tablets = sealed.iter().map(report).collect();
+        });
+    }
+
     /// The newest routes it was told.
     fn routes(&self) -> Routes {
         self.play.lock().unwrap().routes.last().cloned().unwrap_or_default()
@@ -114,11 +147,17 @@ impl Play {
                 self.routes.push(serde_json::from_slice(&message.payload).unwrap());
                 return Reply::Peer { words, payload: Vec::new() };
             }
+            "@SEAL" | "@RESIGN" => {
+                let route: TabletRoute = serde_json::from_slice(&message.payload).unwrap();
+                self.asked.push((message.verb.clone(), route.id, route.epoch));
+                return Reply::Peer { words, payload: Vec::new() };
+            }
             "@SHUTDOWN" => self.state = NodeState::Shutdown,
             "@WAKEUP" => self.state = NodeState::Alive,
             verb => return Reply::Error(Error::bad(format!("unknown message {verb}"))),
         }
-        let report = Report { state: self.state, uptime_ms: 61_000, ..Report::default() };
+        let tablets = self.tablets.clone();
+        let report = Report { state: self.state, tablets, uptime_ms: 61_000, ..Report::default() };
         Reply::Peer { words, payload: serde_json::to_vec(&report).unwrap() }
     }
 }
@@ -162,6 +201,38 @@ impl House {
         let secrets = format!(r#"{{"cluster":"{SECRET}","admin_password":"x"}}"#);
         std::fs::write(directory.path().join("secrets.json"), secrets).unwrap();
         House { fakes, config: Config::parse(&config).unwrap(), directory }
+    }
+
+    /// The same, where a1 leads all tablets of group a in epoch 1, and a2 is in sync.
+    fn replicated() -> House {
+        let house = House::new("remote", BEATS);
+        let store = FileStore::open(&house.config.data_dir("m1")).unwrap();
+        let keep = |record: Record| store.cas(&record.key(), 0, &record.to_bytes()).unwrap();
+        let nodes = vec!["a1".to_string(), "a2".to_string()];
+        for (name, fake) in nodes.iter().zip(&house.fakes) {
+            keep(Record::Node(NodeRecord {
+                name: name.clone(),
+                address: fake.address.clone(),
+                group: "a".into(),
+                store_uuid: Some(format!("disk-of-{name}")),
+            }));
+        }
+        for (class, index) in [(Class::Small, 0), (Class::Small, 1), (Class::Large, 0)] {
+            let route = TabletRoute {
+                id: tablet_id("a", class, index),
+                group: "a".into(),
+                class,
+                index,
+                epoch: 1,
+                primary: Some("a1".into()),
+                isr: nodes.clone(),
+                members: nodes.clone(),
+                min_insync: 1,
+                clean: false,
+            };
+            keep(Record::Tablet(route));
+        }
+        house
     }
 
     /// Runs the master on a thread, which ends with the tests; its address.
@@ -240,14 +311,37 @@ impl Line {
         self.peer("@GETROUTES 0")
     }
 
-    /// Asks as one of PennCloud's own processes.
-    fn peer<T: serde::de::DeserializeOwned>(&mut self, text: &str) -> T {
+    fn prove(&mut self) {
         if !self.proved {
             prove(&mut self.from, &mut self.stream, SECRET).unwrap();
             self.proved = true;
         }
+    }
+
+    /// Asks as one of PennCloud's own processes.
+    fn peer<T: serde::de::DeserializeOwned>(&mut self, text: &str) -> T {
+        self.prove();
         let Reply::Peer { payload, .. } = self.ask(text) else { panic!("{text} has an answer") };
         serde_json::from_slice(&payload).unwrap()
+    }
+
+    /// Says what a node says by itself.
+    fn tell(&mut self, text: &str) {
+        self.prove();
+        let told = self.ask(&format!("{text} 0"));
+        assert_eq!(told, Reply::Peer { words: vec![], payload: vec![] }, "{text}");
+    }
+
+    /// A tablet's epoch, primary and in-sync set, once it has this epoch.
+    fn tablet(&mut self, id: &str, epoch: u64) -> TabletRoute {
+        let mut found = None;
+        until(&format!("{id} is in epoch {epoch}"), || {
+            found = self.routes().tablet(id).ok().cloned();
+            found.as_ref().is_some_and(|t| t.epoch >= epoch)
+        });
+        let found = found.unwrap();
+        assert_eq!(found.epoch, epoch, "{found:?}");
+        found
     }
 
     fn state_of(&mut self, node: &str) -> NodeState {
@@ -312,7 +406,8 @@ fn a_silent_backend_is_dead_and_one_that_answers_again_is_alive() {
     line.until_all_alive();
     house.fakes[2].change(|play| play.mute = true);
     until("b1 is dead", || line.state_of("b1") == NodeState::Dead);
-    assert!(line.text("STATUS").contains("NOT SERVED, b1 is dead"));
+    let said = "NO PRIMARY: no in-sync replica is alive: b1 is dead";
+    assert!(line.text("STATUS").contains(said));
     until("the others are told", || {
         house.fakes[0].routes().nodes.iter().any(|n| n.name == "b1" && !n.alive)
     });
@@ -325,10 +420,8 @@ fn a_restarted_backend_gets_its_tablets_in_the_next_epoch() {
     let house = House::new("remote", BEATS);
     let mut line = Line::to(&house.run());
     line.until_all_alive();
-    house.fakes[0].change(|play| {
-        play.boot = "run-2".into();
-        play.mute = true;
-    });
+    house.fakes[0].change(|play| play.mute = true);
+    house.fakes[0].restart("run-2", &[("a-s0", 1), ("a-l0", 1)]);
     until("the connection is given up", || line.state_of("a1") == NodeState::Dead);
     house.fakes[0].change(|play| play.mute = false);
     until("the next epoch is told", || epochs_of(&house.fakes[0].routes(), "a1") == [2, 2]);
@@ -382,6 +475,83 @@ fn shutdown_and_wakeup_are_passed_on() {
 }
 
 #[test]
+fn a_replica_that_has_sealed_takes_over_from_a_dead_primary() {
+    let house = House::replicated();
+    let mut line = Line::to(&house.run());
+    line.until_all_alive();
+    house.fakes[0].change(|play| play.mute = true);
+    house.fakes[1].until_asked("@SEAL", "a-s0", 1);
+    line.tell("@SEALED a-s0 1 a2 1 7");
+    let led = line.tablet("a-s0", 2);
+    assert_eq!(
+        (led.primary.as_deref(), led.isr, led.clean),
+        (Some("a2"), vec!["a2".into()], false)
+    );
+    until("the new primary is told", || epochs_of(&house.fakes[1].routes(), "a2") == [2]);
+    assert!(line.text("STATUS").contains("in sync: a2, a1 is behind: ONE COPY LEFT"));
+    house.fakes[0].change(|play| play.mute = false);
+    line.until_all_alive();
+    line.tell("@PLEA a-s0 2 a2 ADD a1");
+    assert_eq!(line.tablet("a-s0", 3).isr, ["a1", "a2"]);
+    line.tell("@PLEA a-s0 3 a2 REMOVE a1");
+    assert_eq!(line.tablet("a-s0", 4).isr, ["a2"]);
+    line.tell("@PLEA a-s0 4 a2 NOLEASE");
+    house.fakes[1].until_asked("@SEAL", "a-s0", 4);
+}
+
+#[test]
+fn a_node_that_is_shut_down_hands_its_tablets_over_first() {
+    let house = House::replicated();
+    let address = house.run();
+    let mut line = Line::to(&address);
+    line.until_all_alive();
+    let client = std::thread::spawn(move || Line::to(&address).ask("SHUTDOWN a1"));
+    for tablet in ["a-s0", "a-s1", "a-l0"] {
+        house.fakes[0].until_asked("@RESIGN", tablet, 1);
+        line.tell(&format!("@RESIGNED {tablet} 1 a1"));
+        let led = line.tablet(tablet, 2);
+        assert_eq!((led.primary.as_deref(), led.clean), (Some("a2"), true));
+        assert_eq!(led.isr, ["a2"]);
+    }
+    assert_eq!(client.join().unwrap(), Reply::Ok(vec![]));
+    until("it is known", || line.state_of("a1") == NodeState::Shutdown);
+    assert_eq!(line.ask("WAKEUP a1"), Reply::Ok(vec![]));
+    line.until_all_alive();
+}
+
+#[test]
+fn a_node_that_answers_no_order_is_shut_down_nevertheless() {
+    let house = House::replicated();
+    let mut line = Line::to(&house.run());
+    line.until_all_alive();
+    assert_eq!(line.ask("SHUTDOWN a1"), Reply::Ok(vec![]));
+    house.fakes[1].until_asked("@SEAL", "a-s0", 1);
+}
+
+#[test]
+fn what_no_node_would_say_is_refused() {
+    let house = House::replicated();
+    let mut line = Line::to(&house.run());
+    line.prove();
+    for bad in [
+        "@SEALED a-s0 1 a2 0",
+        "@SEALED a-s0 1 a2 1 x 0",
+        "@RESIGNED a-s0 -1 a2 0",
+        "@RESIGNED a-s0 1 a2 a2 0",
+        "@PLEA a-s0 1 a2 0",
+        "@PLEA a-s0 1 a2 DANCE 0",
+        "@PLEA a-s0 1 a2 ADD 0",
+        "@PLEA 0",
+    ] {
+        assert!(matches!(line.ask(bad), Reply::Error(Error::Bad(_))), "{bad}");
+    }
+    for strange in ["@SEALED zz 1 zz 1 1", "@RESIGNED a-s0 9 a2", "@PLEA zz 1 a2 TELL"] {
+        line.tell(strange);
+    }
+    assert_eq!(line.tablet("a-s0", 1).primary.as_deref(), Some("a1"));
+}
+
+#[test]
 fn a_suspect_is_looked_after_at_once() {
     let slow = "heartbeat_interval_ms = 600000\nheartbeat_timeout_ms = 900000";
     let house = House::new("remote", slow);
@@ -394,7 +564,7 @@ fn a_suspect_is_looked_after_at_once() {
 }
 
 #[test]
-fn a_killed_master_remembers_tables_instances_and_disks() {
+fn a_killed_master_remembers_tables_and_disks() {
     let house = House::new("remote", BEATS);
     let process = house.process();
     let mut line = Line::to(&house.config.master.address);
@@ -406,7 +576,7 @@ fn a_killed_master_remembers_tables_instances_and_disks() {
     line.until_all_alive();
     until("every node is heard", || line.status().nodes.iter().all(|n| n.boot_id.is_some()));
     let status = line.status();
-    assert_eq!(status.tablets, before.tablets, "no instance changed, so no epoch did");
+    assert_eq!(status.tablets, before.tablets, "nobody has sealed, so no epoch has changed");
     assert_eq!(status.nodes[0].store_uuid.as_deref(), Some("disk-of-a1"));
     assert_eq!(line.routes(), before);
 }

@@ -108,10 +108,10 @@ impl Membership {
             let waited = now - since;
             let needed = !told && waited < LEAVE_PATIENCE_MS && self.ask_to_leave(now, &name);
             let Some(node) = self.nodes.get_mut(&name) else { continue };
-            let alive = node.state == NodeState::Alive;
+            let stays = needed && node.state == NodeState::Alive;
             if told && waited >= SHUTDOWN_PATIENCE_MS {
                 node.leaving = None;
-            } else if !told && !(needed && alive) {
+            } else if !told && !stays {
                 node.leaving = Some(Leaving { since, told: true });
                 outputs.push(Output::Serve(name, false));
             }

@@ -27,6 +27,9 @@ const WAITING_MAX: usize = 16;
 /// How long the owner may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Where somebody waits for what came of it.
+pub type Done = Sender<Result<()>>;
+
 /// What the other threads tell the owner, or ask it.
 pub enum Event {
     /// A node has said who it is; the verdict goes to its heartbeat thread.
@@ -45,7 +48,7 @@ pub enum Event {
     /// What needs no answer: a heartbeat, or what a node says by itself.
     Happened(Input),
     /// A node is to go out of service, or back into it; what came of it is told.
-    Serve(String, bool, Sender<Result<()>>),
+    Serve(String, bool, Done),
     /// The store has changed, maybe by another master.
     Changed,
     /// How is the cluster?
@@ -61,7 +64,7 @@ pub enum Order {
     /// Ask the node to leave its place in a tablet's epoch.
     Resign(TabletRoute),
     /// Take the node out of service now, or back into it, and tell what came of it.
-    Serve(bool, Vec<Sender<Result<()>>>),
+    Serve(bool, Vec<Done>),
 }
 
 /// What all threads of the master share.
@@ -139,7 +142,7 @@ pub struct Owner {
     house: Arc<House>,
     events: Receiver<Event>,
     /// Who waits for a node to go out of service or back: which of the two, and whom to tell.
-    serving: BTreeMap<String, (bool, Vec<Sender<Result<()>>>)>,
+    serving: BTreeMap<String, (bool, Vec<Done>)>,
 }
 
 impl Owner {
@@ -212,7 +215,7 @@ impl Owner {
     }
 
     /// Notes who waits for a node to go out of service or back. Who waits for the contrary waits in vain.
-    fn note_waiting(&mut self, node: String, on: bool, to: Sender<Result<()>>) -> Option<Input> {
+    fn note_waiting(&mut self, node: String, on: bool, to: Done) -> Option<Input> {
         if self.house.orders_of(&node).is_none() {
             let _ = to.send(Err(no_node(&node)));
             return None;
@@ -311,7 +314,7 @@ fn no_node(node: &str) -> Error {
 }
 
 /// Tells all who wait what came of it.
-pub fn tell_all(waiting: Vec<Sender<Result<()>>>, done: &Result<()>) {
+pub fn tell_all(waiting: Vec<Done>, done: &Result<()>) {
     for to in waiting {
         let _ = to.send(done.clone());
     }
