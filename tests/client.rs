@@ -94,6 +94,21 @@ fn a_request_keeps_its_name_and_says_that_it_is_a_repeat_once_it_may_be_one() {
     assert!(seen.iter().all(|request| request.options.session == seen[0].options.session));
 }
 
+/// As often as a tablet refuses while it gets a new primary, which takes seconds.
+const REFUSALS: usize = 30;
+
+#[test]
+fn a_tablet_without_a_primary_for_seconds_is_waited_for() {
+    let refused = Answer(Reply::Error(Error::retry("the tablet has no primary now")));
+    let script = [vec![refused; REFUSALS], vec![Answer(Reply::ok(7))]].concat();
+    let (client, seen) = client(script);
+    client.with_time_limit(Duration::from_secs(60)).write(Op::put("alice", "c", "v")).unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), REFUSALS + 1);
+    assert!(seen.iter().all(|request| request.options.session == seen[0].options.session));
+    assert!(seen.iter().all(|request| !request.options.retry), "no try may have been executed");
+}
+
 #[test]
 fn a_refusal_is_definite_unless_an_earlier_try_may_still_be_on_its_way() {
     let full = Answer(Reply::Error(Error::TabletFull));

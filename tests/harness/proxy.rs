@@ -64,6 +64,8 @@ struct State {
     faults: [Fault; 2],
     refuses: bool,
     over: bool,
+    /// Pieces that wait.
+    held: usize,
     /// Held by their threads: a socket is closed when those let go of it.
     connections: Vec<Weak<Connection>>,
 }
@@ -128,6 +130,11 @@ impl Proxy {
     /// Whether new connections are reset at once.
     pub fn refuse(&self, refuses: bool) {
         self.shared.change(|state| state.refuses = refuses);
+    }
+
+    /// Whether bytes wait because of [`Fault::Stall`].
+    pub fn holds(&self) -> bool {
+        self.shared.state.lock().unwrap().held > 0
     }
 
     /// Resets all open connections.
@@ -284,7 +291,11 @@ impl Shared {
                     std::thread::sleep(time);
                     return Verdict::Pass;
                 }
-                Fault::Stall => state = self.changed.wait(state).unwrap(),
+                Fault::Stall => {
+                    state.held += 1;
+                    state = self.changed.wait(state).unwrap();
+                    state.held -= 1;
+                }
                 Fault::Cut => {
                     connection.lost.store(true, Ordering::SeqCst);
                     return Verdict::Swallow;
@@ -337,6 +348,11 @@ impl Network {
     pub fn set_pair(&self, one: &str, other: &str, fault: Fault) {
         self.set(one, other, fault);
         self.set(other, one, fault);
+    }
+
+    /// Whether something that one process sends to another waits because of [`Fault::Stall`].
+    pub fn holds(&self, from: &str, to: &str) -> bool {
+        self.proxy(from, to).holds()
     }
 
     /// Whether one process's new connections to another are reset at once.

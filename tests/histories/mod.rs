@@ -7,6 +7,7 @@
 mod client;
 mod nemesis;
 
+use crate::harness::proxy::Fault;
 use crate::harness::{Cluster, EndOnPanic, Text, eventually, long};
 use crate::linearizability::{Operation, Outcome, Random, Verdict, check};
 use client::{CELLS, Caller, Cell, Records, cells};
@@ -95,6 +96,33 @@ fn run(seed: u64) {
         scene.during_faults.load(Ordering::Relaxed) > 0,
         "nothing worked while there were faults"
     );
+}
+
+/// A first try that is held up on its way is not executed once its repeat was told that the condition does not
+/// hold, though it holds by then.
+#[test]
+fn a_repeat_that_was_told_mismatch_is_never_executed() {
+    let cluster = Cluster::start_store(|_| {});
+    let text = |name: &str| Text::connect(&cluster.address(name)).unwrap();
+    let group = text("m1").ask("WHERE alice").unwrap();
+    let primary = group.split(' ').nth(2).unwrap().to_string();
+    let other = cluster.backends().into_iter().find(|name| *name != primary).unwrap();
+    let version = text(&primary).put("alice", "c", b"a").unwrap();
+    let session = uuid::Uuid::now_v7().simple();
+    let request = format!("CPUT alice c 1 1 client={session} req=1 low=1");
+    let mut first = text(&other);
+    assert_eq!(first.get("alice", "c").unwrap().unwrap().0, version);
+    cluster.network().set(&other, &primary, Fault::Stall);
+    first.send(format!("{request}\nbx\n")).unwrap();
+    let passed_on = || cluster.network().holds(&other, &primary).then_some(());
+    eventually("the first try is on its way", passed_on);
+    let repeat = text(&primary).ask(format!("{request} retry=1\nbx")).unwrap();
+    assert_eq!(repeat, format!("MISMATCH {version}"));
+    text(&primary).put("alice", "c", b"b").unwrap();
+    cluster.network().heal();
+    let late = first.line().unwrap();
+    assert_eq!(late, repeat);
+    assert_eq!(text(&primary).get("alice", "c").unwrap().unwrap().1, b"b");
 }
 
 /// In peace, every cell is read from every node.
