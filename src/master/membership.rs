@@ -4,8 +4,7 @@
 //! it goes on, so nothing is told to a node that is not on disk. If another master won the race, the
 //! rest of the outputs is dropped: they were judged by tables that are no more.
 //!
-//! Here are the nodes; [`super::tablets`] holds elections, pleas and first epochs, [`super::handover`] what is
-//! moved in order.
+//! Here are the nodes; `tablets.rs` holds elections, pleas and first epochs, `handover.rs` what is moved in order.
 
 use super::handover::Leaving;
 use super::record::{NodeRecord, Record};

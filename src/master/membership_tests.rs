@@ -401,3 +401,67 @@ fn membership_does_what_its_scripts_say() {
         goldenscript::run(&mut House::new(), &path).unwrap_or_else(|e| panic!("{script}: {e}"));
     }
 }
+
+/// One of a few.
+fn pick<'a>(from: &[&'a str], n: u8) -> &'a str {
+    from[usize::from(n) % from.len()]
+}
+
+/// An input that may come at any time from a node, in its right mind or not.
+fn any_input(house: &House, [what, node, tablet, a, b]: [u8; 5]) -> Input {
+    let nodes = ["a1", "a2", "a3"];
+    let (node, id) = (pick(&nodes, node).to_string(), pick(&["a-s0", "a-l0"], tablet));
+    let Some((_, Record::Tablet(route))) = house.kept.get(&format!("tablet/{id}")) else {
+        panic!("no tablet {id}")
+    };
+    let epoch = if a % 8 == 7 { route.epoch.saturating_sub(1) } else { route.epoch };
+    let (tablet, member) = (id.to_string(), pick(&nodes, b).to_string());
+    let role = pick(&["primary", "replica", "learner", "sealed", "damaged"], a);
+    let state = pick(&["alive", "alive", "alive", "starting", "shutdown"], b);
+    let tablets = format!("{id}:{epoch}:{role}");
+    let report = report(Some(&state.into()), Some(&tablets)).unwrap();
+    match what % 12 {
+        0 => {
+            let store_uuid = format!("disk{node}{}", u8::from(b % 8 == 0));
+            Input::Hello { node, store_uuid, boot_id: format!("run{a}"), report }
+        }
+        1 => Input::Beat { node, report },
+        2 | 3 => {
+            Input::Beat { node, report: Report { state: NodeState::Alive, ..Report::default() } }
+        }
+        4 | 5 => Input::Sealed { node, tablet, epoch, end: (epoch, u64::from(b)) },
+        6 => Input::Resigned { node, tablet, epoch },
+        7 | 8 => Input::Pleaded { node, tablet, epoch, plea: Plea::Add(member) },
+        9 if a % 2 == 0 => Input::Pleaded { node, tablet, epoch, plea: Plea::Remove(member) },
+        9 => Input::Pleaded { node, tablet, epoch, plea: Plea::NoLease },
+        10 if a % 2 == 0 => Input::Shutdown { node },
+        10 => Input::Wakeup { node },
+        _ => Input::Tick,
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+
+    /// [`House::check`] looks at every change.
+    #[test]
+    fn whatever_nodes_say_no_change_breaks_the_rules(
+        min_insync in 1u32..=2,
+        inputs in proptest::collection::vec(proptest::prelude::any::<[u8; 5]>(), 1..300),
+    ) {
+        let mut house = House::new();
+        house.cluster("a1,a2,a3", (1, 1), min_insync);
+        for node in ["a1", "a2", "a3"] {
+            let (store_uuid, boot_id) = (format!("disk{node}0"), "run".to_string());
+            let report = Report { state: NodeState::Alive, ..Report::default() };
+            house.take(Input::Hello { node: node.into(), store_uuid, boot_id, report });
+        }
+        for words in inputs {
+            match any_input(&house, words) {
+                Input::Tick if words[4] < 8 => house.restart(),
+                Input::Tick => _ = house.pass(u64::from(words[3]) * 20, "a1,a2,a3"),
+                input => _ = house.take(input),
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@ use super::handover::Move;
 use super::layout;
 use super::membership::{Membership, Node, Nodes, Output, Plea};
 use super::record::Record;
-use crate::protocol::cluster::{NodeState, Role, TabletRoute};
+use crate::protocol::cluster::{NodeState, TabletRoute};
 use log::Level;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -339,10 +339,7 @@ fn keeps_its_copy(nodes: &Nodes, name: &str, tablet: &str) -> bool {
 /// Whether a living node says that it takes no part any more in the epoch that is still the tablet's.
 fn has_sealed(nodes: &Nodes, name: &str, route: &TabletRoute) -> bool {
     let alive = nodes.get(name).filter(|node| node.state == NodeState::Alive);
-    alive.and_then(|node| node.says_of(&route.id)).is_some_and(|said| {
-        let ended = said.role == Role::Sealed && said.epoch == route.epoch;
-        said.sealed >= route.epoch || (ended && route.primary.as_deref() == Some(name))
-    })
+    alive.and_then(|node| node.says_of(&route.id)).is_some_and(|said| said.sealed >= route.epoch)
 }
 
 /// A node and how it is, in words.

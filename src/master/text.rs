@@ -148,6 +148,69 @@ fn duration(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::cluster::{Class, Report, Role};
+
+    fn cluster(isr: &[&str]) -> ClusterStatus {
+        let named = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let tablet = TabletRoute {
+            id: "a-s0".into(),
+            group: "a".into(),
+            class: Class::Small,
+            index: 0,
+            epoch: 3,
+            primary: Some("a1".into()),
+            isr: named(isr),
+            members: named(&["a1", "a2"]),
+            min_insync: 2,
+            clean: false,
+        };
+        let node = |name: &str, version, lease_ms| {
+            let report = TabletReport {
+                id: "a-s0".into(),
+                epoch: 3,
+                version,
+                lease_ms,
+                role: Role::Primary,
+                ..TabletReport::default()
+            };
+            NodeStatus {
+                name: name.into(),
+                address: String::new(),
+                group: "a".into(),
+                state: NodeState::Alive,
+                silent_ms: None,
+                boot_id: None,
+                store_uuid: None,
+                problem: None,
+                report: Report { tablets: vec![report], ..Report::default() },
+            }
+        };
+        let nodes = vec![node("a1", 40, Some(1750)), node("a2", 28, Some(0))];
+        ClusterStatus { nodes, tablets: vec![tablet], ..ClusterStatus::default() }
+    }
+
+    fn line(status: &ClusterStatus) -> String {
+        let mut text = String::new();
+        write_tablet(&mut text, &status.tablets[0], status);
+        text
+    }
+
+    #[test]
+    fn a_tablet_says_who_is_in_sync_and_how_far_others_are_behind() {
+        let whole = line(&cluster(&["a1", "a2"]));
+        assert!(whole.ends_with("0 bytes, lease for 1.7 s), in sync: a1 a2\n"), "{whole}");
+        let alone = line(&cluster(&["a1"]));
+        let end = "in sync: a1, a2 is behind by 12 entries: WRITES WAIT: 1 in sync, 2 needed: \
+                   ONE COPY LEFT\n";
+        assert!(alone.ends_with(end), "{alone}");
+    }
+
+    #[test]
+    fn a_tablet_without_a_primary_says_why() {
+        let mut status = cluster(&["a1", "a2"]);
+        status.problems.insert("a-s0".into(), "one is being elected".into());
+        assert!(line(&status).ends_with(": NO PRIMARY: one is being elected\n"));
+    }
 
     #[test]
     fn times_are_said_in_two_units() {
