@@ -6,6 +6,7 @@ mod browser;
 mod client;
 mod console;
 mod crash;
+mod disks;
 mod drive;
 mod files;
 #[allow(dead_code, reason = "a toolbox: not every tool is used on every day")]

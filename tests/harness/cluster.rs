@@ -1,5 +1,6 @@
 //! A cluster of real processes in a temporary directory.
 
+use super::disk::{self, Disk};
 use super::ports::{self, Ports};
 use super::proxy::Network;
 use super::{PATIENCE, Text, eventually};
@@ -27,6 +28,8 @@ pub struct Cluster {
     dir: PathBuf,
     config: Config,
     children: Mutex<BTreeMap<String, Child>>,
+    /// For processes by name: variables of their environment.
+    variables: Mutex<BTreeMap<String, (&'static str, String)>>,
     guard: Mutex<Guard>,
     network: Option<Network>,
     _ports: Ports,
@@ -52,19 +55,28 @@ impl Cluster {
 
     /// [`Cluster::start`] with a changed configuration.
     pub fn start_with(change: impl Fn(&mut String)) -> Cluster {
-        Cluster::start_shape(&WHOLE, change)
+        Cluster::start_shape(&WHOLE, &[], change)
     }
 
     /// Starts the store alone, with a changed configuration: a master `m1` and one group of three backends,
     /// `a1` to `a3`, which reach one another through [`Cluster::network`].
     pub fn start_store(change: impl Fn(&mut String)) -> Cluster {
-        Cluster::start_shape(&STORE, change)
+        Cluster::start_shape(&STORE, &[], change)
     }
 
-    fn start_shape(shape: &Shape, change: impl Fn(&mut String)) -> Cluster {
+    /// [`Cluster::start_store`] with processes that keep their data on disks of their own.
+    pub fn start_store_on(disks: &[(&str, &Disk)], change: impl Fn(&mut String)) -> Cluster {
+        Cluster::start_shape(&STORE, disks, change)
+    }
+
+    fn start_shape(
+        shape: &Shape,
+        disks: &[(&str, &Disk)],
+        change: impl Fn(&mut String),
+    ) -> Cluster {
         let mut last = String::new();
         for _ in 0..STARTS {
-            match Cluster::try_start(shape, &change) {
+            match Cluster::try_start(shape, disks, &change) {
                 Ok(cluster) => return cluster,
                 Err(why) => last = why,
             }
@@ -79,7 +91,11 @@ impl Cluster {
         Shared(SHARED.get_or_init(Cluster::start))
     }
 
-    fn try_start(shape: &Shape, change: &impl Fn(&mut String)) -> Result<Cluster, String> {
+    fn try_start(
+        shape: &Shape,
+        disks: &[(&str, &Disk)],
+        change: &impl Fn(&mut String),
+    ) -> Result<Cluster, String> {
         let dir = tempfile::tempdir().expect("a temporary directory").keep();
         let ports = ports::take(shape.ports);
         let mut text = (shape.text)(&dir, &ports.numbers);
@@ -87,10 +103,11 @@ impl Cluster {
         fs::write(dir.join("cluster.toml"), &text).expect("the configuration can be written");
         let config = Config::parse(&text).expect("a good configuration");
         penncloud::tools::format::run(&config).expect("secrets can be made");
+        disks.iter().for_each(|(name, disk)| disk::link(disk, &config.data_dir(name)));
         let guard = Mutex::new(Guard::start(&dir));
         let network = shape.network.then(|| network_of(&config, &dir, &text));
-        let children = Mutex::default();
-        let cluster = Cluster { dir, config, children, guard, network, _ports: ports };
+        let (children, variables) = (Mutex::default(), Mutex::default());
+        let cluster = Cluster { dir, config, children, variables, guard, network, _ports: ports };
         cluster.processes().iter().for_each(|(name, ..)| cluster.spawn(name));
         for (name, ..) in cluster.processes() {
             cluster.wait_ready(&name)?;
@@ -130,10 +147,20 @@ impl Cluster {
     /// Ends a process with SIGTERM and waits for its end; whether it ended with success.
     pub fn stop(&self, name: &str) -> bool {
         self.signal(name, Signal::TERM);
+        self.wait_end(name) == Some(0)
+    }
+
+    /// Waits until a process ends by itself; its exit code.
+    pub fn wait_end(&self, name: &str) -> Option<i32> {
         let mut child = self.take(name);
         let status = eventually(&format!("{name} ends"), || child.try_wait().expect("a child"));
         self.reap(child);
-        status.success()
+        status.code()
+    }
+
+    /// Sets a variable of a process's environment, from its next start on.
+    pub fn set_variable(&self, name: &str, variable: &'static str, value: &str) {
+        self.variables.lock().unwrap().insert(name.into(), (variable, value.into()));
     }
 
     /// Starts a process that was killed or stopped, and waits until it answers.
@@ -228,6 +255,7 @@ impl Cluster {
         let mut command = Command::new(env!("CARGO_BIN_EXE_penncloud"));
         command.arg(role).arg("--config").arg(self.config_path_of(name)).args(["--name", name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.envs(self.variables.lock().unwrap().get(name).cloned());
         let child = command.spawn().expect("the program can be started");
         self.guard.lock().unwrap().watch(child.id());
         self.children.lock().unwrap().insert(name.to_string(), child);

@@ -3,16 +3,20 @@
 
 pub mod browser;
 pub mod cluster;
+pub mod disk;
 pub mod html;
 pub mod ports;
 pub mod proxy;
 pub mod smtp;
 pub mod text;
+pub mod trace;
 pub mod web;
 
 pub use cluster::Cluster;
+pub use disk::Disk;
 pub use smtp::Smtp;
 pub use text::Text;
+pub use trace::Trace;
 pub use web::Web;
 
 use std::io::Write;

@@ -1,0 +1,359 @@
+//! Disks that lose their power, fail, fill up or hang, under real processes: what was acknowledged is there
+//! afterwards.
+
+use crate::harness::{Cluster, Disk, EndOnPanic, Text, Trace, eventually, long, noise, skipped};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Threads that write.
+const WRITERS: usize = 4;
+/// Rows that they write to: enough to meet every tablet.
+const ROWS: usize = 12;
+/// Acknowledged writes before a fault, and after it.
+const BEFORE: usize = 150;
+const AFTER: usize = 50;
+/// Every so many values is a big one.
+const BIG_EVERY: usize = 20;
+
+/// A disk, unless the machine has none to give.
+fn disk(test: &str, mib: u64) -> Option<Disk> {
+    Disk::new(mib).map_err(|why| skipped(test, &why)).ok()
+}
+
+fn rounds() -> usize {
+    if long() { 10 } else { 1 }
+}
+
+/// Three small-value tablets, so that every node has one.
+fn three_tablets(configuration: &mut String) {
+    *configuration = configuration.replace("small_tablets = 2", "small_tablets = 3");
+}
+
+/// People who write cells, each a new one, to whichever node answers.
+struct Load<'a> {
+    cluster: &'a Cluster,
+    next: AtomicUsize,
+    acknowledged: Mutex<Vec<usize>>,
+    over: AtomicBool,
+}
+
+impl<'a> Load<'a> {
+    fn new(cluster: &'a Cluster) -> Load<'a> {
+        let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Load { cluster, next, acknowledged: Mutex::default(), over }
+    }
+
+    /// Lets people write while something goes wrong.
+    fn during(&self, fault: impl FnOnce()) {
+        self.over.store(false, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let _end = EndOnPanic(&self.over);
+            (0..WRITERS).for_each(|_| drop(scope.spawn(|| self.write_on())));
+            fault();
+            self.over.store(true, Ordering::Relaxed);
+        });
+    }
+
+    fn write_on(&self) {
+        while !self.over.load(Ordering::Relaxed) {
+            let i = self.next.fetch_add(1, Ordering::Relaxed);
+            match self.write(i) {
+                Ok(_) => self.acknowledged.lock().unwrap().push(i),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    fn write(&self, i: usize) -> std::io::Result<u64> {
+        let (row, column) = cell(i);
+        self.connect(i)?.put(&row, &column, &value(i))
+    }
+
+    fn connect(&self, i: usize) -> std::io::Result<Text> {
+        let nodes = self.cluster.backends();
+        Text::connect(&self.cluster.address(&nodes[i % nodes.len()]))
+    }
+
+    fn count(&self) -> usize {
+        self.acknowledged.lock().unwrap().len()
+    }
+
+    /// Waits until so many more writes were acknowledged.
+    fn wait_for(&self, more: usize, when: &str) {
+        let goal = self.count() + more;
+        eventually(&format!("{more} writes after {when}"), || (self.count() >= goal).then_some(()));
+    }
+
+    /// Writes that were acknowledged and are not there.
+    fn missing(&self) -> Vec<usize> {
+        let mut connections: Vec<_> = (0..ROWS).map(|i| self.connect(i).unwrap()).collect();
+        let acknowledged = self.acknowledged.lock().unwrap().clone();
+        let mut is_missing = |i: &usize| {
+            let (row, column) = cell(*i);
+            let found = connections[i % ROWS].get(&row, &column).expect("an answer");
+            let found = found.map(|(_, found)| found);
+            assert!(found.is_none() || found == Some(value(*i)), "{row} {column} has changed");
+            found.is_none()
+        };
+        acknowledged.into_iter().filter(|i| is_missing(i)).collect()
+    }
+
+    fn assert_whole(&self) {
+        self.cluster.wait_in_service();
+        let missing = self.missing();
+        assert!(missing.is_empty(), "of {} writes {missing:?} are lost", self.count());
+    }
+}
+
+/// Row and column of a write.
+fn cell(i: usize) -> (String, String) {
+    (format!("row{}", i % ROWS), format!("c{i}"))
+}
+
+/// What it writes: some bytes, now and then several cells of them.
+fn value(i: usize) -> Vec<u8> {
+    noise(i as u64, if i.is_multiple_of(BIG_EVERY) { 9_000 } else { 100 })
+}
+
+/// Entries that a node holds, of all its tablets: a fault where there is nothing shows nothing.
+fn held(cluster: &Cluster, name: &str) -> u64 {
+    let mut store = Text::connect(&cluster.address(name)).unwrap();
+    let lines = store.lines("STATUS").unwrap();
+    let version = |line: &String| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let at = words.iter().position(|word| *word == "version")? + 1;
+        (words[0] == "tablet").then(|| words[at].parse::<u64>().expect("a number"))
+    };
+    lines.iter().filter_map(version).sum()
+}
+
+#[test]
+fn a_node_whose_power_is_cut_has_all_that_was_acknowledged() {
+    let Some(disk) = disk("power cut of a node", 256) else { return };
+    let cluster = Cluster::start_store_on(&[("a1", &disk)], three_tablets);
+    let load = Load::new(&cluster);
+    for _ in 0..rounds() {
+        load.during(|| {
+            load.wait_for(BEFORE, "the start");
+            assert!(held(&cluster, "a1") > 20);
+            disk.cut_power();
+            assert_eq!(cluster.wait_end("a1"), Some(3), "its disk has failed");
+            disk.restore_power();
+            cluster.start_again("a1");
+            cluster.wait_in_service();
+            load.wait_for(AFTER, "the power cut");
+        });
+        load.assert_whole();
+    }
+}
+
+/// The store, each process of it on a disk of its own.
+const STORE: [&str; 4] = ["m1", "a1", "a2", "a3"];
+
+fn disks(test: &str) -> Option<[Disk; 4]> {
+    let [m1, a1, a2, a3] = STORE.map(|_| disk(test, 128));
+    Some([m1?, a1?, a2?, a3?])
+}
+
+fn start_on(disks: &[Disk; 4]) -> Cluster {
+    let all: Vec<_> = STORE.into_iter().zip(disks).collect();
+    Cluster::start_store_on(&all, three_tablets)
+}
+
+fn cut_power_of_all(cluster: &Cluster, disks: &[Disk; 4]) {
+    disks.iter().for_each(Disk::cut_power);
+    STORE.iter().for_each(|name| cluster.kill(name));
+}
+
+fn restore_power_of_all(cluster: &Cluster, disks: &[Disk; 4]) {
+    disks.iter().for_each(Disk::restore_power);
+    STORE.iter().for_each(|name| cluster.start_again(name));
+}
+
+#[test]
+fn a_store_whose_power_is_cut_has_all_that_was_acknowledged() {
+    let Some(disks) = disks("power cut of all nodes") else { return };
+    let cluster = start_on(&disks);
+    let load = Load::new(&cluster);
+    for _ in 0..rounds() {
+        load.during(|| {
+            load.wait_for(BEFORE, "the start");
+            cut_power_of_all(&cluster, &disks);
+        });
+        restore_power_of_all(&cluster, &disks);
+        load.assert_whole();
+    }
+}
+
+/// A sync that does nothing: if this store lost nothing either, the test above would prove nothing.
+#[test]
+fn a_store_that_does_not_sync_loses_what_was_acknowledged_before_a_power_cut() {
+    let name = "power cut of a store that does not sync";
+    let Some(disks) = disks(name) else { return };
+    if !has_eatmydata() {
+        return skipped(name, "there is no libeatmydata.so (Debian package eatmydata)");
+    }
+    let cluster = start_on(&disks);
+    let load = Load::new(&cluster);
+    load.during(|| load.wait_for(BEFORE, "the start"));
+    let synced = load.acknowledged.lock().unwrap().clone();
+    for name in STORE {
+        cluster.kill(name);
+        cluster.set_variable(name, "LD_PRELOAD", "libeatmydata.so");
+        cluster.start_again(name);
+    }
+    cluster.wait_in_service();
+    load.during(|| {
+        load.wait_for(BEFORE, "the second start");
+        cut_power_of_all(&cluster, &disks);
+    });
+    STORE.iter().for_each(|name| cluster.set_variable(name, "LD_PRELOAD", ""));
+    restore_power_of_all(&cluster, &disks);
+    cluster.wait_in_service();
+    let missing = load.missing();
+    assert!(!missing.is_empty(), "nothing is lost: the power cuts of these tests are none");
+    assert!(missing.iter().all(|i| !synced.contains(i)), "what had been synced is lost too");
+}
+
+/// Whether the loader finds the library: where it does not it complains, and goes on without.
+fn has_eatmydata() -> bool {
+    let output = Command::new("true").env("LD_PRELOAD", "libeatmydata.so").output();
+    output.expect("there is a command true").stderr.is_empty()
+}
+
+#[test]
+fn a_node_whose_disk_fails_a_sync_ends_and_has_all_that_was_acknowledged() {
+    let cluster = Cluster::start_store(three_tablets);
+    let load = Load::new(&cluster);
+    for _ in 0..rounds() {
+        load.during(|| {
+            load.wait_for(BEFORE, "the start");
+            assert!(held(&cluster, "a1") > 20);
+            match Trace::fail_syncs(cluster.pid("a1")) {
+                Ok(_trace) => assert_eq!(cluster.wait_end("a1"), Some(3)),
+                Err(why) => return skipped("a sync that fails", &why),
+            }
+            cluster.start_again("a1");
+            cluster.wait_in_service();
+            load.wait_for(AFTER, "the failed sync");
+        });
+        load.assert_whole();
+    }
+}
+
+/// How much longer each sync of a disk that hangs takes.
+const HANG: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_node_whose_disk_hangs_answers_reads_and_then_the_write() {
+    let cluster = Cluster::start_store(three_tablets);
+    let row = row_on(&cluster, "a1");
+    let connect = || Text::connect(&cluster.address("a1")).unwrap();
+    connect().put(&row, "old", b"here").unwrap();
+    let trace = match Trace::delay_syncs(cluster.pid("a1"), HANG) {
+        Ok(trace) => trace,
+        Err(why) => return skipped("a disk that hangs", &why),
+    };
+    let began = Instant::now();
+    let reads = std::thread::scope(|scope| {
+        let write = scope.spawn(|| connect().put(&row, "new", b"there"));
+        let (mut store, mut reads) = (connect(), 0);
+        while !write.is_finished() {
+            let found = store.get(&row, "old").unwrap().expect("it was written");
+            assert_eq!(found.1, b"here");
+            reads += 1;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        write.join().unwrap().expect("a write that takes long is no error");
+        reads
+    });
+    assert!(began.elapsed() >= HANG, "no sync was delayed");
+    assert!(reads > 10, "{reads} reads were answered while the disk hung");
+    drop(trace);
+    assert_eq!(connect().get(&row, "new").unwrap().expect("acknowledged").1, b"there");
+}
+
+/// A row whose tablet a node is primary of: a write to it makes the node's tablets grow.
+fn row_on(cluster: &Cluster, name: &str) -> String {
+    let mut store = Text::connect(&cluster.address(name)).unwrap();
+    for row in (0..ROWS).map(|i| format!("row{i}")) {
+        let before = held(cluster, name);
+        store.put(&row, "probe", b"x").unwrap();
+        if held(cluster, name) > before {
+            return row;
+        }
+    }
+    panic!("{name} is primary of no small-value tablet")
+}
+
+/// Large cells fill a disk fast.
+fn large_cells(configuration: &mut String) {
+    three_tablets(configuration);
+    *configuration = configuration.replace("cell_bytes = 4096", "cell_bytes = 65536");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_something_is_deleted() {
+    let Some(disk) = disk("full disk", 128) else { return };
+    let cluster = Cluster::start_store_on(&[("a1", &disk)], large_cells);
+    let row = row_on(&cluster, "a1");
+    let mut store = Text::connect(&cluster.address("a2")).unwrap();
+    disk.fill(48);
+    let mut written = fill(&mut store, &row);
+    assert!(written > 10, "the disk was full from the beginning: {written}");
+    assert!(store.get(&row, &format!("c{written}")).unwrap().is_none(), "it was refused");
+    while written > 10 {
+        written -= 1;
+        let answer = store.ask(format!("DELETE {row} c{written}")).unwrap();
+        assert!(answer.starts_with("OK "), "{answer}");
+    }
+    eventually("there is room again", || store.put(&row, "after", &value_of(1000)).ok());
+    cluster.kill("a1");
+    cluster.start_again("a1");
+    cluster.wait_in_service();
+    for i in 0..written {
+        let (_, found) = store.get(&row, &format!("c{i}")).unwrap().expect("it was acknowledged");
+        assert!(found == value_of(i), "c{i} has changed");
+    }
+    assert!(store.get(&row, "after").unwrap().is_some(), "it was acknowledged");
+    assert!(store.get(&row, "c10").unwrap().is_none(), "it was deleted");
+}
+
+/// Writes cells until the disk is full; how many were acknowledged.
+fn fill(store: &mut Text, row: &str) -> usize {
+    for i in 0..2000 {
+        match store.put(row, &format!("c{i}"), &value_of(i)) {
+            Ok(_) => {}
+            Err(why) if why.to_string().starts_with("NOSPACE") => return i,
+            Err(why) => panic!("c{i}: {why}"),
+        }
+    }
+    panic!("the disk does not fill up")
+}
+
+fn value_of(i: usize) -> Vec<u8> {
+    noise(i as u64, 60_000)
+}
+
+#[test]
+fn a_disk_that_others_have_filled_harms_nothing() {
+    let Some(disk) = disk("disk filled by others", 96) else { return };
+    let cluster = Cluster::start_store_on(&[("a1", &disk)], three_tablets);
+    let load = Load::new(&cluster);
+    load.during(|| load.wait_for(BEFORE, "the start"));
+    let row = row_on(&cluster, "a1");
+    let mut store = Text::connect(&cluster.address("a1")).unwrap();
+    disk.fill(0);
+    eventually("writes are refused", || {
+        let refused = store.put(&row, "new", &[0; 4000]).err()?.to_string();
+        assert!(refused.starts_with("NOSPACE"), "{refused}");
+        Some(())
+    });
+    assert!(store.get(&row, "probe").unwrap().is_some());
+    assert!(store.ask(format!("DELETE {row} probe")).unwrap().starts_with("OK "));
+    disk.relieve();
+    eventually("writes are taken again", || store.put(&row, "new", &[0; 4000]).ok());
+    load.assert_whole();
+}
