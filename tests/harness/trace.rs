@@ -60,12 +60,13 @@ impl Drop for Trace {
     }
 }
 
-/// Whether all threads of a process are traced.
+/// Whether all threads of a process are traced, or it has ended: of a call that failed.
 fn is_traced(pid: u32) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
     let traced = |task: fs::DirEntry| {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+        let is_traced = |line: &str| line.starts_with("TracerPid:") && !line.ends_with("\t0");
+        status.lines().any(|line| is_traced(line) || line.starts_with("State:\tZ"))
     };
     tasks.flatten().all(traced)
 }
