@@ -12,6 +12,10 @@ use crate::harness::{Cluster, EndOnPanic, Text, eventually, long};
 use crate::linearizability::{Operation, Outcome, Random, Verdict, check};
 use client::{CELLS, Caller, Cell, Records, cells};
 use nemesis::Nemesis;
+use penncloud::client::Client;
+use penncloud::protocol::cluster::Routes;
+use penncloud::protocol::command::{Command, Peer};
+use penncloud::protocol::reply::Reply;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -90,8 +94,10 @@ fn run(seed: u64) {
     records.extend(read_everything(&scene));
     report(&scene, seed, &records, nemesis.faults());
     check_history(&scene, seed, &records, nemesis.faults());
-    let copies = check_copies(&scene);
-    println!("{copies} copies of each row are equal");
+    let routes = routes(&scene);
+    let epochs: Vec<u64> = routes.tablets.iter().map(|tablet| tablet.epoch).collect();
+    let copies = check_copies(&scene, &routes);
+    println!("{copies} copies of each row are equal; epochs of the tablets: {epochs:?}");
     assert!(
         scene.during_faults.load(Ordering::Relaxed) > 0,
         "nothing worked while there were faults"
@@ -133,6 +139,17 @@ fn read_everything(scene: &Scene) -> Records {
     all.map(|(node, cell)| (cell, caller.read_at(node, cell))).collect()
 }
 
+/// What the master says of the tablets.
+fn routes(scene: &Scene) -> Routes {
+    let client = Client::new(scene.cluster.config()).expect("the cluster has secrets");
+    let peer = Peer { verb: "@GETROUTES".into(), words: Vec::new(), payload: Vec::new() };
+    let master = &scene.cluster.config().master.address;
+    match client.call_at(master, Command::Peer(peer)) {
+        Ok(Reply::Peer { payload, .. }) => serde_json::from_slice(&payload).expect("routes"),
+        other => panic!("a strange answer: {other:?}"),
+    }
+}
+
 fn report(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
     let count = |outcome: Outcome| records.iter().filter(|(_, op)| op.outcome == outcome).count();
     println!(
@@ -162,18 +179,19 @@ fn check_history(scene: &Scene, seed: u64, records: &Records, faults: &[String])
     }
 }
 
-/// Every node's own copy of every row is the same, once they have caught up; how many copies there are.
-fn check_copies(scene: &Scene) -> usize {
-    let mut least = usize::MAX;
-    for row in scene.cells.iter().map(|cell| &cell.row) {
-        let copies = eventually(&format!("all copies of {row} are equal"), || {
+/// Every node's own copy of every row is the same, once they have caught up, and there are as many as the row's
+/// tablet has members; how many that are at least.
+fn check_copies(scene: &Scene, routes: &Routes) -> usize {
+    let copies = scene.cells.iter().map(|Cell { row, .. }| {
+        let members =
+            routes.tablet_of_row(row.as_bytes()).expect("a tablet of each row").members.len();
+        eventually(&format!("the {members} copies of {row} are equal"), || {
             let copies = copies_of(scene, row).ok()?;
-            copies.windows(2).all(|two| two[0] == two[1]).then_some(copies.len())
-        });
-        least = least.min(copies);
-    }
-    assert!(least > 0, "nobody holds a row");
-    least
+            (copies.len() == members && copies.windows(2).all(|two| two[0] == two[1]))
+                .then_some(members)
+        })
+    });
+    copies.min().expect("there are cells")
 }
 
 /// Of every node that holds a row: its columns with their versions and values.
