@@ -15,7 +15,7 @@ use crate::replication::{Message, wire};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::BTreeMap;
 use std::io::{BufReader, BufWriter, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Messages that wait for one link. Their bytes are bounded by the replicas' windows.
@@ -74,6 +74,25 @@ pub struct Speaker {
     pub secret: String,
     /// Where others are.
     pub directory: Arc<Directory>,
+}
+
+/// The number of each node's newest link to this one.
+#[derive(Default)]
+pub struct Newest(Mutex<BTreeMap<String, u64>>);
+
+impl Newest {
+    /// The number of a new link, which is the newest from now on.
+    fn take(&self, node: &str) -> u64 {
+        let mut newest = self.0.lock().expect("a map is not left half-changed");
+        let number = newest.entry(node.into()).or_default();
+        *number += 1;
+        *number
+    }
+
+    fn is(&self, node: &str, number: u64) -> bool {
+        let newest = self.0.lock().expect("a map is not left half-changed");
+        newest.get(node) == Some(&number)
+    }
 }
 
 impl Line {
@@ -160,13 +179,24 @@ impl Node {
             return Ok(());
         }
         from.get_ref().set_stall(Some(IDLE));
-        self.listen(&name.into(), from)
+        let number = self.newest_links.take(name);
+        self.listen(&name.into(), number, from)
     }
 
-    fn listen(self: &Arc<Node>, name: &Arc<str>, from: &mut BufReader<Stream>) -> Result<()> {
+    /// Hears what comes over a link, until a newer one takes its place: what a process said before it died must not
+    /// come after what it says now.
+    fn listen(
+        self: &Arc<Node>,
+        name: &Arc<str>,
+        number: u64,
+        from: &mut BufReader<Stream>,
+    ) -> Result<()> {
         loop {
             match read_request(from, self.config.store.cell_bytes, |_| Ok(()))? {
                 Incoming::Request(Request { command: Command::Peer(peer), .. }) => {
+                    if !self.newest_links.is(name, number) {
+                        return Ok(());
+                    }
                     self.hear(name, &peer)?;
                 }
                 Incoming::Closed => return Ok(()),

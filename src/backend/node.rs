@@ -2,7 +2,7 @@
 
 use super::catch_up::Snapshots;
 use super::directory::Directory;
-use super::links::{Line, Links, Speaker};
+use super::links::{Line, Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
 use super::surroundings::{Surroundings, timing};
 use super::tablet::{Event, Tablet};
@@ -50,6 +50,8 @@ pub struct Node {
     tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
     /// Tablets whose files were found damaged: they are not served, and not opened again.
     damaged: Mutex<BTreeSet<String>>,
+    /// Which links of other nodes count.
+    pub newest_links: Newest,
     adopting: Mutex<()>,
     /// What its tablets know of it.
     pub around: Surroundings,
@@ -93,6 +95,7 @@ impl Node {
             directory: Arc::new(Directory::new(config)),
             tablets: RwLock::new(tablets),
             damaged: Mutex::new(damaged),
+            newest_links: Newest::default(),
             adopting: Mutex::default(),
             around,
             staged: Mutex::default(),

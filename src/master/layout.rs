@@ -80,7 +80,6 @@ fn tablets(config: &Config, group: &Group) -> Vec<Record> {
         };
         route.primary = preferred(&route, config.store.small_tablets).map(Into::into);
         route.isr.extend(route.primary.clone());
-        route.members = route.isr.clone();
         Record::Tablet(route)
     };
     small.chain(large).map(tablet).collect()

@@ -268,7 +268,10 @@ impl Membership {
         }
         let next = match plea {
             Plea::Remove(name) => election::remove(&tablet.route, node, epoch, name),
-            Plea::Add(name) if may_add => election::add(&tablet.route, node, epoch, name),
+            Plea::Add(name) => {
+                let added = election::add(&tablet.route, node, epoch, name);
+                if may_add { added } else { added.map(|_| next_epoch(&tablet.route)) }
+            }
             _ => None,
         };
         let lost = *plea == Plea::NoLease && epoch == tablet.route.epoch && tablet.is_led_by(node);
@@ -290,10 +293,7 @@ impl Membership {
     /// Ends the epochs in which a primary may count on what was on a disk that is gone.
     pub(super) fn forget_disk_of(&self, node: &str) -> Vec<Output> {
         let counted = |t: &&Tablet| t.route.epoch > 0 && t.route.members.iter().any(|m| m == node);
-        let next = |t: &Tablet| {
-            let epoch = t.route.epoch + 1;
-            t.cas(TabletRoute { epoch, clean: false, ..t.route.clone() })
-        };
+        let next = |t: &Tablet| t.cas(next_epoch(&t.route));
         self.tablets.values().filter(counted).map(next).collect()
     }
 
@@ -313,6 +313,12 @@ impl Membership {
         let problem = |t: &Tablet| Some((t.route.id.clone(), t.problem(&self.nodes)?));
         self.tablets.values().filter_map(problem).collect()
     }
+}
+
+/// The same configuration once more: the answer to a primary that may not add the member on which its commits depend
+/// since it asked.
+fn next_epoch(route: &TabletRoute) -> TabletRoute {
+    TabletRoute { epoch: route.epoch + 1, clean: false, ..route.clone() }
 }
 
 /// Whether a node serves a tablet, as far as the master knows.

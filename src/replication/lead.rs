@@ -15,6 +15,8 @@ pub struct Lead {
     hold_until: Time,
     /// A member that has caught up and is being added: commits and leases need it from now on.
     pending_add: Option<Node>,
+    /// A member that the master would not add, and until when nobody asks again.
+    refused: Option<(Node, Time)>,
     peers: BTreeMap<Node, Peer>,
     next_beat: Time,
     /// Number of the last round that began.
@@ -58,12 +60,27 @@ impl Lead {
             barrier: next,
             hold_until,
             pending_add: None,
+            refused: None,
             peers: others.map(|node| (node.clone(), peer())).collect(),
             next_beat: now,
             round: 1,
             unreached_since: None,
             resigning: None,
         }
+    }
+
+    /// Whether a member may be added now.
+    fn may_add(&self, node: &Node, now: Time) -> bool {
+        let refused = self.refused.as_ref().filter(|(refused, _)| refused == node);
+        self.pending_add.is_none() && refused.is_none_or(|(_, until)| now >= *until)
+    }
+
+    /// What the next epoch knows of members that the master would not add in this one.
+    fn refused_add(&self, replica: &Replica, now: Time) -> Option<(Node, Time)> {
+        let isr = &replica.configuration.isr;
+        let refused = self.pending_add.clone().filter(|node| !isr.contains(node));
+        let again = now + replica.timing.grace;
+        refused.map(|node| (node, again)).or_else(|| self.refused.clone())
     }
 
     /// Nothing commits before.
@@ -162,6 +179,7 @@ impl Replica {
         let mut lead = Lead::new(self, now, hold_until);
         if let Some(before) = &before {
             lead.round = before.round + 1;
+            lead.refused = before.refused_add(self, now);
         }
         for (node, old) in before.into_iter().flat_map(|before| before.peers) {
             if let Some(peer) = lead.peers.get_mut(&node) {
@@ -344,7 +362,7 @@ impl Replica {
         });
         self.commit(now, out);
         self.answer_confirmed(now, out);
-        self.add_if_caught_up(&from, out);
+        self.add_if_caught_up(now, &from, out);
         if self
             .lead
             .as_ref()
@@ -356,16 +374,18 @@ impl Replica {
 
     /// A member that has everything is added: first here, so that commits and leases need it, then at the
     /// master. There is no way back before the epoch has moved.
-    fn add_if_caught_up(&mut self, node: &Node, out: &mut Vec<Output>) {
+    fn add_if_caught_up(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
         let (committed, end) = (self.committed.version, self.end().version);
         if self.configuration.isr.contains(node) || !self.configuration.members.contains(node) {
             return;
         }
-        let Some(lead) = self.lead.as_mut().filter(|lead| lead.pending_add.is_none()) else {
+        let Some(lead) = self.lead.as_mut().filter(|lead| lead.may_add(node, now)) else {
             return;
         };
         let Some(peer) = lead.peers.get(node) else { return };
-        if committed >= lead.barrier && peer.matched >= committed && end - peer.matched <= 8 {
+        let has_all = peer.matched == end;
+        let has_committed = committed >= lead.barrier && peer.matched >= committed;
+        if has_all || (has_committed && end - peer.matched <= 8) {
             lead.pending_add = Some(node.clone());
             out.push(Output::Plead(Plea::Add(node.clone())));
         }
@@ -389,6 +409,7 @@ impl Replica {
         let (pause, mut again) = (self.timing.beacon / 8, false);
         self.peer(&from, |peer| {
             peer.heard = now;
+            peer.matched = peer.matched.min(hint);
             peer.next = peer.next.min(hint + 1).max(1);
             peer.sent_after = peer.sent_after.min(peer.next - 1);
             again = now >= peer.resent + pause;
