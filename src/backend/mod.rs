@@ -57,6 +57,7 @@ mod checkpoints;
 mod clock;
 mod directory;
 mod disk;
+mod forwards;
 mod links;
 mod master_line;
 mod node;

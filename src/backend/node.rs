@@ -2,6 +2,7 @@
 
 use super::catch_up::Snapshots;
 use super::directory::Directory;
+use super::forwards::Forwards;
 use super::links::{Line, Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
 use super::surroundings::{Surroundings, timing};
@@ -50,6 +51,8 @@ pub struct Node {
     tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
     /// Tablets whose files were found damaged: they are not served, and not opened again.
     damaged: Mutex<BTreeSet<String>>,
+    /// Writes on their way to primaries.
+    pub forwards: Forwards,
     /// Which links of other nodes count.
     pub newest_links: Newest,
     adopting: Mutex<()>,
@@ -95,6 +98,7 @@ impl Node {
             directory: Arc::new(Directory::new(config)),
             tablets: RwLock::new(tablets),
             damaged: Mutex::new(damaged),
+            forwards: Forwards::default(),
             newest_links: Newest::default(),
             adopting: Mutex::default(),
             around,
@@ -135,8 +139,15 @@ impl Node {
         if routes.version < self.routes().version {
             return;
         }
+        let before = self.routes();
         self.directory.replace(routes);
-        for route in self.routes().tablets.iter().filter(|route| route.epoch > 0) {
+        let routes = self.routes();
+        for route in &routes.tablets {
+            if before.tablet(&route.id).is_ok_and(|known| known.primary != route.primary) {
+                self.forwards.cut(&route.id);
+            }
+        }
+        for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
             let configuration = Configuration::of(route);
             if let Some(tablet) = self.open_as_member(&route.id, &configuration) {
                 tablet.tell(Event::Configure(configuration));

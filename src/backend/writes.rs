@@ -63,7 +63,7 @@ impl Node {
                 let peer = Peer { verb: "@WRITE".into(), words, payload: write.ops.to_bytes() };
                 let options = with_deadline(write.options, deadline);
                 let request = Request { command: Command::Peer(peer), options };
-                outcome(self.ask(&address, &request, deadline)?)
+                outcome(self.forward(&route.id, &address, &request, deadline)?)
             }
         }
     }

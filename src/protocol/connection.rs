@@ -61,6 +61,11 @@ impl Connection {
         self.writer
     }
 
+    /// The socket, for who may have to close it while another thread waits for an answer.
+    pub fn stream(&self) -> Stream {
+        self.writer.clone()
+    }
+
     /// What the other side sends.
     pub fn reader(&mut self) -> &mut BufReader<Stream> {
         &mut self.reader
