@@ -458,7 +458,7 @@ impl Replica {
     }
 
     /// A primary whose disk hangs stands down, as if it had died; a replica acknowledges nothing until its disk
-    /// has come to itself.
+    /// has come to itself. Nor does either say that it has sealed: it would be elected.
     fn note_stuck(&mut self, stuck: bool, out: &mut Vec<Output>) {
         self.stuck = stuck;
         let alone = self.configuration.isr.len() == 1;
@@ -492,6 +492,7 @@ impl Replica {
     pub(super) fn answer_seal(&mut self, now: Time, out: &mut Vec<Output>) {
         if let Some((epoch, until)) = self.sealing
             && now >= until
+            && !self.stuck
         {
             self.sealing = None;
             out.push(Output::Sealed(epoch, self.end()));
