@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 const MASTER: &str = "m1";
 /// Resets while connections are being reset.
 const RESETS: usize = 5;
+/// What lasts so long outlives a node's heartbeats, its leases and the promises made to it: another leads by then.
+const OUTLIVED_MS: u64 = 4500;
 
 /// Makes faults, one or two at a time, and mends them.
 pub struct Nemesis<'a> {
@@ -48,10 +50,13 @@ impl<'a> Nemesis<'a> {
             for _ in 0..self.random.between(1, 3) {
                 self.strike();
             }
-            self.rest(200, 4000);
+            match self.random.chance(40) {
+                true => self.rest(OUTLIVED_MS, OUTLIVED_MS + 2000),
+                false => self.rest(200, 2500),
+            }
             self.scene.faulty.store(false, Ordering::Relaxed);
             self.mend();
-            self.rest(100, 2500);
+            self.rest(100, 2000);
         }
         self.scene.cluster.wait_in_service();
     }
