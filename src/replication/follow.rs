@@ -106,7 +106,7 @@ impl Replica {
         if self.epoch_at(table.version) == Some(table.epoch) {
             return self.commit_to(now, table.version, out);
         }
-        self.durable = self.committed.version;
+        self.durable = self.durable.min(self.committed.version);
         self.base = Position { epoch: table.epoch, version: table.version };
         self.matched = table.version;
         self.log.clear();

@@ -13,6 +13,9 @@ pub struct Lead {
     pub barrier: u64,
     /// Nothing commits before: leases of the epoch before may still run.
     hold_until: Time,
+    /// Until then leases of epochs before may run at members of the in-sync set. They stop when these members take
+    /// part in this epoch, as every commit needs; but a member that is removed before may go on with its lease.
+    owed_until: Time,
     /// A member that has caught up and is being added: commits and leases need it from now on.
     pending_add: Option<Node>,
     /// A member that the master would not add, and until when nobody asks again.
@@ -52,13 +55,14 @@ struct Peer {
 
 impl Lead {
     /// A primary that begins an epoch.
-    pub fn new(replica: &Replica, now: Time, hold_until: Time) -> Lead {
+    pub fn new(replica: &Replica, now: Time, (hold_until, owed_until): (Time, Time)) -> Lead {
         let next = replica.end().version + 1;
         let peer = || Peer { next, sent_after: next - 1, heard: now, ..Peer::default() };
         let others = replica.configuration.members.iter().filter(|node| **node != replica.me);
         Lead {
             barrier: next,
             hold_until,
+            owed_until,
             pending_add: None,
             refused: None,
             peers: others.map(|node| (node.clone(), peer())).collect(),
@@ -86,6 +90,11 @@ impl Lead {
     /// Nothing commits before.
     pub fn hold_until(&self) -> Time {
         self.hold_until
+    }
+
+    /// Until then leases of epochs before may run.
+    pub fn owed_until(&self) -> Time {
+        self.owed_until
     }
 
     /// From now on no write is taken, until everything is committed or this time has come.
@@ -172,11 +181,11 @@ impl Replica {
     pub(super) fn take_lead(
         &mut self,
         now: Time,
-        hold_until: Time,
+        (hold_until, owed_until): (Time, Time),
         before: Option<Lead>,
         out: &mut Vec<Output>,
     ) {
-        let mut lead = Lead::new(self, now, hold_until);
+        let mut lead = Lead::new(self, now, (hold_until, owed_until));
         if let Some(before) = &before {
             lead.round = before.round + 1;
             lead.refused = before.refused_add(self, now);

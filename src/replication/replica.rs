@@ -170,7 +170,7 @@ pub struct Replica {
     /// A seal that waits until no lease can run any more.
     pub(super) sealing: Option<(u64, Time)>,
     /// The last epoch that was left in order.
-    resigned: Option<u64>,
+    pub(super) resigned: Option<u64>,
     /// Whether the disk hangs: nothing is promised meanwhile.
     pub(super) stuck: bool,
     /// The last beacon: its number, and when the primary sent it.
@@ -234,7 +234,7 @@ impl Replica {
         log.into_iter().for_each(|entry| replica.log_entry(Arc::new(entry), None));
         replica.restore_last();
         if !rules.restart_seals && replica.configuration.is_primary(&replica.me.clone()) {
-            replica.lead = Some(Lead::new(&replica, 0, 0));
+            replica.lead = Some(Lead::new(&replica, 0, (0, 0)));
         }
         replica
     }
@@ -357,148 +357,6 @@ impl Replica {
         self.log.get(at as usize).map(|logged| logged.entry.epoch)
     }
 
-    /// Takes a configuration, durably, and with it the promise of a newcomer.
-    pub(super) fn adopt(&mut self, now: Time, configuration: Configuration, out: &mut Vec<Output>) {
-        self.configuration = configuration.clone();
-        self.promise_until = self.promise_until.max(now + self.timing.grace);
-        self.read_until = 0;
-        self.matched = self.committed.version;
-        self.heard = (0, 0);
-        out.push(Output::Adopt(configuration, self.sealed));
-    }
-
-    fn configure(&mut self, now: Time, new: Configuration, out: &mut Vec<Output>) {
-        if new.epoch <= self.configuration.epoch {
-            return;
-        }
-        let old = std::mem::take(&mut self.configuration);
-        let promised = self.promise_until;
-        let follows = new.epoch == old.epoch + 1 && self.sealed < old.epoch;
-        let goes_on = self.lead.is_some() && follows && new.is_primary(&self.me);
-        let handed_over = new.clean && follows;
-        let nobody_left = old.isr.is_subset(&new.isr) || handed_over;
-        let before = self.lead.take();
-        self.adopt(now, new, out);
-        self.sealing = None;
-        if !self.configuration.is_primary(&self.me) || self.configuration.epoch <= self.sealed {
-            self.fail_waiting(out);
-            return;
-        }
-        let mut hold =
-            if self.rules.own_grants { self.max_lease + self.timing.margin() } else { 0 };
-        if !goes_on && (self.rules.sealed_promise || self.sealed < old.epoch) {
-            hold = hold.max(promised);
-        }
-        let always_alone = old.members.iter().all(|member| *member == self.me);
-        let needless = (goes_on && nobody_left) || handed_over || always_alone;
-        if needless || !self.rules.remove_hold || !self.timing.has_leases() {
-            hold = 0;
-        }
-        if goes_on && self.rules.hold_carried_over {
-            hold = hold.max(before.as_ref().map_or(0, Lead::hold_until));
-        }
-        self.take_lead(now, hold, before.filter(|_| goes_on), out);
-    }
-
-    /// Entries already given a version may still be committed by another primary: their outcome is unknown.
-    pub(super) fn fail_waiting(&mut self, out: &mut Vec<Output>) {
-        let why = "the tablet has a new primary";
-        let unknown = self.rules.unknown_not_refused;
-        let error = || if unknown { Error::unknown(why) } else { Error::retry(why) };
-        let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
-        out.extend(waiting.map(|(token, _)| Output::Answer(token, Outcome::Refused(error()))));
-        self.fail_asking(out);
-    }
-
-    fn fail_asking(&mut self, out: &mut Vec<Output>) {
-        let retry = || Err(Error::retry("the tablet is being given to another primary"));
-        out.extend(self.asking.drain(..).map(|token| Output::Confirm(token, retry())));
-        self.fail_confirming(out);
-    }
-
-    /// Leaves an epoch in order. A primary first commits what it has; a replica goes at once. Both hold no lease
-    /// when they say so, and never come back to this epoch: nobody needs to wait for them.
-    fn resign(&mut self, now: Time, epoch: u64, out: &mut Vec<Output>) {
-        if epoch != self.configuration.epoch {
-            return;
-        }
-        if self.resigned == Some(epoch) {
-            return out.push(Output::Resigned(epoch));
-        }
-        if self.sealed >= epoch {
-            return;
-        }
-        let until = now + self.timing.silence;
-        match &mut self.lead {
-            Some(lead) => {
-                lead.resign_before(until);
-                self.resign_if_drained(now, out);
-            }
-            None => self.leave(out),
-        }
-    }
-
-    /// Seals the epoch without a wait: it is left by a node that gave its own leases up.
-    pub(super) fn leave(&mut self, out: &mut Vec<Output>) {
-        let epoch = self.configuration.epoch;
-        self.resigned = Some(epoch);
-        if self.rules.resign_seals {
-            self.sealed = epoch;
-            out.push(Output::Adopt(self.configuration.clone(), epoch));
-            self.stand_down(out);
-        }
-        out.push(Output::Resigned(epoch));
-    }
-
-    /// Serves nothing of this epoch any more.
-    fn stand_down(&mut self, out: &mut Vec<Output>) {
-        self.lead = None;
-        self.read_until = 0;
-        self.fail_waiting(out);
-    }
-
-    /// A primary whose disk hangs stands down, as if it had died; a replica acknowledges nothing until its disk
-    /// has come to itself. Nor does either say that it has sealed: it would be elected.
-    fn note_stuck(&mut self, stuck: bool, out: &mut Vec<Output>) {
-        self.stuck = stuck;
-        let alone = self.configuration.isr.len() == 1;
-        if stuck && self.leads() && !alone {
-            self.sealed = self.configuration.epoch;
-            self.stand_down(out);
-            out.push(Output::Plead(Plea::NoLease));
-        }
-    }
-
-    fn seal(&mut self, now: Time, configuration: Configuration, out: &mut Vec<Output>) {
-        let epoch = configuration.epoch;
-        if epoch < self.configuration.epoch {
-            return;
-        }
-        if epoch > self.configuration.epoch {
-            self.adopt(now, configuration, out);
-        }
-        if self.sealed < epoch {
-            self.sealed = epoch;
-            out.push(Output::Adopt(self.configuration.clone(), epoch));
-        }
-        self.stand_down(out);
-        let own = if self.rules.own_grants { self.max_lease + self.timing.margin() } else { 0 };
-        let waits = self.rules.promise_wait && self.timing.has_leases();
-        let until = if waits { self.promise_until.max(own) } else { now };
-        self.sealing = Some((epoch, until));
-        self.answer_seal(now, out);
-    }
-
-    pub(super) fn answer_seal(&mut self, now: Time, out: &mut Vec<Output>) {
-        if let Some((epoch, until)) = self.sealing
-            && now >= until
-            && !self.stuck
-        {
-            self.sealing = None;
-            out.push(Output::Sealed(epoch, self.end()));
-        }
-    }
-
     /// Whether a read of the committed table that ended now is current.
     pub fn may_read(&self, now: Time) -> bool {
         !self.rules.lease_check || now < self.lease_until()
@@ -516,6 +374,11 @@ impl Replica {
             None if !sealed && self.configuration.isr.contains(&self.me) => self.read_until,
             _ => 0,
         }
+    }
+
+    /// Until when this node lets no other primary begin.
+    pub fn promise_until(&self) -> Time {
+        self.promise_until
     }
 
     pub(super) fn is_past_barrier(&self) -> bool {

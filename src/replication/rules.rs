@@ -60,6 +60,8 @@ pub struct Rules {
     pub resign_drains: bool,
     /// A primary that goes on waits for the leases for which it waited before.
     pub hold_carried_over: bool,
+    /// A primary that began without a wait, because the one before had resigned, waits when it removes a member.
+    pub hand_over_owes: bool,
 }
 
 impl Rules {
@@ -93,5 +95,6 @@ impl Rules {
         resign_seals: true,
         resign_drains: true,
         hold_carried_over: true,
+        hand_over_owes: true,
     };
 }
