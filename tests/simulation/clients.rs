@@ -1,209 +1,330 @@
 //! Clients: reads and writes through any node, retries, and what they are told.
 
+use super::plan::Adversary;
+use super::values::{Part, value};
 use super::world::*;
 use penncloud::error::Error;
 use penncloud::protocol::cell::Key;
 use penncloud::protocol::command::{Op, RequestId};
-use penncloud::replication::{Input, Outcome, Position, Proposal, Replica, Table};
+use penncloud::protocol::entry::Effect;
+use penncloud::replication::{DiskSpace, Input, Outcome, Proposal, Reads, Replica, Setting, Table};
+use std::sync::Arc;
+
+/// How long a client waits for an operation.
+const PATIENCE: u64 = 4 * SECOND;
+/// The client that sends once and waits: retries would hide stale reads.
+const PATIENT: usize = CLIENTS - 1;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Client(usize),
+    /// Part of a protocol of several steps.
+    Part(Part),
+}
+
+/// A request on its way.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub who: Who,
+    pub seq: u64,
+    pub t: usize,
+    pub key: Key,
+    /// None: a read.
+    pub op: Option<Op>,
+    pub retry: bool,
+    /// Which of its client's tries it is.
+    pub nth: u32,
+}
+
+#[derive(Clone, Debug)]
+pub enum Told {
+    Value(Option<Vec<u8>>),
+    Outcome(Outcome),
+    Retry,
+}
+
+pub struct Doing {
+    seq: u64,
+    key: Key,
+    op: Option<Op>,
+    began: u64,
+    deadline: u64,
+    /// Whether some try was not refused definitely.
+    open: bool,
+    /// Tries sent. The connection of a try is closed when the next is made: its answer is never heard.
+    tries: u32,
+    waits: bool,
+}
+
+pub struct Client {
+    pub id: u128,
+    seq: u64,
+    pub doing: Option<Doing>,
+}
+
+impl Client {
+    pub fn new(i: usize) -> Client {
+        Client { id: i as u128 + 1, seq: 0, doing: None }
+    }
+}
 
 impl World {
-    pub(super) fn begin(&mut self, c: usize) {
+    pub fn begin(&mut self, c: usize) {
         let until = if c == PATIENT { CLIENTS_UNTIL - PATIENCE } else { CLIENTS_UNTIL };
         if self.now >= until {
             return;
         }
         let column = [b'x' + self.random.below(3) as u8];
         let value = format!("c{c}-{}", self.clients[c].seq + 1).into_bytes();
-        let row = b"alice".to_vec();
-        let ask = match self.random.below(10) {
-            0..4 => Ask::Get,
-            4..7 => Ask::Write(Op::put(row, column, value)),
-            7 => Ask::Write(Op::delete(row, column)),
-            _ => {
-                let table = self.observer_table();
-                let old = value_of(&table, &column).unwrap_or_default();
-                Ask::Write(Op::Cput { row, column: column.to_vec(), old, new: value, ttl: None })
-            }
-        };
+        let op = self.choose(column.to_vec(), value);
+        let patience = if c == PATIENT { 2 * PATIENCE } else { PATIENCE };
+        let (key, name) =
+            (Key::new(b"alice", &column), (self.clients[c].id, self.clients[c].seq + 1));
+        if let Some(Op::Cput { old, .. }) = &op {
+            self.observers[0].expects(name, key.clone(), old.clone());
+        }
         let client = &mut self.clients[c];
         client.seq += 1;
         client.doing = Some(Doing {
             seq: client.seq,
-            key: Key::new(b"alice", &column),
-            ask,
+            key,
+            op,
             began: self.now,
-            deadline: self.now + if c == PATIENT { 2 * PATIENCE } else { PATIENCE },
+            deadline: self.now + patience,
             open: false,
-            sent: false,
+            tries: 0,
             waits: false,
         });
         let seq = client.seq;
         self.again(c, seq);
     }
 
-    /// A guess at a current value, for conditions that sometimes hold.
-    pub(super) fn observer_table(&self) -> Table {
-        self.nodes
-            .iter()
-            .filter_map(|n| n.replica.as_ref())
-            .map(|r| r.committed().clone())
-            .next()
-            .unwrap_or_default()
+    fn choose(&mut self, column: Vec<u8>, new: Vec<u8>) -> Option<Op> {
+        let row = b"alice".to_vec();
+        match self.random.below(10) {
+            0..4 => None,
+            4..7 => Some(Op::put(row, column, new)),
+            7 => Some(Op::delete(row, column)),
+            _ => {
+                let known = self.nodes.iter().find_map(|node| node.replica(0));
+                let key = Key::new(b"alice", &column);
+                let old = known.and_then(|r| value(r.committed(), &key)).unwrap_or_default();
+                Some(Op::Cput { row, column, old, new, ttl: None })
+            }
+        }
     }
 
     /// Sends a request, again if need be; gives up when its time is over.
-    pub(super) fn again(&mut self, c: usize, seq: u64) {
+    pub fn again(&mut self, c: usize, seq: u64) {
         let Some(doing) = self.clients[c].doing.as_mut().filter(|d| d.seq == seq) else { return };
         if self.now >= doing.deadline {
-            if matches!(doing.ask, Ask::Write(_)) && !doing.open && !doing.waits {
-                let id = self.clients[c].id;
-                self.observer.refused(id, seq);
-            } else {
-                self.tally.unknown += 1;
-            }
-            return self.done(c);
+            let refused = doing.op.is_some() && !doing.open && !doing.waits;
+            return self.give_up(c, seq, refused);
         }
-        let once = c == PATIENT;
-        if doing.waits {
-            doing.open = true;
-        }
-        if once && doing.sent && doing.open {
+        doing.open |= doing.waits;
+        if c == PATIENT && doing.tries > 0 && doing.open {
             return self.after(100 * MS, Event::Again { client: c, seq });
         }
         let retry = doing.open;
-        (doing.sent, doing.waits) = (true, true);
+        (doing.tries, doing.waits) = (doing.tries + 1, true);
+        let (key, op, nth) = (doing.key.clone(), doing.op.clone(), doing.tries);
+        let asked = Arc::new(Asked { who: Who::Client(c), seq, t: 0, key, op, retry, nth });
         let node = self.random.below(self.plan.nodes as u64) as usize;
-        let delay = self.random.between(100, 2 * MS);
+        let delay = self.delay_of_try(retry);
         if self.random.chance(98) {
-            self.after(delay, Event::Request { node, client: c, seq, hops: 0, retry });
+            self.after(delay, Event::Request { node, asked, hops: 0 });
         }
         let wait = self.random.between(300 * MS, 900 * MS);
         self.after(wait, Event::Again { client: c, seq });
     }
 
-    pub(super) fn done(&mut self, c: usize) {
+    /// Now and then a first try is held up on its way, while the client tries again.
+    fn delay_of_try(&mut self, retry: bool) -> u64 {
+        let held_up = if self.plan.adversary == Some(Adversary::FirstTry) { 20 } else { 1 };
+        if !retry && !self.is_peace() && self.random.chance(held_up) {
+            return self.random.between(300 * MS, 2 * SECOND);
+        }
+        self.random.between(100, 2 * MS)
+    }
+
+    fn give_up(&mut self, c: usize, seq: u64, refused: bool) {
+        if refused {
+            let checked = self.observers[0].refused((self.clients[c].id, seq));
+            self.fail(checked);
+        } else {
+            self.tally.unknown += 1;
+        }
+        self.done(c);
+    }
+
+    fn done(&mut self, c: usize) {
         self.clients[c].doing = None;
-        let pause = self.random.between(MS, 60 * MS);
+        let held_up = self.plan.adversary == Some(Adversary::FirstTry);
+        let longest = if held_up { SECOND } else { 60 * MS };
+        let pause = self.random.between(MS, longest);
         self.after(pause, Event::Client { client: c });
     }
 
-    pub(super) fn key_of(&self, client: usize, seq: u64) -> Option<Key> {
-        self.clients[client].doing.as_ref().filter(|d| d.seq == seq).map(|d| d.key.clone())
-    }
-
-    pub(super) fn request(&mut self, i: usize, client: usize, seq: u64, hops: u8, retry: bool) {
-        let Some(doing) = self.clients[client].doing.as_ref().filter(|d| d.seq == seq) else {
-            return;
-        };
-        let (ask, key, id) = (doing.ask.clone(), doing.key.clone(), self.clients[client].id);
-        match ask {
-            Ask::Write(op) if self.replica(i).leads() => {
-                let token = self.token(i, client, seq);
-                let request = Some(RequestId { client: id, request: seq, low: seq });
-                let proposal = Proposal {
-                    token,
-                    request,
-                    retry,
-                    ops: vec![op],
-                    single: true,
-                    setting: setting(self.now),
-                };
-                self.step(i, Input::Propose(proposal));
+    pub fn request(&mut self, i: usize, asked: Arc<Asked>, hops: u8) {
+        if !self.is_for_now(i, &asked) {
+            return self.answer(asked, Told::Retry);
+        }
+        let t = asked.t;
+        match &asked.op {
+            Some(op) if self.replica(i, t).leads() => {
+                let proposal = self.proposal(i, &asked, op.clone());
+                self.step(i, t, Input::Propose(proposal));
             }
-            Ask::Get if self.can_read(i) => self.read(i, client, seq, &key),
-            _ if hops == 0 && self.primary_of(i).is_some_and(|p| p != i) => {
-                let primary = self.primary_of(i).expect("just seen");
-                self.send(
-                    i,
-                    primary,
-                    Event::Request { node: primary, client, seq, hops: 1, retry },
-                );
+            None if self.can_read(i, t) || self.reads_anyhow(i, t) => self.read(i, asked),
+            None if self.can_ask(i, t) => {
+                let token = self.token(i, asked);
+                self.step(i, t, Input::Query(token));
             }
-            _ => self.answer(client, seq, Told::Retry),
+            _ => match self.primary_of(i, t).filter(|primary| hops == 0 && *primary != i) {
+                Some(node) => self.send(i, node, Event::Request { node, asked, hops: 1 }),
+                None => self.answer(asked, Told::Retry),
+            },
         }
     }
 
-    pub(super) fn replica(&self, i: usize) -> &Replica {
-        self.nodes[i].replica.as_ref().expect("events of dead nodes are dropped")
+    fn proposal(&mut self, i: usize, asked: &Arc<Asked>, op: Op) -> Proposal {
+        let (token, low) = (self.token(i, asked.clone()), asked.seq);
+        let request = match asked.who {
+            Who::Client(c) => Some(RequestId { client: self.clients[c].id, request: low, low }),
+            Who::Part(_) => None,
+        };
+        let (ops, setting) = (vec![op], self.setting());
+        Proposal { token, request, retry: asked.retry, ops, single: true, setting }
     }
 
-    pub(super) fn can_read(&self, i: usize) -> bool {
-        self.replica(i).may_read(self.nodes[i].clock(self.now))
+    pub fn setting(&self) -> Setting {
+        Setting {
+            now: self.now / MS,
+            stage_ms: super::values::STAGE_MS,
+            retire_ms: if self.switches.retire_grace { super::values::RETIRE_MS } else { 0 },
+            tablet_bytes_max: 1 << 30,
+            disk_space: DiskSpace::Enough,
+        }
     }
 
-    pub(super) fn primary_of(&self, i: usize) -> Option<usize> {
-        let primary = self.replica(i).configuration().primary.clone()?;
+    pub fn replica(&self, i: usize, t: usize) -> &Replica {
+        self.nodes[i].replica(t).expect("events of dead nodes are dropped")
+    }
+
+    pub fn can_read(&self, i: usize, t: usize) -> bool {
+        self.replica(i, t).may_read(self.nodes[i].clock(self.now))
+    }
+
+    /// Without leases a reader at any member asks the primary what is committed.
+    fn can_ask(&self, i: usize, t: usize) -> bool {
+        let (replica, me) = (self.replica(i, t), &self.nodes[i].name);
+        self.plan.reads == Reads::Confirm && replica.configuration().isr.contains(me)
+    }
+
+    pub fn primary_of(&self, i: usize, t: usize) -> Option<usize> {
+        let primary = self.replica(i, t).configuration().primary.clone()?;
         Some(number(&primary))
     }
 
-    pub(super) fn token(&mut self, i: usize, client: usize, seq: u64) -> u64 {
+    fn token(&mut self, i: usize, asked: Arc<Asked>) -> u64 {
         self.next_token += 1;
-        self.tokens[i].insert(self.next_token, (client, seq));
+        self.tokens.insert((i, self.next_token), asked);
         self.next_token
     }
 
-    /// A read by a thread beside the replica: copies the value, and checks the lease after it.
-    pub(super) fn read(&mut self, i: usize, client: usize, seq: u64, key: &Key) {
-        let replica = self.replica(i);
-        let dirty =
-            !replica.leads() && replica.prepared().any(|entry| touches(&entry.effects, key));
-        if dirty && self.rules.dirty_check {
-            let token = self.token(i, client, seq);
-            return self.step(i, Input::Query(token));
-        }
-        let table = if self.rules.serve_committed { replica.committed() } else { replica.last() };
-        let copied = value(table, key);
-        let life = self.nodes[i].life;
-        let delay = self.random.between(10, 200);
-        if self.now < FAULTS_UNTIL && client == PATIENT && self.random.chance(4) {
-            self.nodes[i].paused_until = self.now + self.random.between(3 * SECOND, 8 * SECOND);
-        }
-        self.after(delay, Event::Check { node: i, life, client, seq, copied });
+    /// The rule off: a member copies without a lease, and looks for one when it has copied.
+    fn reads_anyhow(&self, i: usize, t: usize) -> bool {
+        let configuration = self.replica(i, t).configuration();
+        !self.switches.read_then_check && configuration.members.contains(&self.nodes[i].name)
     }
 
-    pub(super) fn check(
-        &mut self,
-        i: usize,
-        life: u64,
-        client: usize,
-        seq: u64,
-        copied: Option<Vec<u8>>,
-    ) {
-        if self.nodes[i].life != life {
-            return;
+    /// A read by a thread beside the replica: takes a view, the value together with the lease, and looks at the
+    /// clock after it. Now and then the thread is held up between the two, alone or with its node.
+    fn read(&mut self, i: usize, asked: Arc<Asked>) {
+        let (t, replica) = (asked.t, self.replica(i, asked.t));
+        let touched = |entry: &Arc<_>| touches(entry, &asked.key);
+        if !replica.leads() && replica.prepared().any(touched) && self.switches.rules.dirty_check {
+            let token = self.token(i, asked);
+            return self.step(i, t, Input::Query(token));
         }
-        let told = if self.can_read(i) { Told::Value(copied) } else { Told::Retry };
-        self.answer(client, seq, told);
+        if self.can_read(i, t) {
+            let checked = self.check_serving(i, t);
+            self.fail(checked);
+        }
+        let replica = self.replica(i, t);
+        let committed = self.switches.rules.serve_committed;
+        let table: &Table = if committed { replica.committed() } else { replica.last() };
+        let copied = Told::Value(value(table, &asked.key));
+        let lease = self.switches.rules.lease_check;
+        let lease_until = if lease { replica.lease_until() } else { u64::MAX };
+        let (life, often) = (self.nodes[i].life, self.plan.adversary == Some(Adversary::Reader));
+        let mut delay = self.random.between(10, 200);
+        if !self.is_peace() && self.random.chance(if often { 30 } else { 1 }) {
+            delay = self.random.between(MS, 4 * SECOND);
+        }
+        if !self.is_peace() && asked.who == Who::Client(PATIENT) && self.random.chance(1) {
+            let length = self.random.between(3 * SECOND, 8 * SECOND);
+            self.nodes[i].paused_until = self.now + self.until_peace(length);
+        }
+        self.after(delay, Event::Check { node: i, life, asked, copied, lease_until });
     }
 
-    pub(super) fn answer(&mut self, client: usize, seq: u64, told: Told) {
+    pub fn check(&mut self, i: usize, asked: Arc<Asked>, copied: Told, lease_until: u64) {
+        let in_time = match self.switches.read_then_check {
+            true => self.nodes[i].clock(self.now) < lease_until,
+            false => self.can_read(i, asked.t),
+        };
+        self.answer(asked, if in_time { copied } else { Told::Retry });
+    }
+
+    pub fn answer(&mut self, asked: Arc<Asked>, told: Told) {
         if self.random.chance(99) {
             let delay = self.random.between(100, 2 * MS);
-            self.after(delay, Event::Told { client, seq, told });
+            self.after(delay, Event::Told { asked, told });
         }
     }
 
-    pub(super) fn told(&mut self, c: usize, seq: u64, told: Told) {
-        let now = self.now;
-        let Some(doing) = self.clients[c].doing.as_mut().filter(|d| d.seq == seq) else { return };
-        let (key, began, ask) = (doing.key.clone(), doing.began, doing.ask.clone());
-        let id = self.clients[c].id;
-        let checked = match (told, &ask) {
+    pub fn told(&mut self, asked: &Asked, told: Told) {
+        match asked.who {
+            Who::Client(client) => self.told_client(client, asked, told),
+            Who::Part(part) => self.told_part(part, asked, told),
+        }
+    }
+
+    fn told_client(&mut self, c: usize, asked: &Asked, told: Told) {
+        let (now, id) = (self.now, self.clients[c].id);
+        let current = |d: &&mut Doing| d.seq == asked.seq && d.tries == asked.nth;
+        let Some(doing) = self.clients[c].doing.as_mut().filter(current) else { return };
+        let (key, began, name) = (doing.key.clone(), doing.began, (id, asked.seq));
+        let observer = &mut self.observers[0];
+        let checked = match (told, &doing.op) {
             (Told::Value(value), _) => {
                 self.tally.reads += 1;
-                self.observer.read(&key, &value, began, now)
+                observer.read(&key, &value, began, now)
             }
-            (Told::Outcome(Outcome::Done(answer)), _) => self.acknowledged(id, seq, answer.version),
-            (Told::Outcome(Outcome::Mismatch { .. }), Ask::Write(Op::Cput { old, .. })) => {
-                self.observer.mismatch(&key, old, began, now)
+            (Told::Outcome(Outcome::Done(answer)), _) => {
+                let executed = observer.executed(name);
+                match executed.is_some_and(|at| at <= answer.version) {
+                    true => Ok(()),
+                    false => {
+                        Err(format!("{name:?} was acknowledged, and executed as {executed:?}"))
+                    }
+                }
             }
-            (Told::Outcome(Outcome::NotFound), _) => self.observer.read(&key, &None, began, now),
+            (Told::Outcome(Outcome::Mismatch { .. }), Some(Op::Cput { old, .. })) => {
+                let held = observer.mismatch(&key, old, began, now);
+                held.and(observer.refused(name))
+            }
+            (Told::Outcome(Outcome::NotFound), _) => {
+                observer.read(&key, &None, began, now).and(observer.refused(name))
+            }
             (Told::Outcome(Outcome::Refused(Error::Unknown(_))), _) => {
-                self.clients[c].doing.as_mut().expect("still doing").open = true;
+                doing.open = true;
                 return;
             }
             (Told::Retry | Told::Outcome(_), _) => {
-                self.clients[c].doing.as_mut().expect("still doing").waits = false;
+                doing.waits = false;
                 return;
             }
         };
@@ -211,27 +332,13 @@ impl World {
         self.tally.answered += 1;
         self.done(c);
     }
+}
 
-    /// What was acknowledged is executed, and durable on every in-sync replica.
-    pub(super) fn acknowledged(&self, client: u128, seq: u64, version: u64) -> Result<(), String> {
-        let executed = self.observer.executed(client, seq);
-        let Some(entry) = self.observer.entry(version) else {
-            return Err(format!("version {version} was acknowledged and never committed"));
-        };
-        if executed.is_none_or(|at| at > version) {
-            return Err(format!(
-                "request {client}/{seq} was acknowledged as {version}, executed as {executed:?}"
-            ));
-        }
-        let at = Position { epoch: entry.epoch, version };
-        let lacks =
-            |i: &usize| self.master.route.isr.contains(&name(*i)) && !self.nodes[*i].disk.holds(at);
-        match (0..self.plan.nodes).find(lacks) {
-            Some(i) => Err(format!(
-                "version {version} was acknowledged, and {} of the in-sync set has lost it",
-                name(i)
-            )),
-            None => Ok(()),
-        }
-    }
+/// Whether an entry touches a key.
+fn touches(entry: &penncloud::protocol::entry::Entry, key: &Key) -> bool {
+    entry.effects.iter().any(|effect| match effect {
+        Effect::Put { key: k, .. } | Effect::Delete(k) => k == key,
+        Effect::DeleteRow { row, .. } => *row == key.row,
+        _ => false,
+    })
 }

@@ -1,13 +1,14 @@
-//! A node of the simulation: a replica, its disk and its clock.
+//! A node of the simulation: its clock, and for each tablet a replica and a disk.
 
+use penncloud::protocol::cluster::{NodeState, Report, Role, TabletReport};
 use penncloud::protocol::entry::Entry;
 use penncloud::replication::{
     Configuration, Node as Name, Position, Replica, Rules, Table, Timing,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What is on a disk, and what is on its way there.
+/// What is on a disk of one tablet, and what is on its way there.
 #[derive(Default)]
 pub struct Disk {
     /// Configuration last adopted, and the epoch sealed.
@@ -31,13 +32,15 @@ impl Disk {
         }
     }
 
+    /// The epoch of the entry with this version; none: it is under the checkpoint, or not there.
+    pub fn epoch_at(&self, version: u64) -> Option<u64> {
+        let at = version.checked_sub(self.checkpoint.version + 1)?;
+        self.log.get(at as usize).map(|entry| entry.epoch)
+    }
+
     /// Whether an entry is on it: in the log, or under the checkpoint.
     pub fn holds(&self, at: Position) -> bool {
-        let first = self.checkpoint.version + 1;
-        match at.version.checked_sub(first) {
-            None => true,
-            Some(i) => self.log.get(i as usize).is_some_and(|entry| entry.epoch == at.epoch),
-        }
+        at.version <= self.checkpoint.version || self.epoch_at(at.version) == Some(at.epoch)
     }
 
     /// Cuts the log off after a version.
@@ -47,11 +50,9 @@ impl Disk {
     }
 
     /// Syncs the first `n` buffered entries.
-    pub fn sync(&mut self, n: usize) -> Option<u64> {
-        for entry in self.buffer.drain(..n.min(self.buffer.len())).collect::<Vec<_>>() {
-            self.log.push(Entry::clone(&entry));
-        }
-        self.log.last().map(|entry| entry.version)
+    pub fn sync(&mut self, n: usize) {
+        let synced: Vec<_> = self.buffer.drain(..n.min(self.buffer.len())).collect();
+        self.log.extend(synced.iter().map(|entry| Entry::clone(entry)));
     }
 
     /// Writes a checkpoint: everything up to it leaves the log.
@@ -70,46 +71,104 @@ impl Disk {
     }
 }
 
+/// One tablet at a node.
+#[derive(Default)]
+pub struct Held {
+    pub disk: Disk,
+    /// None: the node is dead.
+    pub replica: Option<Replica>,
+    /// Up to here the observer has seen what is committed here.
+    pub seen: u64,
+    pub syncing: bool,
+    /// The highest epochs that were adopted and sealed here.
+    pub epochs: (u64, u64),
+}
+
 /// A node.
 pub struct Node {
     pub name: Name,
-    pub disk: Disk,
-    /// None: it is dead.
-    pub replica: Option<Replica>,
+    pub tablets: Vec<Held>,
     /// Rises with every start: what belongs to an earlier life is dropped.
     pub life: u64,
-    /// Nothing happens here before (SIGSTOP).
+    /// Its disk's name.
+    pub store: u64,
+    /// The master has refused its disk, and has not accepted it since.
+    pub refused: bool,
+    /// Taken out of service by the master.
+    pub shut_down: bool,
+    /// Nothing happens here before (SIGSTOP, or a suspended machine).
     pub paused_until: u64,
     /// Syncs take so long until then (a stalled disk).
     pub stalled_until: u64,
-    pub syncing: bool,
-    /// The clock: offset, and rate in parts per thousand.
-    pub offset: u64,
+    /// The clock when its rate was set last, and when that was.
+    pub clock: (u64, u64),
+    /// Parts per thousand; 0: it stands still.
     pub rate: u64,
+    /// The rate at which it runs when it runs.
+    pub usual_rate: u64,
+    /// Until when a staged value is known to be, by its id.
+    pub staged: BTreeMap<u128, u64>,
 }
 
 impl Node {
     /// The node's own clock.
     pub fn clock(&self, now: u64) -> u64 {
-        self.offset + now * self.rate / 1000
+        self.clock.0 + (now - self.clock.1) * self.rate / 1000
+    }
+
+    /// From now on the clock runs so fast.
+    pub fn set_rate(&mut self, now: u64, rate: u64) {
+        self.clock = (self.clock(now), now);
+        self.rate = rate;
+    }
+
+    pub fn is_up(&self) -> bool {
+        self.tablets[0].replica.is_some()
+    }
+
+    pub fn replica(&self, t: usize) -> Option<&Replica> {
+        self.tablets[t].replica.as_ref()
     }
 
     /// Starts from what is on disk.
     pub fn start(&mut self, now: u64, rules: Rules, timing: Timing) {
         self.life += 1;
-        self.syncing = false;
-        self.disk.buffer.clear();
-        self.disk.installing = None;
-        let (adopted, checkpoint) = (self.disk.adopted.clone(), self.disk.checkpoint.clone());
-        let clock = self.clock(now);
-        let log = self.disk.log.clone();
-        self.replica = Some(Replica::recover(
-            self.name.clone(),
-            (rules, timing),
-            clock,
-            adopted,
-            checkpoint,
-            log,
-        ));
+        self.staged.clear();
+        let (clock, name) = (self.clock(now), self.name.clone());
+        for held in &mut self.tablets {
+            held.syncing = false;
+            held.disk.buffer.clear();
+            held.disk.installing = None;
+            held.seen = held.disk.checkpoint.version;
+            let disk = &held.disk;
+            held.replica = Some(Replica::recover(
+                name.clone(),
+                (rules, timing),
+                clock,
+                disk.adopted.clone(),
+                disk.checkpoint.clone(),
+                disk.log.clone(),
+            ));
+        }
+    }
+
+    /// What it says of itself to the master.
+    pub fn report(&self, ids: &[String]) -> Report {
+        let state = if self.shut_down { NodeState::Shutdown } else { NodeState::Alive };
+        let tablet = |(held, id): (&Held, &String)| {
+            let replica = held.replica.as_ref()?;
+            let (epoch, sealed) = (replica.configuration().epoch, replica.sealed_epoch());
+            let role = match () {
+                _ if sealed >= epoch => Role::Sealed,
+                _ if replica.leads() => Role::Primary,
+                _ if replica.configuration().isr.contains(&self.name) => Role::Replica,
+                _ => Role::Learner,
+            };
+            let (version, committed) = (replica.end().version, replica.committed().version);
+            let id = id.clone();
+            Some(TabletReport { id, epoch, sealed, version, committed, role, ..Default::default() })
+        };
+        let tablets = self.tablets.iter().zip(ids).filter_map(tablet).collect();
+        Report { state, tablets, ..Report::default() }
     }
 }

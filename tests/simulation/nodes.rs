@@ -1,197 +1,294 @@
 //! Nodes: lives and deaths, syncs, and what replicas want done.
 
+use super::clients::Told;
+use super::plan::Adversary;
+use super::values::value;
 use super::world::*;
-use penncloud::replication::{Input, Output, Plea};
+use penncloud::master::membership;
+use penncloud::replication::{Input, Message, Output, Plea};
 
 impl World {
-    pub(super) fn start(&mut self, i: usize) {
-        if self.nodes[i].replica.is_some() {
+    pub fn start(&mut self, i: usize) {
+        if self.nodes[i].is_up() || self.nodes[i].shut_down {
             return;
         }
-        self.nodes[i].start(self.now, self.rules, TIMING);
-        self.seen[i] = self.nodes[i].disk.checkpoint.version;
-        self.tokens[i].clear();
+        let (rules, timing) = (self.switches.rules, self.timing());
+        self.nodes[i].start(self.now, rules, timing);
+        self.tokens.retain(|(node, _), _| *node != i);
         let life = self.nodes[i].life;
-        self.after(self.random.0 % (50 * MS), Event::Tick { node: i, life });
+        for t in 0..self.plan.tablets {
+            let checked = self.check_start(i, t);
+            self.fail(checked);
+        }
+        let first = self.random.below(50 * MS);
+        self.after(first, Event::Tick { node: i, life });
         self.after(10 * MS, Event::Beat { node: i, life });
+        if self.plan.tablets > 1 {
+            self.after(500 * MS, Event::Sweep { node: i, life });
+        }
     }
 
-    pub(super) fn crash(&mut self, i: usize) {
+    pub fn crash(&mut self, i: usize) {
         let longest = if self.random.chance(50) { 300 * MS } else { 5 * SECOND };
         self.crash_for(i, longest);
     }
 
     /// Dies, loses some of what was not synced, and comes back within a time.
-    pub(super) fn crash_for(&mut self, i: usize, longest: u64) {
-        if self.nodes[i].replica.take().is_none() {
+    pub fn crash_for(&mut self, i: usize, longest: u64) {
+        if !self.nodes[i].is_up() {
             return;
         }
-        let node = &mut self.nodes[i];
-        node.paused_until = 0;
-        let writable =
-            if node.disk.installing.is_some() { 0 } else { node.disk.buffer.len() as u64 };
-        let survives = self.random.below(writable + 1) as usize;
-        node.disk.sync(survives);
-        node.disk.buffer.clear();
-        let back = self.random.between(50 * MS, longest);
-        self.after(back, Event::Start { node: i });
+        self.stop(i);
+        let back = self.random.between(20 * MS, longest);
+        self.after(self.until_peace(back), Event::Start { node: i });
     }
 
-    pub(super) fn step(&mut self, i: usize, input: Input) {
-        let clock = self.nodes[i].clock(self.now);
-        let Some(replica) = &mut self.nodes[i].replica else { return };
-        let outputs = replica.step(clock, input);
-        self.observe(i);
-        for output in outputs {
-            self.perform(i, output);
+    fn stop(&mut self, i: usize) {
+        self.nodes[i].paused_until = 0;
+        for held in &mut self.nodes[i].tablets {
+            held.replica = None;
+            let disk = &mut held.disk;
+            let written = if disk.installing.is_some() { 0 } else { disk.buffer.len() };
+            disk.sync(self.random.below(written as u64 + 1) as usize);
+            disk.buffer.clear();
         }
-        self.sync(i);
+        self.check_all_durable();
+    }
+
+    /// The master takes a node out of service, or puts it back.
+    pub fn serve(&mut self, i: usize, serves: bool) {
+        if serves && self.nodes[i].shut_down {
+            self.nodes[i].shut_down = false;
+            self.start(i);
+        }
+        if !serves && self.nodes[i].is_up() {
+            self.nodes[i].shut_down = true;
+            self.stop(i);
+        }
+    }
+
+    /// Asks for a node that was shut down, again and again: the master or its word may be lost.
+    pub fn wake_up(&mut self, i: usize) {
+        self.tell_master(membership::Input::Wakeup { node: name(i) });
+        if self.now < FAULTS_UNTIL + 5 * SECOND {
+            self.after(SECOND, Event::WakeUp { node: i });
+        }
+    }
+
+    /// A new, empty disk takes the place of a node's, where nothing is lost by that.
+    pub fn replace_disk(&mut self, i: usize) {
+        let keeps = |node: &String| number(node) != i && self.is_known(number(node));
+        let is_kept = |t: usize| self.route(t).isr.iter().any(keeps);
+        let kept = (0..self.plan.tablets).all(is_kept) && self.is_known(i);
+        if self.plan.min_insync > 1 || !self.nodes[i].is_up() || !kept {
+            return;
+        }
+        self.nodes[i].store += 100;
+        for held in &mut self.nodes[i].tablets {
+            *held = Default::default();
+        }
+        self.after(200 * MS, Event::Start { node: i });
+        self.check_all_durable();
+    }
+
+    /// Replicas speak to one another only if their disks are those that the master knows.
+    pub fn deliver(
+        &mut self,
+        from: usize,
+        stores: (u64, u64),
+        to: usize,
+        t: usize,
+        message: Message,
+    ) {
+        let same = (self.nodes[from].store, self.nodes[to].store) == stores;
+        if same && self.is_known(from) && self.is_known(to) {
+            let from = self.nodes[from].name.clone();
+            self.step(to, t, Input::Message(from, message));
+        }
+    }
+
+    pub fn step(&mut self, i: usize, t: usize, input: Input) {
+        let clock = self.nodes[i].clock(self.now);
+        let Some(replica) = &mut self.nodes[i].tablets[t].replica else { return };
+        let outputs = replica.step(clock, input);
+        let before = self.nodes[i].tablets[t].seen;
+        self.observe(i, t);
+        for output in outputs {
+            if self.nodes[i].is_up() {
+                let checked = self.check_output(i, t, before, &output);
+                self.fail(checked);
+                self.perform(i, t, output);
+            }
+        }
+        self.sync(i, t);
+        let checked = self.check_one_primary(t);
+        self.fail(checked);
     }
 
     /// What a replica takes as committed is committed.
-    pub(super) fn observe(&mut self, i: usize) {
-        let Some(replica) = &self.nodes[i].replica else { return };
-        let version = replica.committed().version;
-        let new: Vec<_> = replica
-            .entries()
-            .filter(|e| e.version > self.seen[i] && e.version <= version)
-            .cloned()
-            .collect();
-        self.seen[i] = self.seen[i].max(version);
-        let table = replica.committed().clone();
-        for entry in new {
-            let checked = self.observer.committed(self.now, &entry);
-            self.fail(checked);
+    fn observe(&mut self, i: usize, t: usize) {
+        let held = &mut self.nodes[i].tablets[t];
+        let Some(replica) = &held.replica else { return };
+        let (version, seen) = (replica.committed().version, held.seen);
+        if version < seen {
+            let fell = Err(format!("the committed point of {} fell from {seen}", name(i)));
+            return self.fail(fell);
         }
-        if table.version > self.observer.version() {
-            self.fail(Err(format!(
-                "{} committed version {} out of nowhere",
-                name(i),
-                table.version
-            )));
+        if version == seen {
+            return;
+        }
+        let Some(new) = self.observers[t].lineage(replica.committed(), seen) else {
+            return self.fail(Err(format!("{} committed {version} out of nowhere", name(i))));
+        };
+        held.seen = version;
+        for entry in new {
+            let is_first = entry.version > self.observers[t].version();
+            let checked = self.observers[t].committed(self.now, &entry);
+            self.fail(checked);
+            if is_first {
+                let checked = self.check_commit(i, t, &entry);
+                self.fail(checked);
+            }
         }
     }
 
-    pub(super) fn perform(&mut self, i: usize, output: Output) {
-        let disk = &mut self.nodes[i].disk;
+    fn perform(&mut self, i: usize, t: usize, output: Output) {
+        let life = self.nodes[i].life;
+        let held = &mut self.nodes[i].tablets[t];
         match output {
             Output::Adopt(configuration, sealed) => {
-                if configuration.epoch < disk.adopted.0.epoch || sealed < disk.adopted.1 {
-                    self.fail(Err(format!("{}: an epoch fell", name(i))));
-                } else {
-                    disk.adopted = (configuration, sealed);
-                }
+                held.epochs = (configuration.epoch, sealed);
+                held.disk.adopted = (configuration, sealed);
             }
-            Output::Truncate(version) => disk.truncate(version),
-            Output::Append(entry) => disk.buffer.push_back(entry),
+            Output::Truncate(version) => {
+                held.disk.truncate(version);
+                self.check_all_durable();
+            }
+            Output::Append(entry) => held.disk.buffer.push_back(entry),
             Output::Install(table) => {
-                disk.installing = Some(table);
-                let life = self.nodes[i].life;
+                held.disk.installing = Some(table);
                 let delay = self.random.between(MS, 200 * MS);
-                self.after(delay, Event::Installed { node: i, life });
+                self.after(delay, Event::Installed { node: i, life, t });
             }
             Output::Send(to, message) => {
                 let to = number(&to);
-                self.send(i, to, Event::Deliver { from: i, to, message });
+                let stores = (self.nodes[i].store, self.nodes[to].store);
+                self.send(i, to, Event::Deliver { from: i, stores, to, t, message });
             }
             Output::Plead(plea) => {
-                let epoch = self.epoch(i);
+                self.plead(i, t, plea.clone());
                 self.turn_against(i, &plea);
-                self.send(i, self.master_place(), Event::Pleaded { node: i, epoch, plea });
             }
             Output::Sealed(epoch, end) => {
-                self.send(i, self.master_place(), Event::Sealed { node: i, epoch, end })
+                let (node, tablet, end) = (name(i), self.ids[t].clone(), (end.epoch, end.version));
+                self.say(i, membership::Input::Sealed { node, tablet, epoch, end });
             }
-            Output::Resigned(_) => {}
+            Output::Resigned(epoch) => {
+                let (node, tablet) = (name(i), self.ids[t].clone());
+                self.say(i, membership::Input::Resigned { node, tablet, epoch });
+                if self.plan.adversary == Some(Adversary::Resign) && self.random.chance(50) {
+                    self.isolate(i, true, true);
+                }
+            }
             Output::Answer(token, outcome) => {
-                if let Some((client, seq)) = self.tokens[i].remove(&token) {
-                    self.answer(client, seq, Told::Outcome(outcome));
+                if let Some(asked) = self.tokens.remove(&(i, token)) {
+                    self.answer(asked, Told::Outcome(outcome));
                 }
             }
             Output::Confirm(token, answer) => {
-                let Some((client, seq)) = self.tokens[i].remove(&token) else { return };
-                let Some(key) = self.key_of(client, seq) else { return };
-                let Some(replica) = &self.nodes[i].replica else { return };
-                let told = if answer.is_ok() {
-                    Told::Value(value(replica.committed(), &key))
-                } else {
-                    Told::Retry
+                let Some(asked) = self.tokens.remove(&(i, token)) else { return };
+                let Some(replica) = self.nodes[i].replica(t) else { return };
+                let told = match answer {
+                    Ok(()) => Told::Value(value(replica.committed(), &asked.key)),
+                    Err(_) => Told::Retry,
                 };
-                self.answer(client, seq, told);
+                self.answer(asked, told);
             }
         }
     }
 
-    /// The adversary: a member is being added, and just then the master's answer and the newcomer's link to the
-    /// primary are cut. Random faults alone seldom find what this finds.
-    pub(super) fn turn_against(&mut self, i: usize, plea: &Plea) {
-        let Plea::Add(newcomer) = plea else { return };
-        if self.now < FAULTS_UNTIL && self.random.chance(5) {
-            let (newcomer, master) = (number(newcomer), self.master_place());
-            self.cut(vec![(i, newcomer), (newcomer, i), (master, i)]);
+    /// What adversaries wait for.
+    fn turn_against(&mut self, i: usize, plea: &Plea) {
+        let likely = if self.plan.adversary.is_some() { 60 } else { 5 };
+        if self.is_peace() || !self.random.chance(likely) {
+            return;
+        }
+        let allowed = |wanted| self.plan.adversary.is_none_or(|adversary| adversary == wanted);
+        match plea {
+            Plea::Add(newcomer) if allowed(Adversary::Add) => {
+                let (newcomer, master) = (number(newcomer), self.master_place());
+                self.cut(vec![(i, newcomer), (newcomer, i), (master, i)]);
+            }
+            Plea::Remove(_) if allowed(Adversary::Remove) => self.crash_for(i, 60 * MS),
+            _ => {}
         }
     }
 
-    pub(super) fn epoch(&self, i: usize) -> u64 {
-        self.nodes[i].replica.as_ref().map_or(0, |r| r.configuration().epoch)
+    pub fn epoch(&self, i: usize, t: usize) -> u64 {
+        self.nodes[i].replica(t).map_or(0, |r| r.configuration().epoch)
     }
 
     /// Starts a sync of what is buffered, unless one runs.
-    pub(super) fn sync(&mut self, i: usize) {
+    fn sync(&mut self, i: usize, t: usize) {
+        let lease = self.timing().lease;
         let node = &mut self.nodes[i];
-        if node.syncing || node.disk.buffer.is_empty() || node.disk.installing.is_some() {
+        let (life, held) = (node.life, &mut node.tablets[t]);
+        if held.syncing || held.disk.buffer.is_empty() || held.disk.installing.is_some() {
             return;
         }
-        node.syncing = true;
-        let (life, n) = (node.life, node.disk.buffer.len());
+        held.syncing = true;
+        let n = held.disk.buffer.len();
         let stall = node.stalled_until.saturating_sub(self.now);
         let delay = stall + self.random.between(300, 8 * MS);
-        self.after(delay, Event::Synced { node: i, life, n });
-    }
-
-    pub(super) fn synced(&mut self, i: usize, life: u64, n: usize) {
-        if self.nodes[i].life != life || self.nodes[i].replica.is_none() {
-            return;
-        }
-        self.nodes[i].syncing = false;
-        self.nodes[i].disk.sync(n);
-        let end = self.nodes[i].disk.end().version;
-        if self.nodes[i].paused_until <= self.now {
-            self.step(i, Input::Persisted(end));
-        } else {
-            let at = self.nodes[i].paused_until;
-            self.at(at, Event::Synced { node: i, life, n: 0 });
+        self.after(delay, Event::Synced { node: i, life, t, n });
+        if delay > lease / 2 {
+            self.after(lease / 2, Event::Hung { node: i, life, t });
         }
     }
 
-    pub(super) fn installed(&mut self, i: usize, life: u64) {
-        if self.nodes[i].life != life || self.nodes[i].replica.is_none() {
-            return;
+    /// A watchdog has seen that a sync hangs.
+    pub fn hung(&mut self, i: usize, t: usize) {
+        if self.nodes[i].tablets[t].syncing {
+            self.step(i, t, Input::Stuck(true));
         }
-        let Some(table) = self.nodes[i].disk.installing.take() else { return };
+    }
+
+    pub fn synced(&mut self, i: usize, t: usize, n: usize) {
+        let held = &mut self.nodes[i].tablets[t];
+        held.syncing = false;
+        held.disk.sync(n);
+        let end = held.disk.end().version;
+        self.step(i, t, Input::Stuck(false));
+        self.step(i, t, Input::Persisted(end));
+    }
+
+    pub fn installed(&mut self, i: usize, t: usize) {
+        let disk = &mut self.nodes[i].tablets[t].disk;
+        let Some(table) = disk.installing.take() else { return };
         let version = table.version;
-        self.nodes[i].disk.install(table);
-        self.step(i, Input::Persisted(version));
+        disk.install(table);
+        self.check_all_durable();
+        self.step(i, t, Input::Persisted(version));
     }
 
     /// A node's own checkpoint, of what it knows to be committed.
-    pub(super) fn checkpoint(&mut self, i: usize) {
-        let Some(replica) = &self.nodes[i].replica else { return };
-        if self.nodes[i].disk.installing.is_some() {
-            return;
+    pub fn checkpoint(&mut self, i: usize) {
+        for t in 0..self.plan.tablets {
+            let committed = self.switches.rules.checkpoint_committed;
+            let held = &mut self.nodes[i].tablets[t];
+            let Some(replica) = held.replica.as_ref().filter(|_| held.disk.installing.is_none())
+            else {
+                return;
+            };
+            let table = if committed { replica.committed() } else { replica.last() }.clone();
+            let (version, seen) = (table.version, held.seen);
+            if version <= held.disk.end().version {
+                held.disk.take_checkpoint(table);
+            }
+            if version <= seen {
+                let checked = self.check_state(i, t);
+                self.fail(checked);
+            }
         }
-        let table =
-            if self.rules.checkpoint_committed { replica.committed() } else { replica.last() }
-                .clone();
-        if table.version <= self.nodes[i].disk.end().version {
-            self.nodes[i].disk.take_checkpoint(table);
-        }
-    }
-
-    pub(super) fn beat(&mut self, i: usize, life: u64) {
-        let Some(replica) = &self.nodes[i].replica else { return };
-        let (epoch, sealed) = (replica.configuration().epoch, replica.sealed_epoch());
-        self.send(i, self.master_place(), Event::Heartbeat { node: i, life, epoch, sealed });
-        self.after(300 * MS, Event::Beat { node: i, life });
     }
 }

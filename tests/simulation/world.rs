@@ -1,34 +1,32 @@
-//! The world: time, network, faults, clients and the master around the replicas.
+//! The world: time, network, faults, clients and the master around the nodes.
 
 use super::check::Observer;
-use super::node::{Disk, Node};
-use penncloud::master::election::Election;
-use penncloud::protocol::cell::{Key, Value};
-use penncloud::protocol::cluster::{Class, TabletRoute};
-use penncloud::protocol::command::Op;
-use penncloud::protocol::entry::Effect;
-use penncloud::replication::{
-    Configuration, DiskSpace, Input, Message, Outcome, Plea, Position, Reads, Rules, Setting,
-    Table, Timing,
-};
+use super::clients::{Asked, Client, Told};
+use super::node::{Held, Node};
+use super::plan::{Plan, Random, Switches};
+use super::values::Values;
+use penncloud::master::membership::{self, Membership};
+use penncloud::master::record::Record;
+use penncloud::protocol::cluster::{Report, TabletRoute};
+use penncloud::replication::{Configuration, Input, Message, Reads, Timing};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
 
-pub(super) const MS: u64 = 1000;
-pub(super) const SECOND: u64 = 1_000_000;
+pub const MS: u64 = 1000;
+pub const SECOND: u64 = 1_000_000;
 /// Faults happen until here, then there is peace.
-pub(super) const FAULTS_UNTIL: u64 = 25 * SECOND;
+pub const FAULTS_UNTIL: u64 = 20 * SECOND;
+/// By then everything has come back.
+const WHOLE_AT: u64 = FAULTS_UNTIL + 10 * SECOND;
 /// Clients begin nothing after this.
-pub(super) const CLIENTS_UNTIL: u64 = 36 * SECOND;
-pub(super) const END: u64 = 43 * SECOND;
-/// How long a client waits for an operation.
-pub(super) const PATIENCE: u64 = 5 * SECOND;
-pub(super) const CLIENTS: usize = 4;
-/// The client that sends once and waits: retries would hide stale reads.
-pub(super) const PATIENT: usize = CLIENTS - 1;
-pub(super) const SILENT_MS: u64 = 1500;
+pub const CLIENTS_UNTIL: u64 = 26 * SECOND;
+const END: u64 = 33 * SECOND;
+/// With big values it takes longer until the last chunks are gone.
+const END_OF_VALUES: u64 = 40 * SECOND;
+pub const CLIENTS: usize = 4;
 
-pub(super) const TIMING: Timing = Timing {
+const TIMING: Timing = Timing {
     reads: Reads::Lease,
     lease: 2 * SECOND,
     grace: 2500 * MS,
@@ -42,28 +40,6 @@ pub(super) const TIMING: Timing = Timing {
     window_bytes: 8000,
 };
 
-/// What a seed's run is like.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    pub(super) nodes: usize,
-    pub(super) min_insync: u32,
-    pub(super) loss_percent: u64,
-    pub(super) long_delays: bool,
-}
-
-impl Plan {
-    /// The plan of a seed.
-    pub fn of(seed: u64) -> Plan {
-        let mut random = Random(seed ^ 0x9e37);
-        Plan {
-            nodes: [3, 3, 3, 2, 5][random.below(5) as usize],
-            min_insync: 1 + random.below(2) as u32,
-            loss_percent: random.below(9),
-            long_delays: random.chance(50),
-        }
-    }
-}
-
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
@@ -71,6 +47,8 @@ pub struct Tally {
     pub unknown: u64,
     pub reads: u64,
     pub epochs: u64,
+    pub clean: u64,
+    pub values: u64,
 }
 
 impl Tally {
@@ -79,230 +57,278 @@ impl Tally {
         self.unknown += other.unknown;
         self.reads += other.reads;
         self.epochs += other.epochs;
-    }
-}
-
-/// SplitMix64.
-pub struct Random(pub u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high - low)
-    }
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
+        self.clean += other.clean;
+        self.values += other.values;
     }
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Event {
-    Deliver { from: usize, to: usize, message: Message },
-    Synced { node: usize, life: u64, n: usize },
-    Installed { node: usize, life: u64 },
-    Tick { node: usize, life: u64 },
-    Beat { node: usize, life: u64 },
-    MasterTick,
-    Heartbeat { node: usize, life: u64, epoch: u64, sealed: u64 },
-    Sealed { node: usize, epoch: u64, end: Position },
-    Pleaded { node: usize, epoch: u64, plea: Plea },
-    Configure { node: usize, route: TabletRoute },
-    Seal { node: usize, route: TabletRoute },
-    Client { client: usize },
-    Again { client: usize, seq: u64 },
-    Request { node: usize, client: usize, seq: u64, hops: u8, retry: bool },
-    Check { node: usize, life: u64, client: usize, seq: u64, copied: Option<Vec<u8>> },
-    Told { client: usize, seq: u64, told: Told },
-    Start { node: usize },
+pub enum Event {
+    Deliver {
+        from: usize,
+        stores: (u64, u64),
+        to: usize,
+        t: usize,
+        message: Message,
+    },
+    /// From the master, on a connection to a process with this disk.
+    Order {
+        node: usize,
+        store: u64,
+        event: Box<Event>,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+        t: usize,
+        n: usize,
+    },
+    Hung {
+        node: usize,
+        life: u64,
+        t: usize,
+    },
+    Installed {
+        node: usize,
+        life: u64,
+        t: usize,
+    },
+    Tick {
+        node: usize,
+        life: u64,
+    },
+    Beat {
+        node: usize,
+        life: u64,
+    },
+    Sweep {
+        node: usize,
+        life: u64,
+    },
+    MasterTick {
+        life: u64,
+    },
+    Heartbeat {
+        node: usize,
+        life: u64,
+        store: u64,
+        report: Report,
+    },
+    Said(membership::Input),
+    Configure {
+        node: usize,
+        route: TabletRoute,
+    },
+    Seal {
+        node: usize,
+        route: TabletRoute,
+    },
+    Resign {
+        node: usize,
+        t: usize,
+        epoch: u64,
+    },
+    Serve {
+        node: usize,
+        serves: bool,
+    },
+    WakeUp {
+        node: usize,
+    },
+    Client {
+        client: usize,
+    },
+    Again {
+        client: usize,
+        seq: u64,
+    },
+    Request {
+        node: usize,
+        asked: Arc<Asked>,
+        hops: u8,
+    },
+    Check {
+        node: usize,
+        life: u64,
+        asked: Arc<Asked>,
+        copied: Told,
+        lease_until: u64,
+    },
+    Told {
+        asked: Arc<Asked>,
+        told: Told,
+    },
+    Write {
+        writer: usize,
+    },
+    Read {
+        reader: usize,
+    },
+    Start {
+        node: usize,
+    },
     MasterStart,
     Fault,
-    Heal { cuts: Vec<(usize, usize)> },
+    Heal {
+        cuts: Vec<(usize, usize)>,
+    },
+    Isolate {
+        node: usize,
+    },
+    Clock {
+        node: usize,
+    },
 }
 
-#[derive(Clone, Debug)]
-pub(super) enum Told {
-    Value(Option<Vec<u8>>),
-    Outcome(Outcome),
-    Retry,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Ask {
-    Get,
-    Write(Op),
-}
-
-pub(super) struct Doing {
-    pub(super) seq: u64,
-    pub(super) key: Key,
-    pub(super) ask: Ask,
-    pub(super) began: u64,
-    pub(super) deadline: u64,
-    /// Whether some try was not refused definitely.
-    pub(super) open: bool,
-    pub(super) sent: bool,
-    pub(super) waits: bool,
-}
-
-pub(super) struct Client {
-    pub(super) id: u128,
-    pub(super) seq: u64,
-    pub(super) doing: Option<Doing>,
-}
-
-pub(super) struct Master {
-    pub(super) up: bool,
-    pub(super) route: TabletRoute,
-    pub(super) election: Option<Election>,
-    pub(super) heard: BTreeMap<usize, (u64, u64)>,
+pub struct Master {
+    /// None: it is dead.
+    pub membership: Option<Membership>,
+    pub life: u64,
+    /// What the configuration store holds: each record, and the revision at which it was written.
+    pub store: BTreeMap<String, (Record, u64)>,
+    pub revision: u64,
+    /// The life of each node that has said HELLO to this master.
+    pub greeted: BTreeMap<usize, u64>,
 }
 
 /// Everything.
 pub struct World {
-    pub(super) random: Random,
-    pub(super) rules: Rules,
-    pub(super) plan: Plan,
-    pub(super) now: u64,
-    pub(super) order: u64,
-    pub(super) events: BinaryHeap<Reverse<(u64, u64)>>,
-    pub(super) what: BTreeMap<u64, Event>,
-    pub(super) nodes: Vec<Node>,
-    pub(super) seen: Vec<u64>,
-    pub(super) tokens: Vec<BTreeMap<u64, (usize, u64)>>,
-    pub(super) next_token: u64,
-    pub(super) master: Master,
-    pub(super) clients: Vec<Client>,
-    pub(super) cuts: BTreeMap<(usize, usize), u32>,
-    pub(super) observer: Observer,
-    pub(super) failure: Option<String>,
-    pub(super) tally: Tally,
+    pub random: Random,
+    pub switches: Switches,
+    pub plan: Plan,
+    pub now: u64,
+    order: u64,
+    events: BinaryHeap<Reverse<(u64, u64)>>,
+    what: BTreeMap<u64, Event>,
+    pub ids: Vec<String>,
+    pub nodes: Vec<Node>,
+    pub tokens: BTreeMap<(usize, u64), Arc<Asked>>,
+    pub next_token: u64,
+    pub master: Master,
+    pub clients: Vec<Client>,
+    pub values: Values,
+    pub cuts: BTreeMap<(usize, usize), u32>,
+    pub observers: Vec<Observer>,
+    was_whole: bool,
+    failure: Option<String>,
+    pub tally: Tally,
 }
 
 /// Place of a node, by its name.
-pub(super) fn number(name: &str) -> usize {
+pub fn number(name: &str) -> usize {
     name[1..].parse::<usize>().expect("nodes have numbers") - 1
 }
 
-pub(super) fn name(i: usize) -> String {
+pub fn name(i: usize) -> String {
     format!("n{}", i + 1)
 }
 
 impl World {
-    pub fn new(seed: u64, rules: Rules, plan: Plan) -> World {
+    pub fn new(seed: u64, switches: Switches, plan: Plan) -> World {
         let mut random = Random(seed.wrapping_mul(0x1234_5678_9abc_def1));
-        let members: Vec<String> = (0..plan.nodes).map(name).collect();
-        let route = TabletRoute {
-            id: "a-s0".into(),
-            group: "a".into(),
-            class: Class::Small,
-            index: 0,
-            epoch: 1,
-            primary: Some(name(0)),
-            isr: members.clone(),
-            members,
-            min_insync: plan.min_insync,
-            clean: false,
-        };
-        let node = |random: &mut Random, i: usize| Node {
-            name: name(i).into(),
-            disk: Disk::default(),
-            replica: None,
-            life: 0,
-            paused_until: 0,
-            stalled_until: 0,
-            syncing: false,
-            offset: random.below(1000) * SECOND + SECOND,
-            rate: random.between(900, 1101),
-        };
-        let nodes = (0..plan.nodes).map(|i| node(&mut random, i)).collect();
-        let clients =
-            (0..CLIENTS).map(|i| Client { id: i as u128 + 1, seq: 0, doing: None }).collect();
+        let nodes = (0..plan.nodes).map(|i| new_node(&mut random, i, &switches, plan)).collect();
         let mut world = World {
             random,
-            rules,
+            switches,
             plan,
             now: 0,
             order: 0,
             events: BinaryHeap::new(),
             what: BTreeMap::new(),
+            ids: ["a-s0", "a-l0"][..plan.tablets].iter().map(|id| id.to_string()).collect(),
             nodes,
-            seen: vec![0; plan.nodes],
-            tokens: vec![BTreeMap::new(); plan.nodes],
+            tokens: BTreeMap::new(),
             next_token: 0,
-            master: Master { up: true, route, election: None, heard: BTreeMap::new() },
-            clients,
+            master: World::new_master(plan),
+            clients: (0..CLIENTS).map(Client::new).collect(),
+            values: Values::default(),
             cuts: BTreeMap::new(),
-            observer: Observer::default(),
+            observers: (0..plan.tablets).map(|_| Observer::default()).collect(),
+            was_whole: false,
             failure: None,
             tally: Tally::default(),
         };
-        for i in 0..plan.nodes {
-            world.start(i);
-            world.master.heard.insert(i, (0, 1));
-        }
-        world.at(0, Event::MasterTick);
-        (0..CLIENTS).for_each(|client| world.at(1000 * MS, Event::Client { client }));
-        world.at(2 * SECOND, Event::Fault);
+        (0..plan.nodes).for_each(|i| world.start(i));
+        world.start_master();
+        (0..CLIENTS).for_each(|client| world.at(500 * MS, Event::Client { client }));
+        world.begin_values();
+        world.at(1500 * MS, Event::Fault);
         world
+    }
+
+    pub fn timing(&self) -> Timing {
+        Timing { reads: self.plan.reads, ..TIMING }
+    }
+
+    pub fn end(&self) -> u64 {
+        if self.plan.tablets > 1 { END_OF_VALUES } else { END }
     }
 
     pub fn run(mut self) -> Result<Tally, String> {
         while let Some(Reverse((at, order))) = self.events.pop() {
-            if at > END {
+            if at > self.end() && (self.is_finished().is_ok() || at > self.end() + SECOND) {
                 break;
             }
             self.now = at;
             let event = self.what.remove(&order).expect("every queued event is kept");
             self.handle(event);
+            if self.now >= WHOLE_AT && !self.was_whole {
+                self.was_whole = true;
+                let whole = self.is_whole();
+                self.fail(whole);
+            }
             if let Some(why) = self.failure.take() {
                 return Err(format!("at {} ms: {why}", self.now / MS));
             }
         }
-        self.finish()
+        self.is_finished()?;
+        self.check_values_at_end()?;
+        Ok(self.tally)
     }
 
-    pub(super) fn fail(&mut self, checked: Result<(), String>) {
+    pub fn fail(&mut self, checked: Result<(), String>) {
         if let (Err(why), None) = (checked, &self.failure) {
             self.failure = Some(why);
         }
     }
 
-    pub(super) fn at(&mut self, at: u64, event: Event) {
+    pub fn at(&mut self, at: u64, event: Event) {
         self.order += 1;
         self.events.push(Reverse((at.max(self.now), self.order)));
         self.what.insert(self.order, event);
     }
 
-    pub(super) fn after(&mut self, delay: u64, event: Event) {
+    pub fn after(&mut self, delay: u64, event: Event) {
         self.at(self.now + delay, event);
     }
 
+    pub fn is_peace(&self) -> bool {
+        self.now >= FAULTS_UNTIL
+    }
+
+    /// A length of time that ends with the faults, at the latest.
+    pub fn until_peace(&self, length: u64) -> u64 {
+        length.min(FAULTS_UNTIL.saturating_sub(self.now))
+    }
+
     /// The master's place in the network.
-    pub(super) fn master_place(&self) -> usize {
+    pub fn master_place(&self) -> usize {
         self.plan.nodes
     }
 
     /// Sends over the network: late, twice, or not at all.
-    pub(super) fn send(&mut self, from: usize, to: usize, event: Event) {
-        let peace = self.now >= FAULTS_UNTIL;
-        if self.cuts.contains_key(&(from, to))
-            || (!peace && self.random.chance(self.plan.loss_percent))
-        {
+    pub fn send(&mut self, from: usize, to: usize, event: Event) {
+        let peace = self.is_peace();
+        let lost = !peace && self.random.chance(self.plan.loss_percent);
+        if self.cuts.contains_key(&(from, to)) || lost {
             return;
         }
-        let copies = if !peace && self.random.chance(1) { 2 } else { 1 };
+        let longest = if self.plan.tablets > 1 { SECOND } else { 4 * SECOND };
+        let twice = !peace && !matches!(event, Event::Request { .. }) && self.random.chance(1);
+        let copies = if twice { 2 } else { 1 };
         for _ in 0..copies {
             let delay = if !peace && self.plan.long_delays && self.random.below(300) == 0 {
-                self.random.between(10 * MS, 4 * SECOND)
+                self.random.between(10 * MS, longest)
             } else {
                 self.random.between(200, 3 * MS)
             };
@@ -311,20 +337,26 @@ impl World {
     }
 
     /// The node that an event happens on.
-    pub(super) fn place(event: &Event) -> Option<usize> {
+    fn place(event: &Event) -> Option<usize> {
         match event {
             Event::Deliver { to, .. } => Some(*to),
-            Event::Tick { node, .. }
+            Event::Order { node, .. }
+            | Event::Tick { node, .. }
             | Event::Beat { node, .. }
+            | Event::Sweep { node, .. }
+            | Event::Hung { node, .. }
+            | Event::Synced { node, .. }
+            | Event::Installed { node, .. }
             | Event::Configure { node, .. }
             | Event::Seal { node, .. }
+            | Event::Resign { node, .. }
             | Event::Request { node, .. }
             | Event::Check { node, .. } => Some(*node),
             _ => None,
         }
     }
 
-    pub(super) fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         if let Some(i) = World::place(&event) {
             let node = &self.nodes[i];
             if node.paused_until > self.now {
@@ -332,81 +364,145 @@ impl World {
                 let at = node.paused_until + if reader { 0 } else { self.random.below(MS) };
                 return self.at(at, event);
             }
-            if node.replica.is_none() {
+            let says_so = node.shut_down && matches!(event, Event::Beat { .. });
+            let serves_again = matches!(event, Event::Order { .. });
+            if !node.is_up() && !says_so && !serves_again {
                 return;
             }
         }
+        self.dispatch(event);
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let lives = |world: &World, node: usize, life: u64| world.nodes[node].life == life;
         match event {
-            Event::Deliver { from, to, message } => {
-                let from = self.nodes[from].name.clone();
-                self.step(to, Input::Message(from, message));
+            Event::Deliver { from, stores, to, t, message } => {
+                self.deliver(from, stores, to, t, message)
             }
-            Event::Synced { node, life, n } => self.synced(node, life, n),
-            Event::Installed { node, life } => self.installed(node, life),
-            Event::Tick { node, life } if self.nodes[node].life == life => {
-                self.step(node, Input::Tick);
+            Event::Order { node, store, event } => {
+                if self.nodes[node].store == store {
+                    self.handle(*event);
+                }
+            }
+            Event::Tick { node, life } if lives(self, node, life) => {
+                (0..self.plan.tablets).for_each(|t| self.step(node, t, Input::Tick));
+                self.check_leases(node);
                 self.after(50 * MS, Event::Tick { node, life });
             }
-            Event::Beat { node, life } if self.nodes[node].life == life => self.beat(node, life),
-            Event::MasterTick => self.master_tick(),
-            Event::Heartbeat { node, life, epoch, sealed } => {
-                self.heartbeat(node, life, epoch, sealed)
+            Event::Synced { node, life, t, n } if lives(self, node, life) => {
+                self.synced(node, t, n)
             }
-            Event::Sealed { node, epoch, end } => self.sealed(node, epoch, end),
-            Event::Pleaded { node, epoch, plea } => self.pleaded(node, epoch, plea),
+            Event::Hung { node, life, t } if lives(self, node, life) => self.hung(node, t),
+            Event::Installed { node, life, t } if lives(self, node, life) => {
+                self.installed(node, t)
+            }
+            Event::Beat { node, life } if lives(self, node, life) => self.beat(node, life),
+            Event::Sweep { node, life } if lives(self, node, life) => self.sweep(node, life),
+            Event::Check { node, life, asked, copied, lease_until } if lives(self, node, life) => {
+                self.check(node, asked, copied, lease_until)
+            }
+            Event::Tick { .. } | Event::Synced { .. } | Event::Hung { .. } => {}
+            Event::Installed { .. } | Event::Beat { .. } | Event::Sweep { .. } => {}
+            Event::Check { .. } => {}
+            Event::MasterTick { life } => self.master_tick(life),
+            Event::Heartbeat { node, life, store, report } => {
+                self.heartbeat(node, life, store, report)
+            }
+            Event::Said(input) => self.tell_master(input),
             Event::Configure { node, route } => {
-                self.step(node, Input::Configure(Configuration::of(&route)))
+                let t = self.tablet(&route.id);
+                self.step(node, t, Input::Configure(Configuration::of(&route)))
             }
-            Event::Seal { node, route } => self.step(node, Input::Seal(Configuration::of(&route))),
+            Event::Seal { node, route } => {
+                let t = self.tablet(&route.id);
+                self.step(node, t, Input::Seal(Configuration::of(&route)))
+            }
+            Event::Resign { node, t, epoch } => self.step(node, t, Input::Resign(epoch)),
+            Event::Serve { node, serves } => self.serve(node, serves),
+            Event::WakeUp { node } => self.wake_up(node),
             Event::Client { client } => self.begin(client),
             Event::Again { client, seq } => self.again(client, seq),
-            Event::Request { node, client, seq, hops, retry } => {
-                self.request(node, client, seq, hops, retry)
-            }
-            Event::Check { node, life, client, seq, copied } => {
-                self.check(node, life, client, seq, copied)
-            }
-            Event::Told { client, seq, told } => self.told(client, seq, told),
+            Event::Request { node, asked, hops } => self.request(node, asked, hops),
+            Event::Told { asked, told } => self.told(&asked, told),
+            Event::Write { writer } => self.write_on(writer),
+            Event::Read { reader } => self.read_on(reader),
             Event::Start { node } => self.start(node),
             Event::MasterStart => self.start_master(),
             Event::Fault => self.fault(),
             Event::Heal { cuts } => self.heal(&cuts),
-            Event::Tick { .. } | Event::Beat { .. } => {}
+            Event::Isolate { node } => self.isolate(node, true, true),
+            Event::Clock { node } => {
+                let rate = self.nodes[node].usual_rate;
+                self.nodes[node].set_rate(self.now, rate);
+            }
         }
     }
 
-    /// In peace everything comes back: one primary, all members in sync, all logs equal, all clients answered.
-    pub(super) fn finish(self) -> Result<Tally, String> {
-        self.observer.finish()?;
-        let route = &self.master.route;
-        if route.isr != route.members {
-            let state: Vec<String> = self.nodes.iter().map(describe).collect();
-            return Err(format!(
-                "in peace the in-sync set is {:?} of {:?}: {state:?}",
-                route.isr, route.members
-            ));
-        }
-        for i in 0..self.plan.nodes {
-            let Some(replica) = &self.nodes[i].replica else {
-                return Err(format!("{} is still dead", name(i)));
-            };
-            if replica.committed().version != self.observer.version() {
+    /// The place of a tablet.
+    pub fn tablet(&self, id: &str) -> usize {
+        self.ids.iter().position(|known| known == id).expect("tablets are known")
+    }
+
+    /// In peace everything comes back: one primary, all members in sync.
+    fn is_whole(&self) -> Result<(), String> {
+        for t in 0..self.plan.tablets {
+            let route = self.route(t);
+            if route.isr != route.members {
+                let state: Vec<String> = self.nodes.iter().map(|n| describe(n, t)).collect();
+                let (isr, members) = (&route.isr, &route.members);
                 return Err(format!(
-                    "{} has not everything: {}",
-                    name(i),
-                    describe(&self.nodes[i])
+                    "in peace the in-sync set is {isr:?} of {members:?}: {state:?}"
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end all logs are equal, and all clients are answered.
+    fn is_finished(&self) -> Result<(), String> {
+        self.is_whole()?;
+        for t in 0..self.plan.tablets {
+            for node in &self.nodes {
+                let Some(replica) = node.replica(t) else {
+                    return Err(format!("{} is still dead", node.name));
+                };
+                if replica.committed().version != self.observers[t].version() {
+                    return Err(format!("not everything has come to {}", describe(node, t)));
+                }
+                self.observers[t].same_state(replica.committed())?;
             }
         }
         if let Some(client) = self.clients.iter().find(|c| c.doing.is_some()) {
             return Err(format!("client {} still waits", client.id));
         }
-        Ok(self.tally)
+        Ok(())
     }
 }
 
-pub(super) fn describe(node: &Node) -> String {
-    match &node.replica {
+fn new_node(random: &mut Random, i: usize, switches: &Switches, plan: Plan) -> Node {
+    let rate = match plan.reads {
+        Reads::Confirm => random.between(300, 1701),
+        Reads::Lease if switches.drift_bound => random.between(900, 1101),
+        Reads::Lease => [650, 1350][random.below(2) as usize],
+    };
+    Node {
+        name: name(i).into(),
+        tablets: (0..plan.tablets).map(|_| Held::default()).collect(),
+        life: 0,
+        store: i as u64 + 1,
+        refused: false,
+        shut_down: false,
+        paused_until: 0,
+        stalled_until: 0,
+        clock: (random.below(1000) * SECOND + SECOND, 0),
+        rate,
+        usual_rate: rate,
+        staged: BTreeMap::new(),
+    }
+}
+
+fn describe(node: &Node, t: usize) -> String {
+    match node.replica(t) {
         None => format!("{} dead", node.name),
         Some(r) => format!(
             "{} epoch {} sealed {} end {:?} committed {} leads {}",
@@ -418,34 +514,4 @@ pub(super) fn describe(node: &Node) -> String {
             r.leads()
         ),
     }
-}
-
-pub(super) fn setting(now: u64) -> Setting {
-    Setting {
-        now: now / MS,
-        stage_ms: 1000,
-        retire_ms: 1000,
-        tablet_bytes_max: 1 << 30,
-        disk_space: DiskSpace::Enough,
-    }
-}
-
-pub(super) fn value(table: &Table, key: &Key) -> Option<Vec<u8>> {
-    match &table.get(key)?.value {
-        Value::Inline(bytes) => Some(bytes.to_vec()),
-        Value::Big(_) => None,
-    }
-}
-
-pub(super) fn value_of(table: &Table, column: &[u8]) -> Option<Vec<u8>> {
-    value(table, &Key::new(b"alice", column))
-}
-
-/// Whether effects touch a key.
-pub(super) fn touches(effects: &[Effect], key: &Key) -> bool {
-    effects.iter().any(|effect| match effect {
-        Effect::Put { key: k, .. } | Effect::Delete(k) => k == key,
-        Effect::DeleteRow { row, .. } => *row == key.row,
-        _ => false,
-    })
 }
