@@ -251,10 +251,19 @@ stop_node() {
     rm -f "$run/$1.pid"
 }
 
-# Ends everything, in the opposite order of the start.
+# Ends everything: those who use the store, the master, the store. A backend that ends while there is a master hands
+# its tablets over to others; when all end there is nobody to take them.
 stop_all() {
-    local i
-    for ((i = ${#names[@]} - 1; i >= 0; i--)); do stop_node "${names[i]}"; done
+    local i wanted
+    for wanted in other master backend; do
+        for ((i = ${#names[@]} - 1; i >= 0; i--)); do
+            case ${role[${names[i]}]} in
+            master | backend) [[ ${role[${names[i]}]} == "$wanted" ]] || continue ;;
+            *) [[ $wanted == other ]] || continue ;;
+            esac
+            stop_node "${names[i]}"
+        done
+    done
 }
 
 # ---- what people see ----

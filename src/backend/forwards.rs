@@ -1,7 +1,8 @@
 //! Writes that were passed on to a primary and are not answered yet.
 //!
 //! A primary that hangs answers nothing, and its connections stay open. Once the tablet has another primary, who
-//! waits for the old one is told at once that the outcome is unknown, and may ask the new one.
+//! waits for the old one is told at once that the outcome is unknown, and may ask the new one. A primary that resigned
+//! has answered everything, or is about to: it is waited for.
 
 use super::node::Node;
 use crate::error::{Error, Result};

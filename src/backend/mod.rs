@@ -57,6 +57,7 @@ mod checkpoints;
 mod clock;
 mod directory;
 mod disk;
+mod drain;
 mod forwards;
 mod links;
 mod master_line;
@@ -91,6 +92,7 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
         let node = node.clone();
         std::thread::Builder::new().name(task.into()).spawn(move || run(&node))?;
     }
+    drain::on_signal(node.clone())?;
     log::info!("backend {name} listens on {}", backend.address);
     let limits = Limits {
         connections: config.store.connections_max,

@@ -142,11 +142,11 @@ impl Node {
         let before = self.routes();
         self.directory.replace(routes);
         let routes = self.routes();
-        for route in &routes.tablets {
-            if before.tablet(&route.id).is_ok_and(|known| known.primary != route.primary) {
-                self.forwards.cut(&route.id);
-            }
-        }
+        let replaced = |route: &&TabletRoute| {
+            let known = before.tablet(&route.id);
+            !route.clean && known.is_ok_and(|known| known.primary != route.primary)
+        };
+        routes.tablets.iter().filter(replaced).for_each(|route| self.forwards.cut(&route.id));
         for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
             let configuration = Configuration::of(route);
             if let Some(tablet) = self.open_as_member(&route.id, &configuration) {

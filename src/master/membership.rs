@@ -229,7 +229,10 @@ impl Membership {
             let record = NodeRecord { store_uuid: Some(store_uuid), ..node.record.clone() };
             outputs.push(Output::Cas(Record::Node(record), node.revision));
         }
-        self.node(name).boot_id = Some(boot_id);
+        let node = self.node(name);
+        if node.boot_id.replace(boot_id.clone()).is_some_and(|before| before != boot_id) {
+            node.leaving = None;
+        }
         outputs.extend(self.heard(now, name, report));
         outputs.push(Output::Accept(name.into()));
         outputs
