@@ -34,10 +34,12 @@ impl Checkpoints {
         self.grown = bytes;
     }
 
-    /// Whether the log has grown by the configured bytes, or by the tablet's size if that is more: so a
-    /// checkpoint never writes more than was logged since the one before.
+    /// Whether the log has grown by the configured bytes, or by the last checkpoint's size if that is more (or the
+    /// tablet's, if it has shrunk): so a checkpoint writes at most twice what was logged since the one before, and
+    /// the log stays in proportion to the tablet.
     pub fn is_due(&self, table_bytes: u64, checkpoint_bytes: u64, free_bytes: u64) -> bool {
-        let grown = self.grown >= self.began + checkpoint_bytes.max(table_bytes);
+        let grown =
+            self.grown >= self.began + checkpoint_bytes.max(self.last.table_bytes.min(table_bytes));
         self.running.is_none() && grown && fits(table_bytes, free_bytes)
     }
 
@@ -105,9 +107,26 @@ mod tests {
 
     #[test]
     fn a_log_that_outgrew_its_table_is_due() {
-        assert!(!grown().is_due(41 * MIB, MIB, 1000 * MIB));
         assert!(!grown().is_due(MIB, 41 * MIB, 1000 * MIB));
         assert!(grown().is_due(40 * MIB, 40 * MIB, 1000 * MIB));
         assert!(!grown().is_due(40 * MIB, 40 * MIB, 50 * MIB), "it does not fit");
+        let mut checkpoints = Checkpoints::new(50 * MIB);
+        checkpoints.note_grown(40 * MIB);
+        assert!(!checkpoints.is_due(90 * MIB, MIB, 1000 * MIB), "less than the last one");
+        assert!(checkpoints.is_due(30 * MIB, MIB, 1000 * MIB), "the tablet has shrunk");
+    }
+
+    #[test]
+    fn a_tablet_into_which_is_only_written_gets_its_next_checkpoint() {
+        let (mut checkpoints, mut written) = (Checkpoints::default(), 0);
+        for bytes in (MIB..=64 * MIB).step_by(MIB as usize) {
+            checkpoints.note_grown(bytes);
+            if checkpoints.is_due(bytes, MIB, 1000 * MIB) {
+                checkpoints.begin(bytes);
+                checkpoints.end(true);
+                written += bytes;
+            }
+        }
+        assert!(written >= 64 * MIB && written <= 2 * 64 * MIB, "{written} bytes");
     }
 }

@@ -23,6 +23,17 @@ pub enum Task {
     Trim,
 }
 
+/// Bytes that are written and synced at a time.
+const ROUND_BYTES: u64 = 8 << 20;
+
+fn weight(tasks: &[Task]) -> u64 {
+    let weight = |task: &Task| match task {
+        Task::Append(entry) => entry.weight(),
+        _ => 0,
+    };
+    tasks.iter().map(weight).sum()
+}
+
 /// Since when a disk has been at work on one write or sync: microseconds of the machine's clock; 0: it rests.
 #[derive(Default)]
 pub struct Busy(AtomicU64);
@@ -58,11 +69,14 @@ pub struct Disk {
 impl Disk {
     /// Runs until nobody gives it tasks any more.
     pub fn run(mut self, batches: &Receiver<Vec<Task>>, to_replica: &Sender<Event>) {
-        let (mut cuts, busy) = (0, self.busy.clone());
-        while let Ok(batch) = batches.recv() {
-            let tasks = std::iter::once(batch).chain(batches.try_iter()).flatten();
-            let written = busy.during(|| self.perform(tasks, &mut cuts));
-            if written {
+        let mut cuts = 0;
+        while let Ok(mut round) = batches.recv() {
+            while weight(&round) < ROUND_BYTES
+                && let Ok(more) = batches.try_recv()
+            {
+                round.extend(more);
+            }
+            if self.perform(round, &mut cuts) {
                 let (version, grown_bytes) = (self.log.end().version, self.log.grown_bytes());
                 if to_replica.send(Event::Persisted { version, cuts, grown_bytes }).is_err() {
                     return;
@@ -72,7 +86,7 @@ impl Disk {
     }
 
     /// Performs tasks, and syncs what was appended; whether the log's end may have changed.
-    fn perform(&mut self, tasks: impl Iterator<Item = Task>, cuts: &mut u64) -> bool {
+    fn perform(&mut self, tasks: Vec<Task>, cuts: &mut u64) -> bool {
         let (mut entries, mut appended, mut replaced) = (Vec::new(), false, false);
         for task in tasks {
             if !matches!(task, Task::Append(_)) {
@@ -85,31 +99,33 @@ impl Disk {
                     Ok(())
                 }
                 Task::Cut(version) => {
-                    *cuts += 1;
-                    self.log.truncate_after(version)
+                    (*cuts, replaced) = (*cuts + 1, true);
+                    self.busy.during(|| self.log.truncate_after(version))
                 }
                 Task::Install(table) => {
                     (*cuts, replaced) = (*cuts + 1, true);
                     self.install(&table)
                 }
-                Task::Release(version) => self.log.truncate_before(version),
-                Task::Trim => self.log.trim_spares(),
+                Task::Release(version) => self.busy.during(|| self.log.truncate_before(version)),
+                Task::Trim => self.busy.during(|| self.log.trim_spares()),
             };
             done.unwrap_or_else(|error| fail_stop("writing the log", &error));
         }
         self.append(&mut entries);
         if appended {
-            self.log.sync().unwrap_or_else(|error| fail_stop("syncing the log", &error));
+            let synced = self.busy.during(|| self.log.sync());
+            synced.unwrap_or_else(|error| fail_stop("syncing the log", &error));
         }
         appended || replaced
     }
 
     fn append(&mut self, entries: &mut Vec<Arc<Entry>>) {
-        if let Err(error) = self.log.append(entries.drain(..)) {
+        if let Err(error) = self.busy.during(|| self.log.append(entries.drain(..))) {
             fail_stop("writing the log", &error);
         }
     }
 
+    /// Takes as long as the table is large: that is no sign of a disk that hangs.
     fn install(&mut self, table: &Table) -> crate::error::Result<()> {
         let _alone = self.checkpointing.lock().expect("a checkpoint that panics ends the process");
         let position = Position { epoch: table.epoch, version: table.version };

@@ -42,6 +42,7 @@ pub struct Shell {
     writers: HashMap<Token, Sender<Outcome>>,
     /// Who waits for word of what is committed.
     readers: HashMap<Token, Sender<Result<()>>>,
+    /// The last token. Tokens of an earlier process are smaller: an answer to one is no answer here.
     next: Token,
     next_tick: Instant,
     /// How often the log was cut: what the log thread said before means another log.
@@ -77,7 +78,7 @@ impl Shell {
             to_self,
             writers: HashMap::new(),
             readers: HashMap::new(),
-            next: 0,
+            next: boot_time(),
             next_tick: Instant::now(),
             cuts: 0,
             busy: Arc::default(),
@@ -289,7 +290,7 @@ impl Shell {
         let seen = self.view.read().expect("views are replaced whole").clone();
         let before =
             (seen.table.version, seen.end, seen.lease_until, seen.configuration.epoch, seen.sealed);
-        let now = (committed.version, end.version, lease_until, epoch, sealed);
+        let now = (committed.version, end, lease_until, epoch, sealed);
         if before == now && seen.role == role {
             return;
         }
@@ -301,7 +302,7 @@ impl Shell {
             lease_until,
             configuration: self.configuration.clone(),
             sealed,
-            end: end.version,
+            end,
             role,
         };
         *self.view.write().expect("views are replaced whole") = Arc::new(view);
@@ -317,6 +318,7 @@ impl Shell {
         let step = self.around.limits.checkpoint_bytes;
         if self.around.disk_space() == DiskSpace::Enough
             && self.checkpoints.is_due(view.table.bytes(), step, free_bytes)
+            && self.is_durable(&view.table)
         {
             self.checkpoint(view.table.clone());
         }
@@ -334,11 +336,18 @@ impl Shell {
         tasks.push(Task::Trim);
         let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
         if self.checkpoints.would_free(view.table.bytes(), free_bytes)
+            && self.is_durable(&view.table)
             && !self.around.freeing.swap(true, Ordering::Relaxed)
         {
             self.freeing = true;
             self.checkpoint(view.table.clone());
         }
+    }
+
+    /// Whether the log on disk reaches as far as a table: a checkpoint must not lie beyond it, nor beyond a cut
+    /// that is still to be made.
+    fn is_durable(&self, table: &Table) -> bool {
+        table.version <= self.replica.durable()
     }
 
     fn checkpoint(&mut self, table: Table) {

@@ -13,7 +13,9 @@ use crate::protocol::cell::Key;
 use crate::protocol::cluster::{Role, TabletReport};
 use crate::protocol::command::{Op, Options};
 use crate::protocol::entry::Entry;
-use crate::replication::{Configuration, Message, Node, Outcome, Replica, Rules, Table, Time};
+use crate::replication::{
+    Configuration, Message, Node, Outcome, Position, Replica, Rules, Table, Time,
+};
 use crate::storage::{self, TabletConfig};
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use std::collections::BTreeSet;
@@ -62,8 +64,8 @@ pub struct View {
     pub configuration: Arc<Configuration>,
     /// Highest epoch that was sealed here.
     pub sealed: u64,
-    /// Version of the last entry.
-    pub end: u64,
+    /// Where the log ends.
+    pub end: Position,
     /// What the node is for the tablet.
     pub role: Role,
 }
@@ -258,7 +260,7 @@ impl Tablet {
             id: self.id.clone(),
             epoch: view.configuration.epoch,
             sealed: view.sealed,
-            version: view.end,
+            version: view.end.version,
             committed: view.table.version,
             role: view.role,
             lease_ms: (view.lease_until != Time::MAX).then_some(left_ms),

@@ -49,6 +49,7 @@ impl Replica {
         if goes_on && self.rules.hold_carried_over {
             hold = hold.max(before.as_ref().map_or(0, Lead::hold_until));
         }
+        self.fail_asking(out);
         self.take_lead(now, (hold, owed), before.filter(|_| goes_on), out);
     }
 
@@ -113,8 +114,12 @@ impl Replica {
     /// has come to itself. Nor does either say that it has sealed: it would be elected.
     pub(super) fn note_stuck(&mut self, stuck: bool, out: &mut Vec<Output>) {
         self.stuck = stuck;
+        self.stand_down_if_stuck(out);
+    }
+
+    pub(super) fn stand_down_if_stuck(&mut self, out: &mut Vec<Output>) {
         let alone = self.configuration.isr.len() == 1;
-        if stuck && self.leads() && !alone {
+        if self.stuck && self.leads() && !alone {
             self.sealed = self.configuration.epoch;
             self.stand_down(out);
             out.push(Output::Plead(Plea::NoLease));

@@ -19,10 +19,6 @@ impl Replica {
         }
         self.promise_until = self.promise_until.max(now + self.timing.grace);
         self.heard = self.heard.max((prepare.round, prepare.sent));
-        if prepare.echo > 0 {
-            let from = if self.rules.lease_from_own_ack { prepare.echo } else { now };
-            self.read_until = self.read_until.max(from + prepare.left);
-        }
         let prev = prepare.prev;
         if prev.version >= self.base.version && self.epoch_at(prev.version) != Some(prev.epoch) {
             let hint = self.end().version.min(prev.version.saturating_sub(1));
@@ -33,7 +29,18 @@ impl Replica {
         self.take_entries(&prepare, out);
         self.matched = self.matched.max(prev.version + prepare.entries.len() as u64);
         self.commit_to(now, prepare.committed.min(self.matched), out);
+        self.take_lease(now, &prepare);
         self.acknowledge(now, out);
+    }
+
+    /// Takes a lease from the primary, counted from an acknowledgement of this very process, and only with all that
+    /// is committed in the log.
+    fn take_lease(&mut self, now: Time, prepare: &Prepare) {
+        let own = prepare.echo > 0 && (self.started..=now).contains(&prepare.echo);
+        if own && self.timing.has_leases() && self.matched >= prepare.committed {
+            let from = if self.rules.lease_from_own_ack { prepare.echo } else { now };
+            self.read_until = self.read_until.max(from + prepare.left);
+        }
     }
 
     /// Whether a message of the primary is of an epoch that this node takes part in; a newer one is adopted.

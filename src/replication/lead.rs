@@ -7,6 +7,9 @@ use crate::protocol::entry::{Answer, Entry};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Windows of entries that may be prepared and not committed: more is refused.
+const PREPARED_WINDOWS: u64 = 8;
+
 /// What a primary knows in its epoch. Forgotten with it.
 pub struct Lead {
     /// First entry of this epoch: nothing is served before it is committed.
@@ -119,8 +122,15 @@ impl Lead {
         if self.resigning.is_some() {
             return Some("the tablet is being moved to another node".into());
         }
+        let prepared = replica.total_at(replica.end().version);
+        let prepared = prepared - replica.total_at(replica.committed.version).min(prepared);
+        if prepared > PREPARED_WINDOWS * replica.timing.window_bytes {
+            return Some("too much waits for the disks of the in-sync replicas".into());
+        }
         let silent = |(node, peer): &(&Node, &Peer)| {
-            replica.configuration.isr.contains(*node) && now > peer.heard + replica.timing.silence
+            let needed = replica.configuration.isr.contains(*node)
+                || self.pending_add.as_ref() == Some(*node);
+            needed && now > peer.heard + replica.timing.silence
         };
         let (node, _) = self.peers.iter().find(silent)?;
         Some(format!("the in-sync replica {node} does not answer"))

@@ -12,6 +12,9 @@ use crate::protocol::entry::{Answer, Entry};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+/// Readers that wait for the primary's word.
+const ASKING_MAX: usize = 4096;
+
 /// Names a proposal or a question until it is answered; the shell's own.
 pub type Token = u64;
 
@@ -166,6 +169,8 @@ pub struct Replica {
     pub(super) read_until: Time,
     /// Latest end of a lease that this process ever gave itself or others.
     pub(super) max_lease: Time,
+    /// When this process began.
+    pub(super) started: Time,
     pub(super) lead: Option<Lead>,
     /// A seal that waits until no lease can run any more.
     pub(super) sealing: Option<(u64, Time)>,
@@ -221,6 +226,7 @@ impl Replica {
             promise_until: if rules.promise_at_start { now + timing.grace } else { now },
             read_until: 0,
             max_lease: 0,
+            started: now,
             lead: None,
             sealing: None,
             resigned: None,
@@ -279,6 +285,11 @@ impl Replica {
             }
             _ => &self.committed,
         }
+    }
+
+    /// Version up to which the log is on disk.
+    pub fn durable(&self) -> u64 {
+        self.durable
     }
 
     /// Where the log ends.
@@ -409,6 +420,7 @@ impl Replica {
     }
 
     fn tick(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.stand_down_if_stuck(out);
         self.answer_seal(now, out);
         self.ask_again(out);
         if self.lead.is_some() {
@@ -473,6 +485,10 @@ impl Replica {
             return out
                 .push(Output::Confirm(token, Err(Error::retry("the tablet has no primary now"))));
         };
+        if self.asking.len() >= ASKING_MAX {
+            let busy = Err(Error::retry("too many readers wait for the primary"));
+            return out.push(Output::Confirm(token, busy));
+        }
         self.asking.push(token);
         let epoch = self.configuration.epoch;
         out.push(Output::Send(primary, Message::Query { epoch, id: token }));

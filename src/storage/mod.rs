@@ -120,9 +120,9 @@
 //! # Bytes written per byte stored
 //!
 //! The log takes each entry once, plus 32 bytes. The node starts a checkpoint when the log has grown by
-//! `checkpoint_bytes` or by the tablet's size, whichever is more, so a checkpoint writes at most as much as the
-//! log has taken since the one before: at most 2 bytes reach the disk for each byte stored, however large the
-//! tablet is.
+//! `checkpoint_bytes` or by the size of the last checkpoint, whichever is more, so a checkpoint writes at most twice
+//! what the log has taken since the one before: at most 3 bytes reach the disk for each byte stored, however large
+//! the tablet is.
 //!
 //! # Caveats
 //!
