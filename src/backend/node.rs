@@ -15,9 +15,9 @@ use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::connection::Pool;
 use crate::protocol::reply::Reply;
 use crate::replication::{Configuration, DiskSpace};
-use crate::storage::DataDir;
+use crate::storage::{DataDir, TabletConfig};
 use crossbeam::channel::Receiver;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
@@ -49,8 +49,8 @@ pub struct Node {
     /// What it knows of the cluster.
     pub directory: Arc<Directory>,
     tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
-    /// Tablets whose files were found damaged: they are not served, and not opened again.
-    damaged: Mutex<BTreeSet<String>>,
+    /// Tablets whose files were found damaged, and the epoch that they knew; 0: not known. They are not served.
+    damaged: Mutex<Damaged>,
     /// Writes on their way to primaries.
     pub forwards: Forwards,
     /// Which links of other nodes count.
@@ -149,35 +149,47 @@ impl Node {
         routes.tablets.iter().filter(replaced).for_each(|route| self.forwards.cut(&route.id));
         for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
             let configuration = Configuration::of(route);
+            self.set_aside_if_damaged(&route.id, &configuration);
             if let Some(tablet) = self.open_as_member(&route.id, &configuration) {
                 tablet.tell(Event::Configure(configuration));
             }
         }
     }
 
-    /// A tablet of which this node is a replica, opened if it is not yet. A damaged one is begun anew once the
-    /// in-sync set does without this node: its old files are set aside.
+    /// A tablet of which this node is a replica, opened if it is not yet and not damaged.
     pub fn open_as_member(&self, id: &str, configuration: &Configuration) -> Option<Arc<Tablet>> {
-        let me: &str = &self.name;
         if let Some(tablet) = self.tablet(id) {
             return Some(tablet);
         }
-        if !configuration.members.contains(me) {
+        if !configuration.members.contains(&*self.name) {
             return None;
         }
-        let mut damaged = self.damaged.lock().expect("a set is not left half-changed");
-        if damaged.contains(id) {
-            if configuration.isr.contains(me) || configuration.isr.is_empty() {
-                return None;
-            }
-            if let Err(error) = self.data.set_aside(id) {
-                log::error!("tablet {id} cannot be set aside: {error}");
-                return None;
-            }
-            log::warn!("tablet {id}: its damaged files are set aside, it is fetched anew");
-            damaged.remove(id);
+        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
+        if damaged.contains_key(id) {
+            return None;
         }
         self.open_tablet(id, configuration, &mut damaged)
+    }
+
+    /// Sets a damaged tablet's files aside, so that it is begun anew, once the in-sync set does without this node: by
+    /// the master's word, in an epoch above all in which somebody may have counted on the damaged copy.
+    fn set_aside_if_damaged(&self, id: &str, configuration: &Configuration) {
+        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
+        let Some(known) = damaged.get_mut(id) else { return };
+        if *known == 0 {
+            *known = configuration.epoch;
+        }
+        let isr = &configuration.isr;
+        if configuration.epoch <= *known || isr.is_empty() || isr.contains(&*self.name) {
+            return;
+        }
+        match self.data.set_aside(id) {
+            Ok(_) => {
+                log::warn!("tablet {id}: its damaged files are set aside, it is fetched anew");
+                damaged.remove(id);
+            }
+            Err(error) => log::error!("tablet {id} cannot be set aside: {error}"),
+        }
     }
 
     /// Ends a tablet's epoch here, or leaves it: what the master asks on the heartbeat connection.
@@ -199,7 +211,7 @@ impl Node {
         &self,
         id: &str,
         configuration: &Configuration,
-        damaged: &mut BTreeSet<String>,
+        damaged: &mut Damaged,
     ) -> Option<Arc<Tablet>> {
         let mut tablets = self.tablets.write().expect("the list of tablets is replaced whole");
         if let Some(tablet) = tablets.get(id) {
@@ -214,7 +226,7 @@ impl Node {
             Err(error) => {
                 log::error!("tablet {id} is not served: {error}");
                 if matches!(error, Error::Corrupt(_)) {
-                    damaged.insert(id.into());
+                    damaged.insert(id.into(), known_epoch(&self.data, id));
                 }
                 None
             }
@@ -383,8 +395,9 @@ impl Node {
 impl Node {
     fn tablet_reports(&self) -> Vec<TabletReport> {
         let damaged = self.damaged.lock().expect("a set is not left half-changed").clone();
-        let damaged = damaged.into_iter().map(|id| TabletReport {
+        let damaged = damaged.into_iter().map(|(id, epoch)| TabletReport {
             id,
+            epoch,
             role: Role::Damaged,
             ..TabletReport::default()
         });
@@ -400,16 +413,23 @@ fn partners(config: &Config, name: &str) -> Vec<String> {
 }
 
 type Tablets = BTreeMap<String, Arc<Tablet>>;
+type Damaged = BTreeMap<String, u64>;
+
+/// The epoch that a tablet's files say; 0 if they do not.
+fn known_epoch(data: &DataDir, id: &str) -> u64 {
+    TabletConfig::load(&data.tablet(id)).ok().flatten().map_or(0, |stored| stored.epoch)
+}
 
 /// Opens every tablet of a data directory; the names of those that are damaged.
-fn open_tablets(data: &DataDir, around: &Surroundings) -> Result<(Tablets, BTreeSet<String>)> {
-    let (mut tablets, mut damaged) = (BTreeMap::new(), BTreeSet::new());
+fn open_tablets(data: &DataDir, around: &Surroundings) -> Result<(Tablets, Damaged)> {
+    let (mut tablets, mut damaged) = (Tablets::new(), Damaged::new());
     for id in data.tablets()? {
         match Tablet::open(&id, &data.tablet(&id), around) {
             Ok(tablet) => drop(tablets.insert(id, tablet)),
             Err(error @ Error::Corrupt(_)) => {
                 log::error!("tablet {id} is not served: {error}");
-                damaged.insert(id);
+                let epoch = known_epoch(data, &id);
+                damaged.insert(id, epoch);
             }
             Err(error) => return Err(error),
         }

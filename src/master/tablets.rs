@@ -94,6 +94,20 @@ impl Tablet {
         Some(self.end_epoch(&why))
     }
 
+    /// A new epoch for a member outside the in-sync set that has found damage: nobody may count any more on what it
+    /// acknowledged in this one. Then it sets its files aside.
+    fn renew(&self, nodes: &Nodes) -> Option<Output> {
+        let said = |name: &String| nodes.get(name).and_then(|node| node.says_of(&self.route.id));
+        let waits = |name: &&String| {
+            let known = said(name).map_or(0, |said| said.epoch);
+            has_damaged(nodes, name, &self.route.id) && known >= self.route.epoch
+        };
+        let outside = self.route.members.iter().filter(|name| !self.has_in_sync(name));
+        let idle = self.route.epoch > 0 && self.election.is_none();
+        (idle && outside.into_iter().any(|name| waits(&name)))
+            .then(|| self.cas(next_epoch(&self.route)))
+    }
+
     fn end_epoch(&mut self, why: &str) -> Output {
         self.election = Some(Election::new(self.route.epoch));
         self.moving = None;
@@ -229,6 +243,7 @@ impl Membership {
         let mut outputs = Vec::new();
         for tablet in tablets.values_mut() {
             outputs.extend(tablet.begin_election(nodes));
+            outputs.extend(tablet.renew(nodes));
             outputs.extend(tablet.go_on(now, nodes, &mut spread));
             let stuck = tablet.why_stuck(nodes);
             if let Some(why) = stuck.as_ref().filter(|_| stuck != tablet.stuck) {
@@ -315,8 +330,7 @@ impl Membership {
     }
 }
 
-/// The same configuration once more: the answer to a primary that may not add the member on which its commits depend
-/// since it asked.
+/// The same configuration once more: what the primary counted on in the epoch before is void.
 fn next_epoch(route: &TabletRoute) -> TabletRoute {
     TabletRoute { epoch: route.epoch + 1, clean: false, ..route.clone() }
 }
