@@ -10,6 +10,10 @@
 //!                       └──▶ master ── heartbeats ──▶ every backend
 //! ```
 //!
+//! All rows of an owner lie in one tablet of one group. Every backend of the group has a replica of it; one of
+//! them, the primary, orders the writes, and an acknowledged write is on the disk of every replica in sync. Any
+//! backend answers reads. When a primary dies, a replica that has everything takes its place.
+//!
 //! # Layers
 //!
 //! Imports go down only; a test reads the source and enforces it.
@@ -31,7 +35,8 @@
 //!
 //! # Where to begin
 //!
-//! A write from the outside in: [`protocol`], [`client`], [`backend`], [`replication`], [`storage`]. A page:
+//! A write from the outside in: [`protocol`], [`client`], [`backend`], [`replication`], [`storage`]. A failover:
+//! [`master`], then [`replication`]. A page:
 //! [`http`], [`frontend`], [`drive`]. A message: [`smtp`], [`mail`].
 
 #![allow(rustdoc::private_intra_doc_links, reason = "the design pages lead to private modules too")]

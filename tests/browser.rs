@@ -259,6 +259,12 @@ fn the_other_colours() {
     }
 }
 
+fn enter_console(page: &Page, password: &str) {
+    page.fill("#username", "admin");
+    page.fill("#password", password);
+    page.follow("=Sign in");
+}
+
 #[test]
 fn an_operator_at_the_console() {
     for look in [DESK, PHONE_DARK] {
@@ -271,9 +277,8 @@ fn an_operator_at_the_console() {
         goto("/");
         assert_eq!(page.path(), "/login");
         page.shot("30-console-login");
-        page.fill("#username", "admin");
-        page.fill("#password", &cluster.config().secrets().unwrap().admin_password);
-        page.follow("=Sign in");
+        let password = cluster.config().secrets().unwrap().admin_password;
+        enter_console(&page, &password);
         page.wait_for("Healthy");
         for name in cluster.backends() {
             page.wait_for(&name);
@@ -294,6 +299,42 @@ fn an_operator_at_the_console() {
         page.shot("34-cell");
         assert!(page.troubles().is_empty());
     }
+}
+
+#[test]
+fn an_operator_sees_nodes_go() {
+    let Some(browser) = browser("an operator sees nodes go") else { return };
+    let cluster = Cluster::start();
+    let console = format!("http://{}", cluster.address("console"));
+    let password = cluster.config().secrets().unwrap().admin_password;
+    let pages = [DESK, DESK_DARK, PHONE, PHONE_DARK].map(|look| browser.page(look));
+    let show = |said: &str, shot: &str| {
+        for page in &pages {
+            eventually(said, || {
+                page.goto(&format!("{console}/"));
+                page.text().contains(said).then_some(())
+            });
+            // What looks again by itself would be gone in the middle of its check.
+            page.eval("window.stop()");
+            page.shot_allowing(shot, "meta-refresh");
+            page.eval("document.querySelector('.cards ~ .scroll')?.scrollIntoView()");
+            page.shot_allowing(&format!("{shot}-tablets"), "meta-refresh");
+        }
+    };
+    for page in &pages {
+        page.goto(&format!("{console}/"));
+        enter_console(page, &password);
+        page.goto(&format!("{console}/nodes/a1/shutdown"));
+        page.wait_for("One copy is left of");
+        page.shot("35-console-shutdown");
+    }
+    cluster.kill("a1");
+    show("one copy left (all tablets of group a)", "36-console-degraded");
+    cluster.kill("a2");
+    show("no primary: no in-sync replica is alive", "37-console-down");
+    cluster.kill("m1");
+    show("nobody of group a answers", "38-console-no-master");
+    assert!(pages.iter().all(|page| page.troubles().is_empty()));
 }
 
 #[test]

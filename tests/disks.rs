@@ -129,10 +129,10 @@ fn versions(cluster: &Cluster, name: &str, roles: &[&str]) -> u64 {
     let mut store = Text::connect(&cluster.address(name)).unwrap();
     let lines = store.lines("STATUS").unwrap();
     let version = |line: &String| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let at = words.iter().position(|word| *word == "version")? + 1;
-        let counts = words[0] == "tablet" && roles.contains(&words[2]);
-        counts.then(|| words[at].parse::<u64>().expect("a number"))
+        let (tablet, place) = line.strip_prefix("tablet ")?.split_once("; ")?;
+        let role = place.split([' ', ',']).nth(1)?;
+        let version = tablet.split(", ").find_map(|said| said.strip_prefix("version "))?;
+        roles.contains(&role).then(|| version.parse::<u64>().expect("a number"))
     };
     lines.iter().filter_map(version).sum()
 }

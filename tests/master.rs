@@ -488,7 +488,9 @@ fn a_replica_that_has_sealed_takes_over_from_a_dead_primary() {
         (Some("a2"), vec!["a2".into()], false)
     );
     until("the new primary is told", || epochs_of(&house.fakes[1].routes(), "a2") == [2]);
-    assert!(line.text("STATUS").contains("in sync: a2, a1 is behind: ONE COPY LEFT"));
+    let said = line.text("STATUS");
+    assert!(said.contains("tablet a-s0: epoch 2, primary a2, in sync a2"), "{said}");
+    assert!(said.contains(": ONE COPY LEFT"), "{said}");
     house.fakes[0].change(|play| play.mute = false);
     line.until_all_alive();
     line.tell("@PLEA a-s0 2 a2 ADD a1");

@@ -1,20 +1,46 @@
-//! A storage node: tablets on disk, served to clients and to other nodes.
+//! A storage node: a replica of every tablet of its group, served to clients and to other nodes.
 //!
-//! Any node takes any request. It answers from its own tablet when it is the tablet's primary, and passes
-//! the request on to the primary when it is not; nothing is passed on twice.
+//! Any node takes any request. A read is answered from the node's own replica where that is known to be current,
+//! else by the tablet's primary. A write goes to the primary. Nothing is passed on twice.
 //!
 //! ```text
 //! client ──▶ serve ──▶ reads, writes ──▶ tablet (here) ──▶ replica thread ──▶ log thread ──▶ disk
-//!                           │                                   ▲                 │
-//!                           └──▶ peer (another node's) ────────▶│◀── Persisted ───┘
+//!                           │                                  ▲  │   ▲           │
+//!                           │                                  │  │   └─ Persisted ┘
+//!                           └──▶ peer (the primary's node)     │  └──▶ link ──▶ other nodes' replicas
+//!                                                              └────── link ◀── theirs
 //! ```
 //!
-//! * [`node`]: the tablets of this node, the routes that the master gave it, its connections to others.
-//! * [`tablet`]: a tablet's threads, its group commit, its checkpoints, and the view that readers share.
+//! * [`node`]: the tablets of this node, and how it reaches the rest. [`directory`]: what the master said of the cluster.
+//! * [`tablet`]: a tablet as other threads see it, with the view that readers share. Behind it [`shell`], the thread
+//!   that owns the replica; [`disk`], the thread that owns the log; [`checkpoints`]: when the next is due;
+//!   [`surroundings`]: what the two know of their node; [`clock`]: what leases are counted by.
 //! * [`reads`], [`writes`]: GET, SCAN, ROWS; single ops, batches, and big values chunk by chunk.
-//! * [`serve`]: a client's connection. [`peer`]: the verbs between PennCloud's own processes.
-//! * [`sweep`]: what the node does by itself: what has expired goes, chunks that nobody reads any more go.
-//! * [`status`]: lines for people.
+//! * [`links`]: what replicas say to one another. [`catch_up`]: whole tables for those that are too far behind.
+//!   [`master_line`]: what the node says to the master by itself.
+//! * [`serve`]: a client's connection. [`peer`]: the verbs between PennCloud's own processes. [`forwards`]: writes that
+//!   wait for another node's answer.
+//! * [`sweep`]: what a primary does by itself: what has expired goes, chunks that nobody reads any more go.
+//! * [`status`]: lines for people. [`drain`]: what the node does before it ends.
+//!
+//! # Reads
+//!
+//! A *view* is one instant of a replica: the committed table, the entries after it whose fate is not known here, and
+//! until when the node's lease runs. What no such entry touches is answered from the view while the lease runs.
+//! Otherwise the node asks the primary which entries are committed, and then answers from its own replica. One that is
+//! not in sync passes the read on. A chunk of a big value never changes: any copy with the right checksum is served.
+//! `local=1` answers from the committed table as it is, current or not.
+//!
+//! # Links and catching up
+//!
+//! A node dials each other node of its group, and sends the messages of all their tablets over that one connection
+//! (`@LINK`, then `@PREPARE`, `@ACK` and so on: [`crate::replication::wire`]); the other's come over a link that it
+//! dials. Both sides name their disk, and one that is not the disk that the master knows is refused. A link makes
+//! nobody wait: what does not fit is dropped, and the protocol sends it again.
+//!
+//! A replica that has been away is sent the entries that it lacks while the primary still keeps them. One that is
+//! further behind, or new, is offered the table, and fetches it page by page (`@TABLE`) while writes go on; it
+//! installs it in place of what it had, takes the rest by the log, and is then added to the in-sync set.
 //!
 //! # Big values
 //!
@@ -30,14 +56,19 @@
 //!
 //! # Threads
 //!
-//! One for each connection; two for each tablet, and one more while it writes a checkpoint; one that sweeps
-//! and one that watches the disk. Readers never wait for a sync: they read the last committed table.
+//! One for each connection, of clients and of others' links. Two for each tablet: one owns the replica, one the log;
+//! one more while a checkpoint is written, and one while a table is fetched. One for each link to another node,
+//! one for the line to the master, one that sweeps, one that watches the disk and one that waits for signals. Readers never wait for a sync: they
+//! read the last committed table.
 //!
 //! # Failures
 //!
 //! * A write or a sync that fails ends the process (exit code 3): the disk is not asked again. What was
 //!   acknowledged is on it.
-//! * A tablet whose files are damaged is not served; the node's others are.
+//! * A tablet whose files are damaged is not served; the node's others are. The master takes the node out of the
+//!   tablet's in-sync set; then the files are set aside (`tablets-damaged/`), and the tablet is fetched from the
+//!   primary. The last copy is never set aside.
+//! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again.
 //! * Below `disk_reserve_bytes` of free space, what grows a tablet by more than 4 KiB is refused with `NOSPACE`
 //!   before anything is written: people sign in, move and delete. Below half of it, all that does not shrink a
 //!   tablet is refused.
@@ -49,6 +80,7 @@
 //! * A checkpoint is written before the old one and the log go: on a low disk, of a tablet that fills less than
 //!   three quarters of what is free. A larger one gives nothing back until more of it was deleted.
 //! * All tablets of a node are in memory, the chunks of large values too.
+//! * A table that is fetched is in memory twice at the node that fetches it, until the old one goes.
 //! * Requests of one connection are executed one after the other; more in flight take more connections.
 //! * ROWS reads through all tablets of the node for each page.
 

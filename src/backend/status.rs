@@ -1,7 +1,9 @@
 //! STATUS and HELP: lines for people.
 
 use super::node::Node;
-use crate::protocol::cluster::TabletReport;
+use crate::protocol::cluster::{TabletReport, TabletRoute};
+use crate::protocol::say::configuration;
+use crate::replication::Configuration;
 use std::fmt::Write;
 
 /// Answer to HELP.
@@ -23,42 +25,26 @@ In a word, space, control characters, % and = are written %XX.";
 /// Answer to STATUS.
 pub fn status(node: &Node) -> String {
     let (report, routes) = (node.report(), node.routes());
-    let mut text = String::new();
-    let _ = writeln!(
-        text,
-        "node {} {} uptime {} s, {} connections, {} MiB resident, {} MiB free on disk",
-        node.name,
-        report.state.word(),
-        report.uptime_ms / 1000,
-        report.connections,
-        report.rss_bytes >> 20,
-        report.free_bytes >> 20,
-    );
+    let mut text = format!("node {}: {}, {}\n", node.name, report.state.word(), report.line());
     for tablet in &report.tablets {
         let _ = writeln!(text, "{}", tablet_line(tablet, node));
     }
-    for tablet in &routes.tablets {
-        let primary = tablet.primary.as_deref().unwrap_or("none");
-        let _ = writeln!(text, "route {} primary {primary} epoch {}", tablet.id, tablet.epoch);
+    for tablet in routes.tablets.iter().filter(|tablet| node.tablet(&tablet.id).is_none()) {
+        let TabletRoute { id, epoch, primary, isr, .. } = tablet;
+        let said = configuration(*epoch, primary.as_deref(), isr);
+        let _ = writeln!(text, "elsewhere {id}: {said}");
     }
     text
 }
 
-/// Everything of a tablet in one line. Lag is in entries that this node does not know to be committed.
-fn tablet_line(tablet: &TabletReport, node: &Node) -> String {
-    let held = node.tablet(&tablet.id).map(|held| held.view().configuration.clone());
-    let isr: Vec<String> =
-        held.iter().flat_map(|adopted| &adopted.isr).map(|node| node.to_string()).collect();
-    let lease = tablet.lease_ms.map_or("no limit".into(), |ms| format!("{ms} ms"));
-    format!(
-        "tablet {} {} epoch {} version {} lag {} lease {lease} in sync {} cells {} bytes {}",
-        tablet.id,
-        tablet.role.word(),
-        tablet.epoch,
-        tablet.version,
-        tablet.version - tablet.committed,
-        isr.join(","),
-        tablet.cells,
-        tablet.bytes,
-    )
+/// Everything of a tablet in one line, as the master says it. The lag is in entries that this node does not know to
+/// be committed.
+fn tablet_line(report: &TabletReport, node: &Node) -> String {
+    let lag = report.version - report.committed;
+    let (id, me, place) = (&report.id, &node.name, report.place(lag));
+    let Some(tablet) = node.tablet(id) else { return format!("tablet {id}: {me} {place}") };
+    let view = tablet.view();
+    let Configuration { epoch, primary, isr, .. } = &*view.configuration;
+    let said = configuration(*epoch, primary.as_deref(), isr);
+    format!("tablet {id}: {said}, {}; {me} {place}", report.contents())
 }

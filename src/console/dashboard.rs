@@ -1,12 +1,14 @@
 //! The dashboard: one headline, the nodes, the tablets, the web processes.
 
 use super::app::Visit;
-use super::gather::{Gathered, Process, gather};
+use super::gather::{Process, gather};
+use super::judge::{Fault, Headline, faults, headline};
 use super::orders::Action;
-use super::page::{Shell, duration, render, size};
+use super::page::{Shell, render, size};
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
-use crate::protocol::cluster::{ClusterStatus, NodeState, NodeStatus, Role, TabletRoute};
+use crate::protocol::cluster::{ClusterStatus, NodeState, NodeStatus, TabletRoute};
+use crate::protocol::say::{duration, seconds};
 use askama::Template;
 
 #[derive(Template)]
@@ -19,14 +21,6 @@ struct Page {
     /// Shown while the master is silent.
     backends: Vec<Answering>,
     processes: Vec<Answering>,
-}
-
-/// The one word, and why.
-#[derive(Debug, PartialEq, Eq)]
-struct Headline {
-    /// `healthy`, `degraded` or `down`.
-    state: &'static str,
-    why: Vec<String>,
 }
 
 /// What the master says.
@@ -55,15 +49,25 @@ struct Node {
 struct Tablet {
     id: String,
     epoch: u64,
-    served: bool,
+    version: String,
+    primary: String,
+    /// Names of the in-sync set.
+    in_sync: String,
+    /// Whether nobody can write to it.
+    lost: bool,
+    faults: Vec<Fault>,
     /// One for each node of the group.
     replicas: Vec<Option<Replica>>,
 }
 
 struct Replica {
+    /// Its role; of a node that is not alive, how the node is.
     word: &'static str,
-    version: u64,
-    size: String,
+    lag: u64,
+    /// Whether it is missing where writes go on, and catches up or not.
+    behind: bool,
+    /// Its lease, and its size.
+    said: String,
 }
 
 /// A process that was asked itself.
@@ -105,80 +109,6 @@ fn done(visit: &Visit, request: &Request<'_>) -> Option<String> {
     })
 }
 
-/// Down: something that was asked for cannot be done. Degraded: all can be, but not all processes are well.
-fn headline(gathered: &Gathered) -> Headline {
-    let (mut down, mut degraded) = (Vec::new(), Vec::new());
-    let mut asked = vec!["frontend", "smtp", "balancer"];
-    match &gathered.cluster {
-        Ok(status) => judge_cluster(status, &mut down, &mut degraded),
-        Err(_) => {
-            asked.push("backend");
-            degraded.push(
-                "the master does not answer: what works goes on, but nothing can change".into(),
-            );
-        }
-    }
-    for role in asked {
-        judge_role(role, &gathered.processes, &mut down, &mut degraded);
-    }
-    let adrift = gathered
-        .processes
-        .iter()
-        .filter(|p| p.answer.as_ref().is_ok_and(|a| a.contains("kv=down")));
-    degraded.extend(adrift.map(|p| format!("{} does not reach the store", p.name)));
-    let state = match (down.is_empty(), degraded.is_empty()) {
-        (false, _) => "down",
-        (true, false) => "degraded",
-        (true, true) => "healthy",
-    };
-    down.extend(degraded);
-    Headline { state, why: down }
-}
-
-fn judge_cluster(status: &ClusterStatus, down: &mut Vec<String>, degraded: &mut Vec<String>) {
-    let lost: Vec<&str> =
-        status.tablets.iter().filter(|t| !is_served(t, status)).map(|t| t.id.as_str()).collect();
-    if !lost.is_empty() {
-        down.push(format!("nobody serves tablet {}", lost.join(", ")));
-    }
-    for node in &status.nodes {
-        if node.state != NodeState::Alive {
-            degraded.push(format!("{} is {}", node.name, node.state.word()));
-        } else if let Some(problem) = &node.problem {
-            degraded.push(format!("{}: {problem}", node.name));
-        }
-    }
-}
-
-/// One of several that does not answer is a loss that the others make good; a backend is the only one that
-/// has its data.
-fn judge_role(
-    role: &str,
-    processes: &[Process],
-    down: &mut Vec<String>,
-    degraded: &mut Vec<String>,
-) {
-    let of_role = || processes.iter().filter(|p| p.role == role);
-    let gone: Vec<&str> =
-        of_role().filter(|p| p.answer.is_err()).map(|p| p.name.as_str()).collect();
-    let missed = role == "backend" || gone.len() == of_role().count();
-    let list = if missed { down } else { degraded };
-    list.extend((!gone.is_empty()).then(|| format!("{role} {} does not answer", gone.join(", "))));
-}
-
-/// Whether a tablet's primary is alive and says that it serves the tablet's epoch.
-fn is_served(tablet: &TabletRoute, status: &ClusterStatus) -> bool {
-    let primary = status.nodes.iter().find(|n| Some(&n.name) == tablet.primary.as_ref());
-    primary.is_some_and(|node| {
-        node.state == NodeState::Alive
-            && node
-                .report
-                .tablets
-                .iter()
-                .any(|t| t.id == tablet.id && t.role == Role::Primary && t.epoch == tablet.epoch)
-    })
-}
-
 fn panel(status: ClusterStatus) -> Panel {
     let mut names: Vec<String> = status.nodes.iter().map(|n| n.group.clone()).collect();
     names.dedup();
@@ -213,7 +143,7 @@ fn group(name: String, status: &ClusterStatus) -> Group {
     let nodes: Vec<&NodeStatus> = status.nodes.iter().filter(|n| n.group == name).collect();
     let of_group = status.tablets.iter().filter(|t| t.group == name);
     Group {
-        tablets: of_group.map(|t| tablet(t, &nodes, is_served(t, status))).collect(),
+        tablets: of_group.map(|t| tablet(t, &nodes, status)).collect(),
         nodes: nodes.iter().map(|n| node(n)).collect(),
         name,
     }
@@ -222,7 +152,7 @@ fn group(name: String, status: &ClusterStatus) -> Group {
 fn node(status: &NodeStatus) -> Node {
     let report = &status.report;
     let heard = match status.silent_ms {
-        Some(ms) => format!("{}.{} s ago", ms / 1000, ms % 1000 / 100),
+        Some(ms) => format!("{} ago", seconds(ms)),
         None => "not yet".into(),
     };
     let facts = vec![
@@ -243,22 +173,37 @@ fn node(status: &NodeStatus) -> Node {
     }
 }
 
-fn tablet(tablet: &TabletRoute, nodes: &[&NodeStatus], served: bool) -> Tablet {
-    let replica = |node: &&NodeStatus| {
-        let report = node.report.tablets.iter().find(|t| t.id == tablet.id)?;
-        let word = if node.state == NodeState::Alive { report.role.word() } else { "unknown" };
-        Some(Replica { word, version: report.version, size: size(report.bytes) })
-    };
+fn tablet(tablet: &TabletRoute, nodes: &[&NodeStatus], status: &ClusterStatus) -> Tablet {
+    let faults = faults(tablet, status);
+    let version = status.primary_report(tablet).map(|led| led.version.to_string());
     Tablet {
         id: tablet.id.clone(),
         epoch: tablet.epoch,
-        served,
-        replicas: nodes.iter().map(replica).collect(),
+        version: version.unwrap_or_else(|| "–".into()),
+        primary: tablet.primary.clone().unwrap_or_else(|| "none".into()),
+        in_sync: tablet.isr.join(" "),
+        lost: faults.iter().any(Fault::is_down),
+        faults,
+        replicas: nodes.iter().map(|node| replica(tablet, node, status)).collect(),
     }
 }
 
+fn replica(tablet: &TabletRoute, node: &NodeStatus, status: &ClusterStatus) -> Option<Replica> {
+    let report = status.report_of(tablet, &node.name)?;
+    let lag = status.lag(tablet, report);
+    let behind = lag > 0 && !tablet.isr.contains(&node.name);
+    let size = size(report.bytes);
+    Some(match node.state {
+        NodeState::Alive => {
+            let said = format!("{} · {size}", report.lease());
+            Replica { word: report.role.word(), lag, behind, said }
+        }
+        state => Replica { word: state.word(), lag, behind, said: size },
+    })
+}
+
 fn answering(process: Process) -> Answering {
-    let Process { name, role, address, answer } = process;
+    let Process { name, role, address, answer, .. } = process;
     let up = answer.is_ok();
     let said = match answer {
         Ok(said) => in_words(&said),
@@ -271,55 +216,6 @@ fn answering(process: Process) -> Answering {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::cluster::{Class, Report, TabletReport};
-
-    fn cluster() -> ClusterStatus {
-        let report = TabletReport {
-            id: "a-s0".into(),
-            epoch: 3,
-            version: 9,
-            committed: 9,
-            role: Role::Primary,
-            cells: 1,
-            bytes: 10,
-            ..TabletReport::default()
-        };
-        let node = NodeStatus {
-            name: "a1".into(),
-            address: "127.0.0.1:1".into(),
-            group: "a".into(),
-            state: NodeState::Alive,
-            silent_ms: Some(100),
-            boot_id: None,
-            store_uuid: None,
-            problem: None,
-            report: Report { tablets: vec![report], ..Report::default() },
-        };
-        let tablet = TabletRoute {
-            id: "a-s0".into(),
-            group: "a".into(),
-            class: Class::Small,
-            index: 0,
-            epoch: 3,
-            primary: Some("a1".into()),
-            isr: vec!["a1".into()],
-            members: vec!["a1".into()],
-            min_insync: 1,
-            clean: false,
-        };
-        ClusterStatus { nodes: vec![node], tablets: vec![tablet], ..ClusterStatus::default() }
-    }
-
-    fn frontend(name: &str, up: bool) -> Process {
-        let answer = if up { Ok("ok".into()) } else { Err(Error::retry("gone")) };
-        Process { name: name.into(), role: "frontend", address: "127.0.0.1:2".into(), answer }
-    }
-
-    fn judged(cluster: Result<ClusterStatus>, processes: Vec<Process>) -> (&'static str, String) {
-        let headline = headline(&Gathered { cluster, processes });
-        (headline.state, headline.why.join("; "))
-    }
-
     #[test]
     fn a_ping_is_said_in_words() {
         let up = "ok conns=1 draining=0 kv=ok";
@@ -327,42 +223,5 @@ mod tests {
         let ending = "ok conns=12 draining=1 kv=down";
         assert_eq!(in_words(ending), "12 connections, about to end, the storage does not answer");
         assert_eq!(in_words("220 penn.test"), "220 penn.test");
-    }
-
-    #[test]
-    fn a_cluster_without_faults_is_healthy() {
-        assert_eq!(judged(Ok(cluster()), vec![frontend("f1", true)]), ("healthy", String::new()));
-    }
-
-    #[test]
-    fn a_tablet_that_nobody_serves_is_down() {
-        let mut dead = cluster();
-        dead.nodes[0].state = NodeState::Dead;
-        let why = "nobody serves tablet a-s0; a1 is dead".to_string();
-        assert_eq!(judged(Ok(dead), vec![]), ("down", why));
-        let mut old = cluster();
-        old.nodes[0].report.tablets[0].epoch = 2;
-        assert_eq!(judged(Ok(old), vec![]).0, "down", "its primary is an epoch behind");
-    }
-
-    #[test]
-    fn one_of_two_frontends_is_degraded_and_none_is_down() {
-        let one = vec![frontend("f1", true), frontend("f2", false)];
-        let why = "frontend f2 does not answer".to_string();
-        assert_eq!(judged(Ok(cluster()), one), ("degraded", why));
-        let none = vec![frontend("f1", false), frontend("f2", false)];
-        assert_eq!(judged(Ok(cluster()), none).0, "down");
-    }
-
-    #[test]
-    fn a_silent_master_is_degraded() {
-        assert_eq!(judged(Err(Error::retry("gone")), vec![]).0, "degraded");
-    }
-
-    #[test]
-    fn backends_are_asked_themselves_while_the_master_is_silent() {
-        let gone = || Process { role: "backend", ..frontend("a1", false) };
-        assert_eq!(judged(Err(Error::retry("gone")), vec![gone()]).0, "down");
-        assert_eq!(judged(Ok(cluster()), vec![gone()]).0, "healthy", "the master knows better");
     }
 }

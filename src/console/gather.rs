@@ -1,6 +1,7 @@
 //! Asks the cluster how it is: all processes at once, none for longer than [`PATIENCE`].
 
 use super::app::App;
+use crate::config::Group;
 use crate::error::{Error, Result};
 use crate::http::client;
 use crate::net::Stream;
@@ -29,6 +30,8 @@ pub(super) struct Gathered {
 pub(super) struct Process {
     pub(super) name: String,
     pub(super) role: &'static str,
+    /// The replica group of a backend.
+    pub(super) group: Option<String>,
     pub(super) address: String,
     /// What it said when it was asked whether it is there.
     pub(super) answer: Result<String>,
@@ -55,11 +58,17 @@ pub(super) fn gather(app: &App) -> Gathered {
         let process = |(name, role, address, answer): (&str, _, &str, _)| Process {
             name: name.into(),
             role,
+            group: group_of(app, name),
             address: address.into(),
             answer: joined(answer),
         };
         Gathered { processes: asked.into_iter().map(process).collect(), cluster: joined(cluster) }
     })
+}
+
+fn group_of(app: &App, backend: &str) -> Option<String> {
+    let has = |group: &&Group| group.backends.iter().any(|b| b.name == backend);
+    app.config.groups.iter().find(has).map(|group| group.name.clone())
 }
 
 fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {

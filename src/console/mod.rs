@@ -5,7 +5,7 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/` | the dashboard: one headline, the nodes, the tablets, the web processes; looks again every 5 s |
+//! | `/` | the dashboard: one headline ([`judge`]), the nodes, the tablets and their replicas, the web processes; looks again every 5 s |
 //! | `/nodes/<node>/shutdown`, `…/wakeup` | asks for the node's name, then gives the order to the master |
 //! | `/kv`, `/kv/<node>`, `…/row`, `…/cell` | rows, columns and values as the node itself holds them |
 //! | `/audit` | who did what, newest first |
@@ -43,6 +43,7 @@ mod browse;
 mod dashboard;
 mod door;
 mod gather;
+mod judge;
 mod orders;
 mod page;
 mod session;

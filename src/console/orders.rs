@@ -3,6 +3,7 @@
 use super::app::Visit;
 use super::audit;
 use super::gather::cluster_status;
+use super::judge::without;
 use super::page::{Shell, render};
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
@@ -10,8 +11,8 @@ use crate::protocol::command::Command;
 use askama::Template;
 use std::time::Duration;
 
-/// How long the master may take to answer.
-const ORDER_TIME: Duration = Duration::from_secs(15);
+/// How much longer than a request the master may take to answer: a node hands its tablets over first.
+const HANDOVER: Duration = Duration::from_secs(5);
 
 /// An order to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +61,10 @@ struct Page {
     action: Action,
     path: String,
     node: String,
-    /// Tablets that only this node serves.
-    tablets: Vec<String>,
+    /// Tablets that nobody could write to without this node.
+    lost: Vec<String>,
+    /// Tablets of which one copy would be left.
+    alone: Vec<String>,
     fault: Option<String>,
 }
 
@@ -72,14 +75,10 @@ pub(super) fn ask(visit: &Visit, request: &mut Request<'_>) -> Result<Response> 
 
 fn page(visit: &Visit, request: &Request<'_>, fault: Option<String>) -> Result<Response> {
     let (node, action) = order_of(visit, request)?;
-    let led = |status: crate::protocol::cluster::ClusterStatus| {
-        let tablets = status.tablets.into_iter().filter(|t| t.primary.as_ref() == Some(&node));
-        tablets.map(|t| t.id).collect()
-    };
-    let tablets = cluster_status(&visit.app).map(led).unwrap_or_default();
+    let (lost, alone) = cluster_status(&visit.app).map(|s| without(&node, &s)).unwrap_or_default();
     let shell = visit.shell(action.words(), "dashboard");
     let status = if fault.is_some() { 400 } else { 200 };
-    render(status, &Page { shell, action, path: request.path.clone(), node, tablets, fault })
+    render(status, &Page { shell, action, path: request.path.clone(), node, lost, alone, fault })
 }
 
 /// The node and the order in the path; both must be known.
@@ -103,7 +102,7 @@ pub(super) fn give(visit: &Visit, request: &mut Request<'_>) -> Result<Response>
     let what = format!("{} {node}", action.words().to_lowercase());
     let audited = audit::write(&visit.app.client, request.peer, &what);
     let master = visit.app.config.master_address();
-    let client = visit.app.client.with_time_limit(ORDER_TIME);
+    let client = visit.app.client.with_time_limit(visit.app.config.request_time() + HANDOVER);
     if let Err(error) = client.call_at(master, action.command(node.clone())) {
         return page(visit, request, Some(format!("The master says: {error}")));
     }

@@ -1,4 +1,4 @@
-//! What all pages share: the frame, and how numbers are said.
+//! What all pages share: the frame, and how sizes are said.
 
 use crate::error::{Error, Result};
 use crate::http::Response;
@@ -67,17 +67,6 @@ pub(super) fn render(status: u16, template: &impl Template) -> Result<Response> 
     Ok(Response::html(status, page))
 }
 
-/// A time in its two largest units: `3 min 12 s`.
-pub(super) fn duration(ms: u64) -> String {
-    let s = ms / 1000;
-    match s {
-        0..60 => format!("{s} s"),
-        60..3600 => format!("{} min {} s", s / 60, s % 60),
-        3600..86_400 => format!("{} h {} min", s / 3600, s / 60 % 60),
-        _ => format!("{} d {} h", s / 86_400, s / 3600 % 24),
-    }
-}
-
 /// A size in three digits: `812 B`, `1.4 MiB`.
 pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -102,11 +91,5 @@ mod tests {
     fn sizes_have_three_digits() {
         let said = [0, 999, 1000, 1024, 10_240, 1_468_006, 73_000_000_000].map(size);
         assert_eq!(said, ["0 B", "999 B", "1.0 KiB", "1.0 KiB", "10 KiB", "1.4 MiB", "68 GiB"]);
-    }
-
-    #[test]
-    fn times_have_two_units() {
-        let said = [400, 72_000, 7_260_000, 180_000_000].map(duration);
-        assert_eq!(said, ["0 s", "1 min 12 s", "2 h 1 min", "2 d 2 h"]);
     }
 }

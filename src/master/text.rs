@@ -1,6 +1,7 @@
 //! What the master says to people.
 
-use crate::protocol::cluster::{ClusterStatus, NodeState, NodeStatus, TabletReport, TabletRoute};
+use crate::protocol::cluster::{ClusterStatus, NodeState, NodeStatus, TabletRoute};
+use crate::protocol::say::{configuration, duration, seconds};
 use crate::protocol::word::display;
 use std::fmt::Write;
 
@@ -40,24 +41,18 @@ pub fn status(status: &ClusterStatus) -> String {
 
 fn write_node(text: &mut String, node: &NodeStatus) {
     let heard = match node.silent_ms {
-        Some(ms) => format!("heard {}.{} s ago", ms / 1000, ms % 1000 / 100),
+        Some(ms) => format!("heard {} ago", seconds(ms)),
         None => "not heard yet".into(),
     };
     let boot: String = node.boot_id.as_deref().unwrap_or("-").chars().take(8).collect();
-    let report = &node.report;
     let _ = write!(
         text,
-        "node {} {} group {}: {}, {heard}, boot {boot}, up {}, {} tablets, {} connections, memory {} MiB, \
-         free {} MiB",
+        "node {} {} group {}: {}, {heard}, boot {boot}, {}",
         node.name,
         node.address,
         node.group,
         node.state.word(),
-        duration(report.uptime_ms),
-        report.tablets.len(),
-        report.connections,
-        report.rss_bytes >> 20,
-        report.free_bytes >> 20
+        node.report.line()
     );
     if let Some(problem) = &node.problem {
         let _ = write!(text, ": {}", one_line(problem));
@@ -65,29 +60,15 @@ fn write_node(text: &mut String, node: &NodeStatus) {
     text.push('\n');
 }
 
+/// Everything of a tablet in one line: as a backend says it, and every replica after it.
 fn write_tablet(text: &mut String, tablet: &TabletRoute, status: &ClusterStatus) {
-    let primary = tablet.primary.as_deref().unwrap_or("none");
-    let _ = write!(text, "tablet {}: epoch {}, primary {primary}", tablet.id, tablet.epoch);
-    let led = report_of(tablet, primary, status);
-    if let Some(report) = led {
-        let _ = write!(
-            text,
-            " ({} at epoch {}, version {}, {} cells, {} bytes, {})",
-            report.role.word(),
-            report.epoch,
-            report.version,
-            report.cells,
-            report.bytes,
-            lease(report)
-        );
+    let TabletRoute { id, epoch, primary, isr, members, .. } = tablet;
+    let _ = write!(text, "tablet {id}: {}", configuration(*epoch, primary.as_deref(), isr));
+    if let Some(led) = status.primary_report(tablet) {
+        let _ = write!(text, ", {}", led.contents());
     }
-    let _ = write!(text, ", in sync: {}", tablet.isr.join(" "));
-    for member in tablet.members.iter().filter(|member| !tablet.isr.contains(member)) {
-        let behind = led.zip(report_of(tablet, member, status));
-        let _ = match behind.map(|(led, own)| led.version.saturating_sub(own.version)) {
-            Some(entries) => write!(text, ", {member} is behind by {entries} entries"),
-            None => write!(text, ", {member} is behind"),
-        };
+    for member in members {
+        let _ = write!(text, "; {member} {}", replica(tablet, member, status));
     }
     for warning in warnings(tablet, status) {
         let _ = write!(text, ": {warning}");
@@ -95,36 +76,30 @@ fn write_tablet(text: &mut String, tablet: &TabletRoute, status: &ClusterStatus)
     text.push('\n');
 }
 
-/// What a node said last of a tablet.
-fn report_of<'a>(
-    tablet: &TabletRoute,
-    node: &str,
-    status: &'a ClusterStatus,
-) -> Option<&'a TabletReport> {
-    let node = status.nodes.iter().find(|n| n.name == node)?;
-    node.report.tablets.iter().find(|t| t.id == tablet.id)
-}
-
-/// How long a primary may answer reads without hearing from others.
-fn lease(report: &TabletReport) -> String {
-    match report.lease_ms {
-        Some(0) => "no lease".into(),
-        Some(ms) => format!("lease for {}.{} s", ms / 1000, ms % 1000 / 100),
-        None => "needs no lease".into(),
+/// What a member is for a tablet, as it said last; how it is, if it is not alive.
+fn replica(tablet: &TabletRoute, member: &str, status: &ClusterStatus) -> String {
+    let state = status.state_of(member).unwrap_or_default();
+    let Some(report) = status.report_of(tablet, member) else {
+        return format!("{}, has no copy yet", state.word());
+    };
+    let lag = status.lag(tablet, report);
+    match state {
+        NodeState::Alive if report.epoch == tablet.epoch => report.place(lag),
+        NodeState::Alive => format!("{} at epoch {}", report.place(lag), report.epoch),
+        state => format!("{}, lag {lag}", state.word()),
     }
 }
 
 /// What somebody should look after.
 fn warnings(tablet: &TabletRoute, status: &ClusterStatus) -> Vec<String> {
-    let (in_sync, needed) = (tablet.isr.len(), tablet.min_insync as usize);
+    let (alive, needed) = (status.in_sync_alive(tablet), tablet.min_insync as usize);
     let mut warnings = Vec::new();
     if let Some(problem) = status.problems.get(&tablet.id) {
         warnings.push(format!("NO PRIMARY: {problem}"));
+    } else if alive < needed {
+        warnings.push(format!("WRITES WAIT: {alive} in sync and alive, {needed} needed"));
     }
-    if in_sync < needed {
-        warnings.push(format!("WRITES WAIT: {in_sync} in sync, {needed} needed"));
-    }
-    if tablet.epoch > 0 && in_sync == 1 && tablet.members.len() > 1 {
+    if tablet.epoch > 0 && tablet.isr.len() == 1 && tablet.members.len() > 1 {
         warnings.push("ONE COPY LEFT".into());
     }
     warnings
@@ -135,20 +110,10 @@ fn one_line(text: &str) -> String {
     text.split(' ').map(|word| display(word.as_bytes())).collect::<Vec<_>>().join(" ")
 }
 
-fn duration(ms: u64) -> String {
-    let seconds = ms / 1000;
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86400, seconds / 3600 % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::cluster::{Class, Report, Role};
+    use crate::protocol::cluster::{Class, Report, Role, TabletReport};
 
     fn cluster(isr: &[&str]) -> ClusterStatus {
         let named = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
@@ -164,13 +129,13 @@ mod tests {
             min_insync: 2,
             clean: false,
         };
-        let node = |name: &str, version, lease_ms| {
+        let node = |name: &str, role, version, lease_ms| {
             let report = TabletReport {
                 id: "a-s0".into(),
                 epoch: 3,
                 version,
                 lease_ms,
-                role: Role::Primary,
+                role,
                 ..TabletReport::default()
             };
             NodeStatus {
@@ -185,7 +150,10 @@ mod tests {
                 report: Report { tablets: vec![report], ..Report::default() },
             }
         };
-        let nodes = vec![node("a1", 40, Some(1750)), node("a2", 28, Some(0))];
+        let nodes = vec![
+            node("a1", Role::Primary, 40, Some(1750)),
+            node("a2", Role::Replica, 28, Some(1650)),
+        ];
         ClusterStatus { nodes, tablets: vec![tablet], ..ClusterStatus::default() }
     }
 
@@ -196,13 +164,32 @@ mod tests {
     }
 
     #[test]
-    fn a_tablet_says_who_is_in_sync_and_how_far_others_are_behind() {
-        let whole = line(&cluster(&["a1", "a2"]));
-        assert!(whole.ends_with("0 bytes, lease for 1.7 s), in sync: a1 a2\n"), "{whole}");
-        let alone = line(&cluster(&["a1"]));
-        let end = "in sync: a1, a2 is behind by 12 entries: WRITES WAIT: 1 in sync, 2 needed: \
-                   ONE COPY LEFT\n";
-        assert!(alone.ends_with(end), "{alone}");
+    fn a_tablet_says_who_is_in_sync_and_how_far_each_is_behind() {
+        let whole = "tablet a-s0: epoch 3, primary a1, in sync a1 a2, version 40, 0 cells, 0 bytes; \
+                     a1 primary, lag 0, lease 1.7 s; a2 replica, lag 12, lease 1.6 s\n";
+        assert_eq!(line(&cluster(&["a1", "a2"])), whole);
+    }
+
+    #[test]
+    fn a_lost_replica_is_named_with_what_it_means() {
+        let mut status = cluster(&["a1", "a2"]);
+        status.nodes[1].state = NodeState::Dead;
+        let said = line(&status);
+        let end = "; a2 dead, lag 12: WRITES WAIT: 1 in sync and alive, 2 needed\n";
+        assert!(said.ends_with(end), "{said}");
+        status.tablets[0].isr.pop();
+        status.tablets[0].min_insync = 1;
+        let said = line(&status);
+        assert!(said.ends_with("; a2 dead, lag 12: ONE COPY LEFT\n"), "{said}");
+    }
+
+    #[test]
+    fn a_replica_that_has_not_heard_of_the_epoch_says_its_own() {
+        let mut status = cluster(&["a1", "a2"]);
+        status.nodes[1].report.tablets[0].epoch = 2;
+        assert!(line(&status).ends_with("; a2 replica, lag 12, lease 1.6 s at epoch 2\n"));
+        status.nodes[1].report.tablets.clear();
+        assert!(line(&status).ends_with("; a2 alive, has no copy yet\n"));
     }
 
     #[test]
@@ -210,12 +197,6 @@ mod tests {
         let mut status = cluster(&["a1", "a2"]);
         status.problems.insert("a-s0".into(), "one is being elected".into());
         assert!(line(&status).ends_with(": NO PRIMARY: one is being elected\n"));
-    }
-
-    #[test]
-    fn times_are_said_in_two_units() {
-        let said = [999, 61_000, 7_260_000, 180_000_000].map(duration);
-        assert_eq!(said, ["0 s", "1 min 1 s", "2 h 1 min", "2 d 2 h"]);
     }
 
     #[test]

@@ -54,6 +54,7 @@
 //! * [`cell`]: keys, cells, owners and slots. [`entry`]: log entries and checkpoint items in binary.
 //! * [`auth`], [`connection`]: how PennCloud's own processes talk to one another; [`cluster`]: what the master
 //!   and the nodes say. Their verbs begin with `@` and are only for connections that have proved the secret.
+//! * [`say`]: how nodes and tablets are said to people.
 //! * [`chunks`]: a stream of unknown length as chunks, a few in flight.
 
 pub mod auth;
@@ -66,5 +67,6 @@ mod encode;
 pub mod entry;
 mod parse;
 pub mod reply;
+pub mod say;
 pub mod wire;
 pub mod word;

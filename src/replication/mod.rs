@@ -93,6 +93,11 @@
 //!
 //! * The simulation knows no damaged disks, no full ones, no eviction of sessions, and no balance of many tablets.
 //! * A chunk that is held up on its way for longer than half the grace of the retire list may stay for ever.
+//! * A commit waits for every in-sync replica: one that is silent holds up the writes of its tablets until it has been
+//!   taken out of the in-sync set, and its last lease has run out.
+//! * With leases, a read is current only while the rates of two hosts' clocks differ by less than grace to lease, and
+//!   no clock stands still. No acknowledged write depends on a clock.
+//! * Each tablet has leases and beacons of its own, though many tablets share the same nodes.
 //! * A tablet's cells are all in memory.
 
 mod confirm;
