@@ -58,8 +58,8 @@
 //!
 //! One for each connection, of clients and of others' links. Two for each tablet: one owns the replica, one the log;
 //! one more while a checkpoint is written, and one while a table is fetched. One for each link to another node,
-//! one for the line to the master, one that sweeps, one that watches the disk and one that waits for signals. Readers never wait for a sync: they
-//! read the last committed table.
+//! one for the line to the master, one that sweeps, one that watches the disk and one that waits for signals. Readers
+//! never wait for a sync: they read the last committed table.
 //!
 //! # Failures
 //!
