@@ -19,6 +19,7 @@ mod mail;
 mod master;
 mod protocol;
 mod proxy;
+mod replicas;
 mod replication;
 mod run_sh;
 mod simulation;

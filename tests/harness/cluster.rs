@@ -4,11 +4,15 @@ use super::disk::{self, Disk};
 use super::ports::{self, Ports};
 use super::proxy::Network;
 use super::{PATIENCE, Text, eventually};
+use penncloud::client::Client;
 use penncloud::config::Config;
+use penncloud::protocol::cluster::Routes;
+use penncloud::protocol::command::{Command as Request, Peer};
+use penncloud::protocol::reply::Reply;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -207,8 +211,7 @@ impl Cluster {
     /// The last lines of every log.
     pub fn logs(&self) -> String {
         let one = |(name, ..): &(String, String, String)| {
-            let text = fs::read(self.log_path(name)).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
+            let text = self.log(name);
             let lines: Vec<&str> = text.lines().collect();
             let from = lines.len().saturating_sub(LOG_LINES);
             lines[from..].iter().map(|line| format!("{name:8} {line}\n")).collect::<String>()
@@ -216,11 +219,50 @@ impl Cluster {
         self.processes().iter().map(one).collect()
     }
 
+    /// All that a process has logged.
+    pub fn log(&self, name: &str) -> String {
+        let text = fs::read(self.log_path(name)).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     fn processes(&self) -> Vec<(String, String, String)> {
         let owned = |(name, role, address): (&str, &str, &str)| {
             (name.to_string(), role.to_string(), address.to_string())
         };
         self.config.processes().into_iter().map(owned).collect()
+    }
+
+    /// What the master says of the tablets.
+    pub fn routes(&self) -> Routes {
+        let client = Client::new(&self.config).expect("the cluster has secrets");
+        let peer = Peer { verb: "@GETROUTES".into(), words: Vec::new(), payload: Vec::new() };
+        match client.call_at(&self.config.master.address, Request::Peer(peer)) {
+            Ok(Reply::Peer { payload, .. }) => serde_json::from_slice(&payload).expect("routes"),
+            other => panic!("a strange answer: {other:?}"),
+        }
+    }
+
+    /// A node's own copy of a row, if it holds one: a line for each column, with its version and value.
+    pub fn copy_at(&self, name: &str, row: &str) -> io::Result<Option<Vec<String>>> {
+        let mut store = Text::connect(&self.address(name))?;
+        let (mut copy, mut after) = (Vec::new(), String::new());
+        loop {
+            let head = store.ask(format!("SCAN {row} values=1 local=1{after}"))?;
+            let Some(head) = head.strip_prefix("COLUMNS ") else { return Ok(None) };
+            let columns = head.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+            for _ in 0..columns {
+                let line = store.line()?;
+                let words: Vec<&str> = line.split(' ').collect();
+                after = format!(" after={}", words[0]);
+                let len = words[2].parse().expect("a length");
+                let big = line.ends_with(" big=1");
+                let value = if big { Vec::new() } else { store.bytes(len)? };
+                copy.push(format!("{line} {}", String::from_utf8_lossy(&value)));
+            }
+            if head.ends_with("more=0") {
+                return Ok(Some(copy));
+            }
+        }
     }
 
     /// Waits until every tablet answers through every backend.

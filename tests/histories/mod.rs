@@ -12,10 +12,7 @@ use crate::harness::{Cluster, EndOnPanic, Text, eventually, long};
 use crate::linearizability::{Operation, Outcome, Random, Verdict, check};
 use client::{CELLS, Caller, Cell, Records, cells};
 use nemesis::Nemesis;
-use penncloud::client::Client;
 use penncloud::protocol::cluster::Routes;
-use penncloud::protocol::command::{Command, Peer};
-use penncloud::protocol::reply::Reply;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -94,7 +91,7 @@ fn run(seed: u64) {
     records.extend(read_everything(&scene));
     report(&scene, seed, &records, nemesis.faults());
     check_history(&scene, seed, &records, nemesis.faults());
-    let routes = routes(&scene);
+    let routes = scene.cluster.routes();
     let epochs: Vec<u64> = routes.tablets.iter().map(|tablet| tablet.epoch).collect();
     let copies = check_copies(&scene, &routes);
     println!("{copies} copies of each row are equal; epochs of the tablets: {epochs:?}");
@@ -137,17 +134,6 @@ fn read_everything(scene: &Scene) -> Records {
     let nodes = scene.cluster.backends();
     let all = nodes.iter().flat_map(|node| (0..CELLS).map(move |cell| (node, cell)));
     all.map(|(node, cell)| (cell, caller.read_at(node, cell))).collect()
-}
-
-/// What the master says of the tablets.
-fn routes(scene: &Scene) -> Routes {
-    let client = Client::new(scene.cluster.config()).expect("the cluster has secrets");
-    let peer = Peer { verb: "@GETROUTES".into(), words: Vec::new(), payload: Vec::new() };
-    let master = &scene.cluster.config().master.address;
-    match client.call_at(master, Command::Peer(peer)) {
-        Ok(Reply::Peer { payload, .. }) => serde_json::from_slice(&payload).expect("routes"),
-        other => panic!("a strange answer: {other:?}"),
-    }
 }
 
 fn report(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
@@ -196,21 +182,7 @@ fn check_copies(scene: &Scene, routes: &Routes) -> usize {
 
 /// Of every node that holds a row: its columns with their versions and values.
 fn copies_of(scene: &Scene, row: &str) -> std::io::Result<Vec<Vec<String>>> {
-    let mut copies = Vec::new();
-    for name in scene.cluster.backends() {
-        let mut store = Text::connect(&scene.cluster.address(&name))?;
-        let head = store.ask(format!("SCAN {row} values=1 local=1"))?;
-        let Some(head) = head.strip_prefix("COLUMNS ") else { continue };
-        let columns = head.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
-        let mut copy: Vec<String> = Vec::new();
-        for _ in 0..columns {
-            let line = store.line()?;
-            let big = line.ends_with(" big=1");
-            let len = line.split(' ').nth(2).and_then(|len| len.parse().ok()).expect("a length");
-            let value = if big { Vec::new() } else { store.bytes(len)? };
-            copy.push(format!("{line} {}", String::from_utf8_lossy(&value)));
-        }
-        copies.push(copy);
-    }
-    Ok(copies)
+    let nodes = scene.cluster.backends();
+    let copies = nodes.iter().map(|name| scene.cluster.copy_at(name, row).transpose());
+    copies.flatten().collect()
 }
