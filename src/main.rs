@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use penncloud::config::{Config, Secrets};
 use penncloud::error::{Error, Result};
 use penncloud::tools;
+use penncloud::tools::bench::{failover, replicated};
 use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,20 +35,54 @@ enum Role {
     Format(ConfigFile),
     /// Lists the processes of the cluster, for scripts.
     Processes(ConfigFile),
-    /// Measures a running cluster, beside what its machine allows.
+    /// Measures a running cluster, beside what its machine allows; or the store alone.
+    #[command(args_conflicts_with_subcommands = true)]
     Bench {
-        /// The cluster's configuration.
-        #[arg(long, default_value = "conf/local.toml")]
-        config: PathBuf,
-        /// How long each case runs, in seconds.
-        #[arg(long, default_value_t = 2.0)]
-        seconds: f64,
+        #[command(flatten)]
+        cluster: ConfigFile,
+        #[command(flatten)]
+        time: CaseTime,
+        #[command(subcommand)]
+        alone: Option<BenchAlone>,
     },
     /// Checks the data of a stopped node, or of all nodes of a stopped cluster.
     Fsck {
         /// Data directory of a node or a cluster.
         dir: PathBuf,
     },
+}
+
+/// Measurements that start nodes of their own.
+#[derive(Subcommand)]
+enum BenchAlone {
+    /// PUT and GET of three replicas that sync every write, beside etcd and Redis where they are installed.
+    Kv {
+        #[command(flatten)]
+        time: CaseTime,
+        /// A directory on the disk to be measured; a new one in it holds all data, and is removed.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Only cases that hold this text: "GET", "PUT 100 B", "PUT 100 B, 64".
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// How long clients wait when a primary is killed, and when it is shut down in order.
+    Failover {
+        /// How often each is done; a run takes about 10 seconds.
+        #[arg(long, default_value_t = 30)]
+        runs: usize,
+        /// A new directory in this one holds all data, and is removed.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+    },
+}
+
+/// How long a case is measured.
+#[derive(clap::Args)]
+struct CaseTime {
+    /// How long each case runs, in seconds.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
 }
 
 /// Which cluster.
@@ -92,7 +127,8 @@ fn run(role: Role) -> Result<()> {
         Role::Balancer(p) => start(p, penncloud::balancer::run),
         Role::Console(p) => start(p, penncloud::console::run),
         Role::Format(file) => format(&file),
-        Role::Bench { config, seconds } => bench(&config, seconds),
+        Role::Bench { alone: Some(alone), .. } => bench_alone(alone),
+        Role::Bench { cluster, time, alone: None } => bench(&cluster.config, &time),
         Role::Fsck { dir } => tools::fsck::run(&dir, &mut std::io::stdout()),
         Role::Processes(file) => {
             print!("{}", tools::processes::list(&Config::load(&file.config)?));
@@ -132,9 +168,28 @@ fn format(file: &ConfigFile) -> Result<()> {
     Ok(())
 }
 
-fn bench(config: &Path, seconds: f64) -> Result<()> {
-    let time = Duration::try_from_secs_f64(seconds)
-        .map_err(|e| Error::config(format!("--seconds {seconds}: {e}")))?;
-    let settings = tools::bench::Settings::full(time);
+fn bench(config: &Path, time: &CaseTime) -> Result<()> {
+    let settings = tools::bench::Settings::full(time.duration()?);
     tools::bench::run(&Config::load(config)?, &settings, &mut std::io::stdout())
+}
+
+fn bench_alone(what: BenchAlone) -> Result<()> {
+    let (program, out) = (std::env::current_exe()?, &mut std::io::stdout());
+    match what {
+        BenchAlone::Kv { time, dir, only } => {
+            let time = time.duration()?;
+            let settings = replicated::Settings { program, dir, time, only };
+            replicated::run(&settings, out)
+        }
+        BenchAlone::Failover { runs, dir } => {
+            failover::run(&failover::Settings { program, dir, runs }, out)
+        }
+    }
+}
+
+impl CaseTime {
+    fn duration(&self) -> Result<Duration> {
+        Duration::try_from_secs_f64(self.seconds)
+            .map_err(|e| Error::config(format!("--seconds {}: {e}", self.seconds)))
+    }
 }

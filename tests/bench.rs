@@ -1,7 +1,8 @@
 //! `penncloud bench` measures every case of a running cluster. How fast it is, no test says.
 
 use crate::harness::Cluster;
-use penncloud::tools::bench::{self, Settings};
+use penncloud::tools::bench::{self, Settings, failover, replicated};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[test]
@@ -24,4 +25,44 @@ fn every_case_is_measured() {
     ] {
         assert!(table.contains(case), "{case:?} is missing:\n{table}");
     }
+}
+
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_penncloud").into()
+}
+
+#[test]
+fn replicated_cases_are_measured_and_leave_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let settings = replicated::Settings {
+        program: program(),
+        dir: dir.path().into(),
+        time: Duration::from_millis(10),
+        only: "100 B, 16".into(),
+    };
+    let mut table = Vec::new();
+    replicated::run(&settings, &mut table).expect("the stores are measured");
+    let table = String::from_utf8(table).expect("text");
+    assert!(!table.contains("failed"), "{table}");
+    for case in ["PUT 100 B          16 PennCloud ", "GET 100 B          16 PennCloud "] {
+        assert!(table.contains(case), "{case:?} is missing:\n{table}");
+    }
+    for other in ["etcd", "Redis"] {
+        let rows = table.lines().filter(|line| line.starts_with(&format!("{:22}{other} ", "")));
+        assert_eq!(rows.count(), 2, "{other}:\n{table}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
+}
+
+#[test]
+fn failovers_are_measured_for_writes_and_reads() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let settings = failover::Settings { program: program(), dir: dir.path().into(), runs: 1 };
+    let mut table = Vec::new();
+    failover::run(&settings, &mut table).expect("clients are served again");
+    let table = String::from_utf8(table).expect("text");
+    for case in ["kill -9: writes ", "kill -9: reads ", "SHUTDOWN: writes ", "SHUTDOWN: reads "] {
+        assert!(table.contains(case), "{case:?} is missing:\n{table}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
 }

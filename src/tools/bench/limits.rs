@@ -48,6 +48,15 @@ impl Limits {
         }
     }
 
+    /// Each with its name.
+    pub fn all(&self) -> [(&'static str, &Measured); 3] {
+        [
+            ("limit: fdatasync of 4 KiB", &self.syncs),
+            ("limit: loopback round trip", &self.round_trips),
+            ("limit: loopback one way", &self.bandwidth),
+        ]
+    }
+
     /// How much of a limit a case reached, in words.
     pub fn share(&self, against: Against, measured: &Measured) -> String {
         let (reached, limit, name) = match against {

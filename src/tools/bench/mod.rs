@@ -10,16 +10,44 @@
 //! * [`limits`]: what the machine allows. [`load`]: runs a case. [`table`]: prints.
 //! * [`kv`], [`web`], [`smtp`]: the cases.
 //!
+//! Two more measurements start processes of their own, in a new directory that goes with them:
+//!
+//! * [`replicated`] (`penncloud bench kv`): PUT and GET of 100 B, 10 KB and 1 MB by 1, 16 and 64 connections, in
+//!   one group of three backends that sync every write, and in the same run in three members of etcd and three
+//!   servers of Redis, where these are installed. Each case runs in all stores before the next, so that they share
+//!   the machine's moods; what counts is the ratio.
+//! * [`failover`] (`penncloud bench failover`): how long a writer and a reader wait when the primary of their tablet
+//!   is killed with SIGKILL, and when the master takes it out of service. Many runs, and their distribution.
+//!
+//! [`children`] are such processes, [`group`] is ours, [`store`] is what all stores have to do, [`etcd`] (over
+//! [`grpc`]) and [`redis`] are the others.
+//!
+//! Where the time goes, other tools show while `penncloud bench kv --only "PUT 100 B, 16" --seconds 60` runs:
+//! `strace -f -c -p <pid>` counts a node's system calls, `perf record -g -p <pid>` samples its processor time, and
+//! `/proc/diskstats` counts what reaches the disk (`/proc/<pid>/io` counts whole page groups where only a block is
+//! written).
+//!
 //! # Caveats
 //!
 //! * It runs beside the cluster, on the same processors: what it takes itself is missing from the results.
 //! * Requests wait for answers, so a stall delays those behind it without being counted for each of them.
 //! * It makes an account and rows of its own, and removes their cells at the end.
+//! * All nodes of the stores that `bench kv` compares share this machine's disk and processors with one another and
+//!   with the load: with machines of their own all rates are others.
+//! * A bench that is killed with SIGKILL leaves its processes and its directory.
 
+mod children;
+mod etcd;
+pub mod failover;
+mod group;
+mod grpc;
 mod kv;
 mod limits;
 mod load;
+mod redis;
+pub mod replicated;
 mod smtp;
+mod store;
 mod table;
 mod web;
 

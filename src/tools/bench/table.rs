@@ -6,6 +6,9 @@ use crate::error::Result;
 use std::io::Write;
 use std::time::Duration;
 
+/// Heads of the columns that [`numbers`] fills.
+pub const COLUMNS: &str = "per second       MB/s        p50        p99";
+
 /// One line.
 pub struct Row {
     /// What was done.
@@ -21,16 +24,8 @@ pub struct Row {
 /// Prints the machine's limits and all results.
 pub fn print(limits: &Limits, rows: &[Row], out: &mut dyn Write) -> Result<()> {
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0).max(24);
-    writeln!(
-        out,
-        "{:width$} {:>5} {:>10} {:>10} {:>10} {:>10}  share of the limit",
-        "", "conns", "per second", "MB/s", "p50", "p99"
-    )?;
-    for (name, measured) in [
-        ("limit: fdatasync of 4 KiB", &limits.syncs),
-        ("limit: loopback round trip", &limits.round_trips),
-        ("limit: loopback one way", &limits.bandwidth),
-    ] {
+    writeln!(out, "{:width$} {:>5} {COLUMNS}  share of the limit", "", "conns")?;
+    for (name, measured) in limits.all() {
         writeln!(out, "{name:width$} {:>5} {}", 1, numbers(measured))?;
     }
     for Row { name, connections, measured, share } in rows {
@@ -43,7 +38,8 @@ pub fn print(limits: &Limits, rows: &[Row], out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn numbers(measured: &Measured) -> String {
+/// Rates and times as columns.
+pub fn numbers(measured: &Measured) -> String {
     format!(
         "{:>10.0} {:>10.1} {:>10} {:>10}",
         measured.rate(),
@@ -54,7 +50,7 @@ fn numbers(measured: &Measured) -> String {
 }
 
 /// Three digits or so, and a unit.
-fn duration(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     let us = time.as_secs_f64() * 1e6;
     match us {
         ..1e3 => format!("{us:.0} us"),
@@ -67,6 +63,8 @@ fn duration(time: Duration) -> String {
 /// A size in words.
 pub fn size(bytes: u64) -> String {
     match bytes {
+        1_000..1_000_000 if bytes.is_multiple_of(1_000) => format!("{} KB", bytes / 1_000),
+        1_000_000.. if bytes.is_multiple_of(1_000_000) => format!("{} MB", bytes / 1_000_000),
         0..1024 => format!("{bytes} B"),
         1024..0x10_0000 => format!("{} KiB", bytes >> 10),
         _ => format!("{} MiB", bytes >> 20),
@@ -86,5 +84,6 @@ mod tests {
     #[test]
     fn sizes_are_said_in_their_unit() {
         assert_eq!([100, 1024, 65536, 16 << 20].map(size), ["100 B", "1 KiB", "64 KiB", "16 MiB"]);
+        assert_eq!([10_000, 1_000_000].map(size), ["10 KB", "1 MB"]);
     }
 }
