@@ -24,14 +24,20 @@ struct Clocks {
     deadline: AtomicU64,
     /// Milliseconds; 0 is none.
     stall: AtomicU64,
+    /// Time-outs that the socket has now, in milliseconds; 0 is none. One that stays is not set again.
+    read_timeout: AtomicU64,
+    write_timeout: AtomicU64,
 }
 
 impl Stream {
     /// Wraps an accepted or connected socket; small writes leave at once.
     pub fn new(socket: TcpStream) -> Result<Stream> {
         socket.set_nodelay(true)?;
-        let limits =
-            Clocks { began: Instant::now(), deadline: AtomicU64::new(0), stall: AtomicU64::new(0) };
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(None)?;
+        let zero = || AtomicU64::new(0);
+        let (deadline, stall, read_timeout, write_timeout) = (zero(), zero(), zero(), zero());
+        let limits = Clocks { began: Instant::now(), deadline, stall, read_timeout, write_timeout };
         Ok(Stream { socket: Arc::new(socket), limits: Arc::new(limits) })
     }
 
@@ -92,17 +98,22 @@ impl Stream {
         &self.socket
     }
 
-    /// The longest that the next read or write may block; an error when the time is over.
-    fn patience(&self) -> io::Result<Option<Duration>> {
+    /// The longest that the next read or write may block, in milliseconds, 0 for ever; an error when the time is over.
+    fn patience(&self) -> io::Result<u64> {
         let stall = self.limits.stall.load(Ordering::Relaxed);
-        let stall = (stall > 0).then(|| Duration::from_millis(stall));
         let Some(deadline) = self.deadline() else { return Ok(stall) };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(timed_out());
         }
-        Ok(Some(stall.map_or(left, |s| s.min(left)).max(Duration::from_millis(1))))
+        let left = (left.as_millis() as u64).max(1);
+        Ok(if stall > 0 { stall.min(left) } else { left })
     }
+}
+
+/// A time-out of so many milliseconds as the socket takes it.
+fn timeout(ms: u64) -> Option<Duration> {
+    (ms > 0).then(|| Duration::from_millis(ms))
 }
 
 fn timed_out() -> io::Error {
@@ -116,14 +127,20 @@ fn name_timeout(e: io::Error) -> io::Error {
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.set_read_timeout(self.patience()?)?;
+        let patience = self.patience()?;
+        if self.limits.read_timeout.swap(patience, Ordering::Relaxed) != patience {
+            self.socket.set_read_timeout(timeout(patience))?;
+        }
         (&*self.socket).read(buffer).map_err(name_timeout)
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.set_write_timeout(self.patience()?)?;
+        let patience = self.patience()?;
+        if self.limits.write_timeout.swap(patience, Ordering::Relaxed) != patience {
+            self.socket.set_write_timeout(timeout(patience))?;
+        }
         (&*self.socket).write(bytes).map_err(name_timeout)
     }
 
