@@ -94,6 +94,7 @@ mod forwards;
 mod links;
 mod master_line;
 mod node;
+mod outbox;
 mod peer;
 mod reads;
 mod serve;

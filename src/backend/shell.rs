@@ -6,6 +6,7 @@
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
 use super::disk::{Busy, Task, fail_stop};
+use super::outbox::Outbox;
 use super::surroundings::Surroundings;
 use super::tablet::{Asked, Event, SharedView, View, Write, spawn, stored};
 use crate::error::Result;
@@ -38,6 +39,8 @@ pub struct Shell {
     view: SharedView,
     to_log: Sender<Vec<Task>>,
     to_self: Sender<Event>,
+    /// What is said once the round's inputs were taken and their result is published.
+    outbox: Outbox,
     /// Who waits for the outcome of a write.
     writers: HashMap<Token, Sender<Outcome>>,
     /// Who waits for word of what is committed.
@@ -76,6 +79,7 @@ impl Shell {
             view: SharedView::default(),
             to_log,
             to_self,
+            outbox: Outbox::new(around.timing.batch_bytes),
             writers: HashMap::new(),
             readers: HashMap::new(),
             next: boot_time(),
@@ -129,6 +133,7 @@ impl Shell {
                 .take(WRITES_PER_ROUND)
                 .for_each(|write| self.propose(write, &mut tasks));
             self.tick_if_due(&mut tasks);
+            self.speak(&mut tasks);
             while !tasks.is_empty() {
                 let full = std::mem::take(&mut tasks);
                 if !self.hand_over(full, events, &mut tasks) {
@@ -157,6 +162,7 @@ impl Shell {
                 default(TICK) => {}
             }
             self.tick_if_due(next);
+            self.speak(next);
         }
     }
 
@@ -207,11 +213,21 @@ impl Shell {
         self.step(Input::Propose(proposal), tasks);
     }
 
-    /// What is committed is published before anyone is answered, and what is prepared before it is acknowledged.
+    /// Takes an input. What is to be done here is done at once, in order; what others hear waits for the end of the
+    /// round.
     fn step(&mut self, input: Input, tasks: &mut Vec<Task>) {
-        let outputs = self.replica.step(boot_time(), input);
+        for output in self.replica.step(boot_time(), input) {
+            if let Some(output) = self.outbox.add(output) {
+                self.perform(output, tasks);
+            }
+        }
+    }
+
+    /// Ends a round. What is committed is published before anyone is answered, what is prepared before it is
+    /// acknowledged, and the end of an epoch before the master hears of it.
+    fn speak(&mut self, tasks: &mut Vec<Task>) {
         self.publish();
-        outputs.into_iter().for_each(|output| self.perform(output, tasks));
+        self.outbox.take().for_each(|output| self.perform(output, tasks));
     }
 
     fn proposal(&self, write: Write) -> Proposal {

@@ -97,6 +97,24 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Takes what is said right after it to the same replica, where one message says both; else gives it back. To the
+    /// replica it is as if only the second had been said, with the entries of the first: `bytes_max` bounds them.
+    pub fn join(&mut self, next: Message, bytes_max: u64) -> Option<Message> {
+        match (self, next) {
+            (Message::Ack(ack), Message::Ack(next)) if ack.epoch == next.epoch => *ack = next,
+            (Message::Prepare(prepare), Message::Prepare(next))
+                if prepare.is_followed_by(&next)
+                    && prepare.entry_bytes() + next.entry_bytes() <= bytes_max =>
+            {
+                prepare.go_on(next);
+            }
+            (_, next) => return Some(next),
+        }
+        None
+    }
+}
+
 /// A message from the primary to a replica.
 #[derive(Clone, Debug)]
 pub struct Prepare {
@@ -116,6 +134,26 @@ pub struct Prepare {
     pub echo: Time,
     /// How long the primary's lease ran on when that ack was received, in microseconds.
     pub left: u64,
+}
+
+impl Prepare {
+    /// Whether another one of the same epoch goes on where this one ends.
+    fn is_followed_by(&self, next: &Prepare) -> bool {
+        let last = self.entries.last();
+        let end =
+            last.map_or(self.prev, |entry| Position { epoch: entry.epoch, version: entry.version });
+        self.configuration.epoch == next.configuration.epoch && end == next.prev
+    }
+
+    fn go_on(&mut self, next: Prepare) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.extend(next.entries);
+        *self = Prepare { prev: self.prev, entries, ..next };
+    }
+
+    fn entry_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.weight()).sum()
+    }
 }
 
 /// A replica's answer to a [`Prepare`].
@@ -144,4 +182,62 @@ pub enum Plea {
     NoLease,
     /// A newer epoch was seen: what is the configuration?
     Tell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(version: u64) -> Arc<Entry> {
+        let (request, answer, effects) = (None, Default::default(), Vec::new());
+        Arc::new(Entry { epoch: 1, version, prev_epoch: 1, retire: 0, request, answer, effects })
+    }
+
+    fn prepare(after: u64, versions: std::ops::Range<u64>) -> Message {
+        Message::Prepare(Prepare {
+            configuration: Configuration { epoch: 1, ..Configuration::default() },
+            prev: Position { epoch: 1, version: after },
+            entries: versions.map(entry).collect(),
+            committed: after,
+            sent: after,
+            round: after,
+            echo: after,
+            left: after,
+        })
+    }
+
+    fn joined(mut first: Message, next: Message) -> Option<Message> {
+        first.join(next, u64::MAX).is_none().then_some(first)
+    }
+
+    #[test]
+    fn prepares_that_follow_one_another_are_one() {
+        let whole = joined(prepare(3, 4..6), prepare(5, 6..7));
+        let Some(Message::Prepare(whole)) = whole else { panic!("not joined") };
+        assert_eq!(whole.entries.iter().map(|e| e.version).collect::<Vec<_>>(), [4, 5, 6]);
+        assert_eq!((whole.prev.version, whole.committed, whole.sent, whole.round), (3, 5, 5, 5));
+    }
+
+    #[test]
+    fn a_gap_a_repeat_or_another_epoch_stays_apart() {
+        assert!(joined(prepare(3, 4..5), prepare(5, 6..7)).is_none());
+        assert!(joined(prepare(3, 4..6), prepare(4, 5..6)).is_none());
+        let Message::Prepare(mut newer) = prepare(4, 5..6) else { unreachable!("it is one") };
+        newer.configuration.epoch = 2;
+        assert!(joined(prepare(3, 4..5), Message::Prepare(newer)).is_none());
+    }
+
+    #[test]
+    fn large_messages_stay_apart() {
+        let bytes = entry(1).weight();
+        assert!(prepare(3, 4..5).join(prepare(4, 5..6), 2 * bytes - 1).is_some());
+        assert!(prepare(3, 4..5).join(prepare(4, 5..6), 2 * bytes).is_none());
+    }
+
+    #[test]
+    fn the_last_ack_says_it_all_but_a_nack_does_not() {
+        let ack = |version| Message::Ack(Ack { epoch: 1, version, sent: 1, round: 1, at: 1 });
+        assert!(matches!(joined(ack(3), ack(5)), Some(Message::Ack(ack)) if ack.version == 5));
+        assert!(joined(Message::Nack { epoch: 1, hint: 3 }, ack(5)).is_none());
+    }
 }
