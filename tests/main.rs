@@ -21,6 +21,7 @@ mod protocol;
 mod proxy;
 mod replicas;
 mod replication;
+mod replication_group;
 mod run_sh;
 mod simulation;
 mod smtp;

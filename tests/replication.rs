@@ -185,7 +185,7 @@ impl goldenscript::Runner for Runner {
 }
 
 /// Parses a line of the protocol; EXPIRE, DROP, FORGET and STAGE are what nodes do among themselves.
-fn parse(line: &str, bytes: &str) -> Result<(Op, Options), Box<dyn Error>> {
+pub(crate) fn parse(line: &str, bytes: &str) -> Result<(Op, Options), Box<dyn Error>> {
     if line == "EXPIRE" {
         return Ok((Op::Expire, Options::default()));
     }
@@ -215,13 +215,17 @@ fn parse(line: &str, bytes: &str) -> Result<(Op, Options), Box<dyn Error>> {
     Ok((op, request.options))
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn show_entry(entry: &Entry) -> String {
+pub(crate) fn show_entry(entry: &Entry) -> String {
     let effects: Vec<String> = entry.effects.iter().map(show_effect).collect();
-    let what = if effects.is_empty() { "barrier".into() } else { effects.join(", ") };
+    let what = match (&entry.request, effects.is_empty()) {
+        (_, false) => effects.join(", "),
+        (Some(_), true) => "refusal".into(),
+        (None, true) => "barrier".into(),
+    };
     format!("{}/{} after epoch {}: {what}", entry.epoch, entry.version, entry.prev_epoch)
 }
 
@@ -249,7 +253,7 @@ fn show_value(value: &Value) -> String {
     }
 }
 
-fn show_outcome(outcome: &Outcome) -> String {
+pub(crate) fn show_outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Done(answer) => {
             let words: String = answer.words.iter().map(|w| format!(" {}", text(w))).collect();

@@ -23,7 +23,7 @@ impl Replica {
         self.heard = self.heard.max((prepare.round, prepare.sent));
         let prev = prepare.prev;
         if prev.version >= self.base.version && self.epoch_at(prev.version) != Some(prev.epoch) {
-            let hint = self.end().version.min(prev.version.saturating_sub(1));
+            let hint = self.hint(prev);
             let epoch = self.configuration.epoch;
             out.push(Output::Send(from, Message::Nack { epoch, hint }));
             return self.acknowledge(now, out);
@@ -49,6 +49,17 @@ impl Replica {
         }
     }
 
+    /// From where the primary should send again: after the end, where something is missing; after what is committed,
+    /// which is equal in all logs, where something differs.
+    fn hint(&self, prev: Position) -> u64 {
+        let end = self.end().version;
+        if prev.version > end {
+            end
+        } else {
+            self.committed.version.min(prev.version.saturating_sub(1))
+        }
+    }
+
     /// Whether a message of the primary is of an epoch that this node takes part in; a newer one is adopted.
     fn accepts(
         &mut self,
@@ -60,7 +71,8 @@ impl Replica {
         let mine = self.configuration.epoch.max(self.sealed);
         let fenced = theirs.epoch < self.configuration.epoch || theirs.epoch <= self.sealed;
         if fenced && self.rules.epoch_fence {
-            out.push(Output::Send(from.clone(), Message::Nack { epoch: mine, hint: 0 }));
+            let hint = self.end().version;
+            out.push(Output::Send(from.clone(), Message::Nack { epoch: mine, hint }));
             return false;
         }
         if theirs.epoch > self.configuration.epoch {

@@ -158,7 +158,7 @@ const ABLATIONS: &[Ablation] = &[
     rule!("remove hold", Plan::leasing, 16, remove_hold),
     // The wait before the answer to a seal and the new primary's commit gate cover the same promises: one alone is
     // enough, so both are taken away.
-    rule!("promise wait before SEALED", Plan::leasing, 4, promise_wait, sealed_promise),
+    rule!("promise wait before SEALED", Plan::leasing, 9, promise_wait, sealed_promise),
     rule!("barrier before serving", Plan::leasing, 0, barrier),
     // A lease that is looked at too early does no harm to readers of immutable views: what was current when it ran is of
     // an instant within the call. What bites is a lease that was regained after the copy.
@@ -176,13 +176,13 @@ const ABLATIONS: &[Ablation] = &[
     rule!("all-of-isr commit", Plan::leasing, 0, all_of_isr),
     rule!("truncation by lineage", Plan::leasing, 3, truncate_by_lineage),
     around!("clock that counts suspend", against_suspend, 0, suspend_counts),
-    around!("promote only from isr", Plan::leasing, 0, promote_from_isr),
+    around!("promote only from isr", Plan::leasing, 1, promote_from_isr),
     rule!("REMOVE effective only after the master's answer", Plan::leasing, 0, remove_after_answer),
     rule!("epoch fence on PREPARE", Plan::leasing, 0, epoch_fence),
     rule!("promise at process start", against_forget, 0, promise_at_start),
     rule!("lease check at all", Plan::leasing, 0, lease_check),
     around!("durable isr at master", against_master, 2, durable_register),
-    rule!("UNKNOWN, not FAILED, on timeout", Plan::leasing, 399, unknown_not_refused),
+    rule!("UNKNOWN, not FAILED, on timeout", Plan::leasing, 164, unknown_not_refused),
     rule!("confirm: every isr member acks", confirm_against_partition, 15, confirm_all),
     rule!("SEAL/commit gate cover the primary's own grants", against_grants, 16, own_grants),
     rule!("commit gate when a sealed primary's own REMOVE wins", against_remove, 0, sealed_promise),
@@ -190,10 +190,10 @@ const ABLATIONS: &[Ablation] = &[
     rule!("a primary resigns past its barrier, drained", against_resign, 55, resign_drains),
     rule!("a primary that goes on takes its hold along", against_hold, 9, hold_carried_over),
     rule!("a hand-over's leases are waited for at a removal", against_hand_over, 0, hand_over_owes),
-    rule!("refusals of repeats are logged", against_first_try, 176, refusals_logged),
+    rule!("refusals of repeats are logged", against_first_try, 10, refusals_logged),
     around!("head after chunks", Plan::with_big_values, 0, head_last),
-    around!("abandoned before the chunks go", Plan::with_big_values, 16, abandon_first),
-    around!("grace before the chunks go", Plan::with_big_values, 18, retire_grace),
+    around!("abandoned before the chunks go", Plan::with_big_values, 0, abandon_first),
+    around!("grace before the chunks go", Plan::with_big_values, 14, retire_grace),
 ];
 
 #[test]

@@ -24,6 +24,8 @@ const READERS_TIME: u64 = 4 * SECOND;
 const WRITERS_UNTIL: u64 = 14 * SECOND;
 const WRITERS: usize = 3;
 const READERS: usize = 2;
+/// Values whose chunks a sweeper drops in one round.
+const DROPS_PER_ROUND: usize = 8;
 const CHUNK_BYTES: usize = 8;
 const ROW: &[u8] = b"alice";
 
@@ -96,7 +98,7 @@ impl World {
         }
         self.values.writers.resize_with(WRITERS, Writer::default);
         self.values.readers.resize_with(READERS, Reader::default);
-        (0..WRITERS).for_each(|writer| self.at(SECOND, Event::Write { writer }));
+        (0..WRITERS).for_each(|writer| self.at(SECOND, Event::Write { writer, seq: 0 }));
         (0..READERS).for_each(|reader| self.at(SECOND, Event::Read { reader }));
     }
 
@@ -129,7 +131,10 @@ impl World {
     }
 
     /// A writer goes on with its step, or dies, or gives its value up.
-    pub fn write_on(&mut self, w: usize) {
+    pub fn write_on(&mut self, w: usize, seq: u64) {
+        if self.values.writers[w].seq != seq {
+            return;
+        }
         if self.now >= WRITERS_UNTIL && self.values.writers[w].step == Step::Stage {
             return;
         }
@@ -157,7 +162,7 @@ impl World {
             }
             Step::Commit => match self.head(w, node) {
                 Some(head) => (0, commit(place, head)),
-                None => return self.after(300 * MS, Event::Write { writer: w }),
+                None => return self.after(300 * MS, Event::Write { writer: w, seq }),
             },
         };
         let who = Who::Part(Part::Writer(w));
@@ -165,7 +170,7 @@ impl World {
             Arc::new(Asked { who, seq, t, key: key(place), op: Some(op), retry: false, nth: 1 });
         self.after(MS, Event::Request { node, asked, hops: 0 });
         let wait = self.random.between(SECOND, 2 * SECOND);
-        self.after(wait, Event::Write { writer: w });
+        self.after(wait, Event::Write { writer: w, seq });
     }
 
     /// The head of a value whose chunks are all there. With the rule off nobody looks.
@@ -191,8 +196,9 @@ impl World {
     fn rest(&mut self, w: usize) {
         let writer = &mut self.values.writers[w];
         (writer.step, writer.seq) = (Step::Stage, writer.seq + 1);
+        let seq = writer.seq;
         let pause = self.random.between(10 * MS, 500 * MS);
-        self.after(pause, Event::Write { writer: w });
+        self.after(pause, Event::Write { writer: w, seq });
     }
 
     fn told_writer(&mut self, w: usize, asked: &Asked, told: Told) {
@@ -216,9 +222,10 @@ impl World {
         let Some(next) = next else { return self.rest(w) };
         writer.step = next;
         writer.seq += 1;
+        let seq = writer.seq;
         let slow = self.random.chance(15);
         let pause = self.random.between(MS, if slow { 3 * SECOND } else { 200 * MS });
-        self.after(pause, Event::Write { writer: w });
+        self.after(pause, Event::Write { writer: w, seq });
     }
 
     /// A reader asks for a head, and then reads its chunks for a while.
@@ -257,15 +264,19 @@ impl World {
         if !self.replica(i, 0).leads() || !self.can_read(i, 0) {
             return;
         }
-        let due: Vec<Timer> =
-            self.replica(i, 0).committed().due(self.now / MS).take(8).cloned().collect();
+        let due: Vec<Timer> = self.replica(i, 0).committed().due(self.now / MS).cloned().collect();
+        let (mut expires, mut drops) = (false, Vec::new());
         for timer in due {
             match timer {
-                Timer::Drop(id) => self.drop_chunks(i, id),
-                Timer::Abandon(id) if !self.switches.abandon_first => self.drop_chunks(i, id),
-                Timer::Abandon(_) | Timer::Expire(_) => self.sweep_by(i, 0, Op::Expire),
+                Timer::Drop(id) => drops.push(id),
+                Timer::Abandon(id) if !self.switches.abandon_first => drops.push(id),
+                Timer::Abandon(_) | Timer::Expire(_) => expires = true,
             }
         }
+        if expires {
+            self.sweep_by(i, 0, Op::Expire);
+        }
+        drops.into_iter().take(DROPS_PER_ROUND).for_each(|id| self.drop_chunks(i, id));
     }
 
     fn drop_chunks(&mut self, i: usize, id: ValueId) {

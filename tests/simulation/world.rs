@@ -160,6 +160,7 @@ pub enum Event {
     },
     Write {
         writer: usize,
+        seq: u64,
     },
     Read {
         reader: usize,
@@ -424,7 +425,7 @@ impl World {
             Event::Again { client, seq } => self.again(client, seq),
             Event::Request { node, asked, hops } => self.request(node, asked, hops),
             Event::Told { asked, told } => self.told(&asked, told),
-            Event::Write { writer } => self.write_on(writer),
+            Event::Write { writer, seq } => self.write_on(writer, seq),
             Event::Read { reader } => self.read_on(reader),
             Event::Start { node } => self.start(node),
             Event::MasterStart => self.start_master(),

@@ -1,0 +1,351 @@
+//! Several replicas of one tablet as scripts: who says what to whom, and what comes of it.
+//!
+//! Nothing happens by itself: `settle` delivers and syncs until all is quiet, `cut` loses what is sent to and from a
+//! node, `pass` lets time pass.
+
+use crate::replication::{parse, show_entry, show_outcome, text};
+use penncloud::protocol::entry::Entry;
+use penncloud::replication::{
+    Configuration, DiskSpace, Input, Message, Output, Plea, Prepare, Proposal, Reads, Replica,
+    Rules, Setting, Table, Timing,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fmt::Write;
+use std::sync::Arc;
+
+#[derive(goldenscript::Command)]
+enum Step {
+    /// The master's configuration: epoch and primary; the in-sync set as `"n1,n2"`; `to`: those who hear of it.
+    Configure {
+        epoch: u64,
+        primary: String,
+        #[arg(key, optional)]
+        isr: Option<String>,
+        #[arg(key, optional)]
+        clean: Option<bool>,
+        #[arg(key, optional)]
+        to: Option<String>,
+    },
+    /// How reads are served, from the beginning on: lease or confirm.
+    Reads(String),
+    /// A request at a node: its line, and its bytes.
+    Propose(String, String, Option<String>),
+    /// A reader at a node asks what is committed.
+    Query(String),
+    /// Everything that a node has appended is on disk.
+    Persist(String),
+    /// Messages are delivered, and appended entries synced, until nothing is left.
+    Settle,
+    /// Messages are delivered, and nothing is synced.
+    Deliver,
+    /// What is sent to and from a node is lost.
+    Cut(String),
+    /// It is lost no more.
+    Heal(String),
+    /// So many milliseconds pass, and every node looks at its clock.
+    Pass(u64),
+    /// The master ends the epoch of a node.
+    Seal(String),
+    /// The master asks a node to leave its epoch in order.
+    Resign(String),
+    /// A node dies and comes back with what was on disk.
+    Restart(String),
+    /// What a node has committed, and how long its lease runs on.
+    Show(String),
+}
+
+struct Node {
+    replica: Replica,
+    disk: Vec<Entry>,
+    appended: Vec<Arc<Entry>>,
+    adopted: (Configuration, u64),
+    token: u64,
+}
+
+#[derive(Default)]
+struct Runner {
+    nodes: BTreeMap<String, Node>,
+    sent: Vec<(String, String, Message)>,
+    cut: BTreeSet<String>,
+    now: u64,
+    confirms: bool,
+}
+
+const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
+
+fn names(list: &str) -> BTreeSet<Arc<str>> {
+    list.split(',').map(Arc::from).collect()
+}
+
+impl Runner {
+    fn recover(&self, name: &str, adopted: &(Configuration, u64), log: &[Entry]) -> Replica {
+        let timing = Timing {
+            reads: if self.confirms { Reads::Confirm } else { Reads::Lease },
+            lease: 2_000_000,
+            grace: 2_500_000,
+            beacon: 400_000,
+            silence: 1_000_000,
+            keep: 100,
+            keep_bytes: 0,
+            catch_up_bytes: 0,
+            batch: 16,
+            batch_bytes: 1 << 20,
+            window_bytes: 1 << 20,
+        };
+        let rules = (Rules::ALL, timing);
+        Replica::recover(
+            name.into(),
+            rules,
+            self.clock(),
+            adopted.clone(),
+            Table::default(),
+            log.into(),
+        )
+    }
+
+    /// Microseconds of all clocks.
+    fn clock(&self) -> u64 {
+        10_000_000 + self.now * 1000
+    }
+
+    fn start(&mut self) {
+        for name in MEMBERS {
+            let replica = self.recover(name, &Default::default(), &[]);
+            let (disk, appended) = (Vec::new(), Vec::new());
+            let node = Node { replica, disk, appended, adopted: Default::default(), token: 0 };
+            self.nodes.entry(name.into()).or_insert(node);
+        }
+    }
+
+    fn step(&mut self, name: &str, input: Input) -> String {
+        let (mut said, clock) = (String::new(), self.clock());
+        let node = self.nodes.get_mut(name).expect("nodes are n1 to n3");
+        let before = node.replica.committed().version;
+        let outputs = node.replica.step(clock, input);
+        let committed = node.replica.committed().version;
+        if committed > before {
+            let _ = writeln!(said, "{name} commits {committed}");
+        }
+        for output in outputs {
+            let line = match &output {
+                Output::Adopt(configuration, sealed) => {
+                    node.adopted = (configuration.clone(), *sealed);
+                    format!("adopts epoch {}, sealed {sealed}", configuration.epoch)
+                }
+                Output::Append(entry) => {
+                    node.appended.push(entry.clone());
+                    format!("appends {}", show_entry(entry))
+                }
+                Output::Truncate(version) => {
+                    node.appended.retain(|entry| entry.version <= *version);
+                    node.disk.retain(|entry| entry.version <= *version);
+                    format!("cuts its log off after {version}")
+                }
+                Output::Send(to, message) => {
+                    self.sent.push((name.into(), to.to_string(), message.clone()));
+                    format!("-> {to} {}", show_message(message))
+                }
+                Output::Answer(token, outcome) => {
+                    format!("answers #{token} {}", show_outcome(outcome))
+                }
+                Output::Confirm(token, Ok(())) => format!("confirms #{token}"),
+                Output::Confirm(token, Err(error)) => format!("does not confirm #{token}: {error}"),
+                Output::Sealed(epoch, end) => {
+                    format!("-> master sealed {epoch}, log ends at {}/{}", end.epoch, end.version)
+                }
+                Output::Resigned(epoch) => format!("-> master resigned {epoch}"),
+                Output::Plead(plea) => format!("-> master {}", show_plea(plea)),
+                Output::Install(table) => format!("installs a table of version {}", table.version),
+            };
+            let _ = writeln!(said, "{name} {line}");
+        }
+        said
+    }
+
+    /// Delivers what was sent by now.
+    fn deliver(&mut self) -> String {
+        let mut said = String::new();
+        for (from, to, message) in std::mem::take(&mut self.sent) {
+            if !self.cut.contains(&from) && !self.cut.contains(&to) {
+                said += &self.step(&to, Input::Message(from.as_str().into(), message));
+            }
+        }
+        said
+    }
+
+    fn persist(&mut self, name: &str) -> String {
+        let node = self.nodes.get_mut(name).expect("nodes are n1 to n3");
+        let Some(last) = node.appended.last().map(|entry| entry.version) else {
+            return String::new();
+        };
+        node.disk.extend(node.appended.drain(..).map(|entry| Entry::clone(&entry)));
+        self.step(name, Input::Persisted(last))
+    }
+
+    fn settle(&mut self) -> String {
+        let mut said = String::new();
+        while !self.sent.is_empty() || self.nodes.values().any(|node| !node.appended.is_empty()) {
+            for name in MEMBERS {
+                said += &self.persist(name);
+            }
+            said += &self.deliver();
+        }
+        said
+    }
+
+    fn propose(&mut self, name: &str, line: &str, bytes: &str) -> Result<String, Box<dyn Error>> {
+        let (op, options) = parse(line, bytes)?;
+        let setting = Setting {
+            now: self.now,
+            stage_ms: 60_000,
+            retire_ms: 60_000,
+            tablet_bytes_max: 1 << 20,
+            disk_space: DiskSpace::Enough,
+        };
+        let (token, request, retry) = (self.token(name), options.session, options.retry);
+        let proposal = Proposal { token, request, retry, ops: vec![op], single: true, setting };
+        Ok(self.step(name, Input::Propose(proposal)))
+    }
+
+    fn token(&mut self, name: &str) -> u64 {
+        let node = self.nodes.get_mut(name).expect("nodes are n1 to n3");
+        node.token += 1;
+        node.token
+    }
+
+    fn adopted(&self, name: &str) -> Configuration {
+        self.nodes[name].replica.configuration().clone()
+    }
+
+    fn show(&self, name: &str) -> String {
+        let replica = &self.nodes[name].replica;
+        let left = replica.lease_until().saturating_sub(self.clock()) / 1000;
+        let cells = replica.committed().cells_from(std::ops::Bound::Unbounded);
+        let cells: Vec<String> = cells.map(|(key, _)| text(&key.column)).collect();
+        let version = replica.committed().version;
+        format!("{name} has committed {version}: {cells:?}; its lease runs for {left} ms\n")
+    }
+}
+
+impl goldenscript::Runner for Runner {
+    type Command = Step;
+
+    fn run(&mut self, step: &Step, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
+        if !matches!(step, Step::Reads(_)) {
+            self.start();
+        }
+        let said = match step {
+            Step::Configure { epoch, primary, isr, clean, to } => {
+                let configuration = Configuration {
+                    epoch: *epoch,
+                    primary: Some(primary.as_str().into()),
+                    isr: names(isr.as_deref().unwrap_or("n1,n2,n3")),
+                    members: MEMBERS.map(Arc::from).into(),
+                    min_insync: 1,
+                    clean: clean.unwrap_or(false),
+                };
+                let to = names(to.as_deref().unwrap_or("n1,n2,n3"));
+                to.iter().map(|n| self.step(n, Input::Configure(configuration.clone()))).collect()
+            }
+            Step::Reads(how) => {
+                self.confirms = how == "confirm";
+                return Ok(String::new());
+            }
+            Step::Propose(name, line, bytes) => {
+                self.propose(name, line, bytes.as_deref().unwrap_or(""))?
+            }
+            Step::Query(name) => {
+                let token = self.token(name);
+                self.step(name, Input::Query(token))
+            }
+            Step::Persist(name) => self.persist(name),
+            Step::Settle => self.settle(),
+            Step::Deliver => self.deliver(),
+            Step::Cut(name) => {
+                self.cut.insert(name.clone());
+                return Ok(String::new());
+            }
+            Step::Heal(name) => {
+                self.cut.remove(name);
+                return Ok(String::new());
+            }
+            Step::Pass(ms) => {
+                self.now += ms;
+                MEMBERS.iter().map(|name| self.step(name, Input::Tick)).collect()
+            }
+            Step::Seal(name) => self.step(name, Input::Seal(self.adopted(name))),
+            Step::Resign(name) => self.step(name, Input::Resign(self.adopted(name).epoch)),
+            Step::Restart(name) => {
+                let node = &self.nodes[name];
+                let replica = self.recover(name, &node.adopted, &node.disk);
+                let node = self.nodes.get_mut(name).expect("it was just there");
+                node.appended.clear();
+                node.replica = replica;
+                return Ok(String::new());
+            }
+            Step::Show(name) => self.show(name),
+        };
+        Ok(if said.is_empty() { "nothing\n".into() } else { said })
+    }
+}
+
+fn show_message(message: &Message) -> String {
+    match message {
+        Message::Prepare(prepare) => show_prepare(prepare),
+        Message::Ack(ack) => format!("ack {} up to {}", ack.epoch, ack.version),
+        Message::Nack { epoch, hint } => format!("nack {epoch}, try after {hint}"),
+        Message::Query { epoch, id } => format!("query {epoch} #{id}"),
+        Message::Committed { epoch, id, version } => format!("committed {epoch} #{id} {version}"),
+        Message::Install { table, .. } => format!("install a table of version {}", table.version),
+    }
+}
+
+fn show_prepare(prepare: &Prepare) -> String {
+    let (epoch, prev) = (prepare.configuration.epoch, prepare.prev);
+    let entries: Vec<String> =
+        prepare.entries.iter().map(|e| format!("{}/{}", e.epoch, e.version)).collect();
+    let entries = if entries.is_empty() { "nothing".into() } else { entries.join(" ") };
+    let (after, committed) = (format!("{}/{}", prev.epoch, prev.version), prepare.committed);
+    format!("prepare {epoch} after {after}: {entries}; committed {committed}")
+}
+
+fn show_plea(plea: &Plea) -> String {
+    match plea {
+        Plea::Remove(node) => format!("remove {node}"),
+        Plea::Add(node) => format!("add {node}"),
+        Plea::NoLease => "no lease".into(),
+        Plea::Tell => "tell".into(),
+    }
+}
+
+fn run(script: &str) {
+    let path = format!("{}/tests/replication_group/{script}", env!("CARGO_MANIFEST_DIR"));
+    goldenscript::run(&mut Runner::default(), path).expect("the script can be read");
+}
+
+macro_rules! scripts {
+    ($($name:ident),+ $(,)?) => {$(
+        #[test]
+        fn $name() {
+            run(stringify!($name));
+        }
+    )+};
+}
+
+scripts!(
+    a_write_is_committed_when_all_have_it,
+    stale_epoch_is_fenced,
+    new_primary_serves_nothing_before_its_barrier,
+    pending_member_counts_before_it_is_added,
+    failed_cput_waits_for_what_it_saw,
+    restarted_primary_is_sealed,
+    removed_replica_is_waited_for,
+    resign_drains_first,
+    removal_after_a_hand_over_waits,
+    acks_cover_only_what_matches,
+    logs_are_cut_by_lineage,
+    dirty_reads_ask,
+    confirmed_reads_ask_all,
+    refusal_of_a_repeat_meets_its_first_try,
+);
