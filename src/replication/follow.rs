@@ -6,8 +6,7 @@ use super::replica::{Output, Replica};
 use super::table::Table;
 
 impl Replica {
-    /// Takes entries and a beacon from the primary. A new beacon is answered at once, and so are entries that are here
-    /// already; new entries are answered when they are on disk, and word of what is committed is not answered.
+    /// Takes entries and a beacon from the primary.
     pub(super) fn prepare(
         &mut self,
         now: Time,
@@ -19,7 +18,6 @@ impl Replica {
             return;
         }
         self.promise_until = self.promise_until.max(now + self.timing.grace);
-        let beacon = prepare.round > self.heard.0;
         self.heard = self.heard.max((prepare.round, prepare.sent));
         let prev = prepare.prev;
         if prev.version >= self.base.version && self.epoch_at(prev.version) != Some(prev.epoch) {
@@ -28,15 +26,11 @@ impl Replica {
             out.push(Output::Send(from, Message::Nack { epoch, hint }));
             return self.acknowledge(now, out);
         }
-        let end = self.end();
         self.take_entries(&prepare, out);
         self.matched = self.matched.max(prev.version + prepare.entries.len() as u64);
         self.commit_to(now, prepare.committed.min(self.matched), out);
         self.take_lease(now, &prepare);
-        let repeated = !prepare.entries.is_empty() && self.end() == end;
-        if beacon || repeated {
-            self.acknowledge(now, out);
-        }
+        self.acknowledge(now, out);
     }
 
     /// Takes a lease from the primary, counted from an acknowledgement of this very process, and only with all that
