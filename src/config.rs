@@ -99,8 +99,8 @@ pub struct Store {
     pub checkpoint_bytes: u64,
     /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`. All of them are in memory.
     pub tablet_bytes_max: u64,
-    /// Free disk space below which all but small writes are refused with `NOSPACE`; below half of it, all but
-    /// deletes.
+    /// Free space of an in-sync replica's disk below which all but small writes are refused with `NOSPACE`; below
+    /// half of it, all but deletes.
     pub disk_reserve_bytes: u64,
     /// How long a staged value may wait for its COMMIT.
     pub stage_ms: u64,

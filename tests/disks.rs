@@ -302,10 +302,20 @@ fn large_cells(configuration: &mut String) {
 }
 
 #[test]
-fn a_full_disk_refuses_writes_until_something_is_deleted() {
-    let Some(disk) = disk("full disk", 128) else { return };
+fn a_full_disk_of_a_primary_refuses_writes_until_something_is_deleted() {
+    full_disk("full disk of a primary", "a1");
+}
+
+#[test]
+fn a_full_disk_of_a_replica_refuses_writes_until_something_is_deleted() {
+    full_disk("full disk of a replica", "a2");
+}
+
+/// Fills the disk of `a1` with cells of a tablet whose primary is another or the same, and deletes them again.
+fn full_disk(test: &str, primary: &str) {
+    let Some(disk) = disk(test, 128) else { return };
     let cluster = Cluster::start_store_on(&[("a1", &disk)], large_cells);
-    let row = row_on(&cluster, "a1");
+    let row = row_on(&cluster, primary);
     let mut store = Text::connect(&cluster.address("a2")).unwrap();
     disk.fill(48);
     let mut written = fill(&mut store, &row);
@@ -317,6 +327,7 @@ fn a_full_disk_refuses_writes_until_something_is_deleted() {
         assert!(answer.starts_with("OK "), "{answer}");
     }
     eventually("there is room again", || store.put(&row, "after", &value_of(1000)).ok());
+    assert_eq!(Text::connect(&cluster.address("a1")).unwrap().ask("PING").unwrap(), "PONG");
     cluster.kill("a1");
     cluster.start_again("a1");
     cluster.wait_in_service();
@@ -350,17 +361,21 @@ fn a_disk_that_others_have_filled_harms_nothing() {
     let cluster = Cluster::start_store_on(&[("a1", &disk)], three_tablets);
     let load = Load::new(&cluster);
     load.during(|| load.wait_for(BEFORE, "the start"));
-    let row = row_on(&cluster, "a1");
+    let rows = ["a1", "a2"].map(|primary| row_on(&cluster, primary));
     let mut store = Text::connect(&cluster.address("a1")).unwrap();
     disk.fill(0);
-    eventually("writes are refused", || {
-        let refused = store.put(&row, "new", &[0; 4000]).err()?.to_string();
-        assert!(refused.starts_with("NOSPACE"), "{refused}");
-        Some(())
-    });
-    assert!(store.get(&row, "probe").unwrap().is_some());
-    assert!(store.ask(format!("DELETE {row} probe")).unwrap().starts_with("OK "));
+    for row in &rows {
+        eventually("writes are refused", || {
+            let refused = store.put(row, "new", &[0; 4000]).err()?.to_string();
+            assert!(refused.starts_with("NOSPACE"), "{refused}");
+            Some(())
+        });
+        assert!(store.get(row, "probe").unwrap().is_some());
+        assert!(store.ask(format!("DELETE {row} probe")).unwrap().starts_with("OK "));
+    }
     disk.relieve();
-    eventually("writes are taken again", || store.put(&row, "new", &[0; 4000]).ok());
+    for row in &rows {
+        eventually("writes are taken again", || store.put(row, "new", &[0; 4000]).ok());
+    }
     load.assert_whole();
 }

@@ -51,6 +51,8 @@ enum Step {
     Resign(String),
     /// A node dies and comes back with what was on disk.
     Restart(String),
+    /// The room on a node's disk: enough, low or exhausted.
+    Space(String, String),
     /// What a node has committed, and how long its lease runs on.
     Show(String),
 }
@@ -284,6 +286,7 @@ impl goldenscript::Runner for Runner {
                 node.replica = replica;
                 return Ok(String::new());
             }
+            Step::Space(name, space) => self.step(name, Input::Space(DiskSpace::parse(space)?)),
             Step::Show(name) => self.show(name),
         };
         Ok(if said.is_empty() { "nothing\n".into() } else { said })
@@ -293,7 +296,11 @@ impl goldenscript::Runner for Runner {
 fn show_message(message: &Message) -> String {
     match message {
         Message::Prepare(prepare) => show_prepare(prepare),
-        Message::Ack(ack) => format!("ack {} up to {}", ack.epoch, ack.version),
+        Message::Ack(ack) => {
+            let low = ack.space != DiskSpace::Enough;
+            let disk = if low { format!(", disk {}", ack.space.word()) } else { String::new() };
+            format!("ack {} up to {}{disk}", ack.epoch, ack.version)
+        }
         Message::Nack { epoch, hint } => format!("nack {epoch}, try after {hint}"),
         Message::Query { epoch, id } => format!("query {epoch} #{id}"),
         Message::Committed { epoch, id, version } => format!("committed {epoch} #{id} {version}"),
@@ -348,4 +355,6 @@ scripts!(
     dirty_reads_ask,
     confirmed_reads_ask_all,
     refusal_of_a_repeat_meets_its_first_try,
+    full_disk_of_a_replica_refuses_before_a_version_is_given,
+    low_disk_of_a_learner_keeps_it_out,
 );

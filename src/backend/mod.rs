@@ -69,9 +69,9 @@
 //!   tablet's in-sync set; then the files are set aside (`tablets-damaged/`), and the tablet is fetched from the
 //!   primary. The last copy is never set aside.
 //! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again.
-//! * Below `disk_reserve_bytes` of free space, what grows a tablet by more than 4 KiB is refused with `NOSPACE`
-//!   before anything is written: people sign in, move and delete. Below half of it, all that does not shrink a
-//!   tablet is refused.
+//! * Below `disk_reserve_bytes` of free space on the disk of any in-sync replica, what grows a tablet by more than
+//!   4 KiB is refused with `NOSPACE` before anything is written: people sign in, move and delete. Below half of it,
+//!   all that does not shrink a tablet is refused. A replica says with every acknowledgement how its disk is.
 //! * While the disk is low, each tablet looks every ten seconds whether a checkpoint would give bytes back, and
 //!   its log keeps no spare segments but the next: what was deleted is free again soon after its chunks go.
 //!

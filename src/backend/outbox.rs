@@ -49,10 +49,11 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replication::{Ack, Outcome};
+    use crate::replication::{Ack, DiskSpace, Outcome};
 
     fn ack(version: u64) -> Message {
-        Message::Ack(Ack { epoch: 1, version, sent: version, round: 1, at: version })
+        let space = DiskSpace::Enough;
+        Message::Ack(Ack { epoch: 1, version, sent: version, round: 1, at: version, space })
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub struct Shell {
     cuts: u64,
     busy: Arc<Busy>,
     stuck: bool,
+    /// The room on the disk, as the replica was told last.
+    space: DiskSpace,
     checkpointing: Arc<Mutex<()>>,
     checkpoints: Checkpoints,
     /// When the tablet last looked for what it can give back to a low disk.
@@ -87,6 +89,7 @@ impl Shell {
             cuts: 0,
             busy: Arc::default(),
             stuck: false,
+            space: DiskSpace::Enough,
             checkpointing: Arc::default(),
             checkpoints: Checkpoints::default(),
             freed: None,
@@ -179,6 +182,10 @@ impl Shell {
                 if stuck { "hangs" } else { "works again" }
             );
             self.step(Input::Stuck(stuck), tasks);
+        }
+        let space = self.around.disk_space();
+        if space != std::mem::replace(&mut self.space, space) {
+            self.step(Input::Space(space), tasks);
         }
         self.step(Input::Tick, tasks);
         self.checkpoint_if_due();

@@ -20,7 +20,7 @@ const SEQUENCE_MAX: u64 = 999_999_999_999;
 const LOW_GROWTH_MAX: u64 = 4096;
 
 /// How much room a disk has left. What shrinks a table is taken always: deleting is the way out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DiskSpace {
     /// More than the reserve.
     #[default]
@@ -39,6 +39,22 @@ impl DiskSpace {
             free if free >= reserve_bytes / 2 => DiskSpace::Low,
             _ => DiskSpace::Exhausted,
         }
+    }
+
+    /// The mark as a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            DiskSpace::Enough => "enough",
+            DiskSpace::Low => "low",
+            DiskSpace::Exhausted => "exhausted",
+        }
+    }
+
+    /// Reads what [`DiskSpace::word`] says.
+    pub fn parse(word: &str) -> Result<DiskSpace> {
+        let all = [DiskSpace::Enough, DiskSpace::Low, DiskSpace::Exhausted];
+        let named = all.into_iter().find(|space| space.word() == word);
+        named.ok_or_else(|| Error::bad(format!("{word} says nothing of the room on a disk")))
     }
 
     /// Whether a request may be written that takes a table from so many bytes to so many.
@@ -72,7 +88,7 @@ pub struct Setting {
     pub retire_ms: u64,
     /// Bytes that the tablet may hold.
     pub tablet_bytes_max: u64,
-    /// The room on the fullest disk.
+    /// The room on the primary's disk.
     pub disk_space: DiskSpace,
 }
 

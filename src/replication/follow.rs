@@ -144,7 +144,8 @@ impl Replica {
         let durable = if self.rules.ack_after_sync { self.durable } else { self.end().version };
         let version = matched.min(durable);
         let (round, sent) = self.heard;
-        let ack = Ack { epoch: self.configuration.epoch, version, sent, round, at: now };
+        let (epoch, space) = (self.configuration.epoch, self.space);
+        let ack = Ack { epoch, version, sent, round, at: now, space };
         out.push(Output::Send(primary, Message::Ack(ack)));
     }
 

@@ -1,6 +1,7 @@
 //! The primary's side: what each member has, when an entry is committed, and how long the lease runs.
 
 use super::confirm::Reader;
+use super::execute::DiskSpace;
 use super::message::{Ack, Message, Node, Plea, Position, Prepare, Time};
 use super::replica::{Logged, Output, Replica};
 use crate::protocol::entry::{Answer, Entry};
@@ -54,6 +55,8 @@ struct Peer {
     pleaded: Time,
     /// Our clock when it was last sent something again.
     resent: Time,
+    /// The room on its disk, as it said last.
+    space: DiskSpace,
 }
 
 impl Lead {
@@ -174,6 +177,12 @@ impl Lead {
         }
     }
 
+    /// The room on the fullest disk of all on whom a commit depends.
+    pub fn space(&self, replica: &Replica) -> DiskSpace {
+        let others = self.needed(replica, replica.rules.pending_add_commits);
+        others.map(|peer| peer.space).fold(replica.space, DiskSpace::max)
+    }
+
     /// The version that all on whom a commit depends have on disk.
     fn committed(&self, replica: &Replica) -> u64 {
         let mut acked: Vec<u64> = self
@@ -203,6 +212,7 @@ impl Replica {
         for (node, old) in before.into_iter().flat_map(|before| before.peers) {
             if let Some(peer) = lead.peers.get_mut(&node) {
                 (peer.next, peer.heard) = (old.next.min(peer.next), old.heard);
+                peer.space = old.space;
                 peer.sent_after = peer.next - 1;
             }
         }
@@ -378,6 +388,7 @@ impl Replica {
             peer.round = peer.round.max(ack.round);
             peer.theirs = Some((ack.at, now));
             peer.heard = now;
+            peer.space = ack.space;
         });
         self.commit(now, out);
         self.answer_confirmed(now, out);
@@ -392,16 +403,18 @@ impl Replica {
     }
 
     /// A member that has everything is added: first here, so that commits and leases need it, then at the
-    /// master. There is no way back before the epoch has moved.
+    /// master. There is no way back before the epoch has moved. One whose disk has less room than those of all others
+    /// is not: writes would be refused that are taken without it.
     fn add_if_caught_up(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
         let (committed, end) = (self.committed.version, self.end().version);
         if self.configuration.isr.contains(node) || !self.configuration.members.contains(node) {
             return;
         }
+        let space = self.lead.as_ref().map(|lead| lead.space(self)).unwrap_or_default();
         let Some(lead) = self.lead.as_mut().filter(|lead| lead.may_add(node, now)) else {
             return;
         };
-        let Some(peer) = lead.peers.get(node) else { return };
+        let Some(peer) = lead.peers.get(node).filter(|peer| peer.space <= space) else { return };
         let has_all = peer.matched == end;
         let has_committed = committed >= lead.barrier && peer.matched >= committed;
         if has_all || (has_committed && end - peer.matched <= 8) {

@@ -1,5 +1,6 @@
 //! What replicas of one tablet say to one another, and to the master.
 
+use super::execute::DiskSpace;
 use super::table::Table;
 use crate::protocol::cluster::TabletRoute;
 use crate::protocol::entry::Entry;
@@ -169,6 +170,8 @@ pub struct Ack {
     pub round: u64,
     /// The replica's clock.
     pub at: Time,
+    /// The room on the replica's disk.
+    pub space: DiskSpace,
 }
 
 /// What a replica asks of the master.
@@ -236,7 +239,9 @@ mod tests {
 
     #[test]
     fn the_last_ack_says_it_all_but_a_nack_does_not() {
-        let ack = |version| Message::Ack(Ack { epoch: 1, version, sent: 1, round: 1, at: 1 });
+        let space = DiskSpace::Enough;
+        let ack =
+            |version| Message::Ack(Ack { epoch: 1, version, sent: 1, round: 1, at: 1, space });
         assert!(matches!(joined(ack(3), ack(5)), Some(Message::Ack(ack)) if ack.version == 5));
         assert!(joined(Message::Nack { epoch: 1, hint: 3 }, ack(5)).is_none());
     }

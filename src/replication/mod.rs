@@ -61,7 +61,8 @@
 //!    before have run out. A restarted primary never resumes its epoch.
 //! 6. A request that has a name executes once. A repeat that a tablet may have forgotten is `Unknown`; one that is
 //!    refused is refused for ever, and so is its first try, should it still come.
-//! 7. What refuses has no effect; what has been given a version is answered `Done` or `Unknown`.
+//! 7. What refuses has no effect; what has been given a version is answered `Done` or `Unknown`. So a disk that is
+//!    full, of any replica on whom a commit depends, refuses before a version is given.
 //!
 //! # Reads
 //!

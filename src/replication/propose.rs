@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 impl Replica {
     pub(super) fn propose(&mut self, now: Time, proposal: Proposal, out: &mut Vec<Output>) {
-        let Proposal { token, request, retry, ops, single, setting } = proposal;
+        let Proposal { token, request, retry, ops, single, mut setting } = proposal;
         if !self.leads() {
             let refused = Outcome::Refused(Error::retry("this node is not the tablet's primary"));
             return out.push(Output::Answer(token, refused));
@@ -24,6 +24,8 @@ impl Replica {
         if let Some(why) = self.lead.as_ref().and_then(|lead| lead.refusal(self, now)) {
             return out.push(Output::Answer(token, Outcome::Refused(Error::retry(why))));
         }
+        let fullest = self.lead.as_ref().map(|lead| lead.space(self)).unwrap_or_default();
+        setting.disk_space = setting.disk_space.max(fullest);
         let (after, verdict) = execute(self.last(), &ops, single, &setting);
         let named_repeat = retry && request.is_some() && self.rules.refusals_logged;
         let (effects, outcome) = match verdict {

@@ -1,7 +1,7 @@
 //! One tablet's replica as a state machine: `step(now, input) -> outputs`.
 
 use super::confirm::Reader;
-use super::execute::Setting;
+use super::execute::{DiskSpace, Setting};
 use super::lead::Lead;
 use super::message::{Configuration, Message, Node, Plea, Position, Time};
 use super::rules::Rules;
@@ -77,6 +77,8 @@ pub enum Input {
     Resign(u64),
     /// The disk hangs, or has come to itself again.
     Stuck(bool),
+    /// The room on the disk has changed to this.
+    Space(DiskSpace),
     /// A client asks for a write.
     Propose(Proposal),
     /// A reader asks which entries are committed.
@@ -178,6 +180,8 @@ pub struct Replica {
     pub(super) resigned: Option<u64>,
     /// Whether the disk hangs: nothing is promised meanwhile.
     pub(super) stuck: bool,
+    /// The room on the disk.
+    pub(super) space: DiskSpace,
     /// The last beacon: its number, and when the primary sent it.
     pub(super) heard: (u64, Time),
     /// Answers that depend on entries not yet committed.
@@ -231,6 +235,7 @@ impl Replica {
             sealing: None,
             resigned: None,
             stuck: false,
+            space: DiskSpace::Enough,
             heard: (0, 0),
             waiting: BTreeMap::new(),
             asking: Vec::new(),
@@ -253,6 +258,7 @@ impl Replica {
             Input::Seal(configuration) => self.seal(now, configuration, &mut out),
             Input::Resign(epoch) => self.resign(now, epoch, &mut out),
             Input::Stuck(stuck) => self.note_stuck(stuck, &mut out),
+            Input::Space(space) => self.note_space(now, space, &mut out),
             Input::Propose(proposal) => self.propose(now, proposal, &mut out),
             Input::Query(token) => self.query(now, token, &mut out),
             Input::Persisted(version) => self.persisted(now, version, &mut out),
@@ -404,6 +410,12 @@ impl Replica {
         } else {
             self.acknowledge(now, out);
         }
+    }
+
+    /// A primary that hears of it at once takes no more than there is room for.
+    fn note_space(&mut self, now: Time, space: DiskSpace, out: &mut Vec<Output>) {
+        self.space = space;
+        self.acknowledge(now, out);
     }
 
     fn hear(&mut self, now: Time, from: Node, message: Message, out: &mut Vec<Output>) {

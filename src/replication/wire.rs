@@ -3,7 +3,7 @@
 //! ```text
 //! @PREPARE <tablet> <configuration> <prev epoch> <prev version> <committed> <sent> <round> <echo> <left> <len>
 //!          + entries
-//! @ACK <tablet> <epoch> <version> <sent> <round> <at> 0
+//! @ACK <tablet> <epoch> <version> <sent> <round> <at> <room on its disk: enough|low|exhausted> 0
 //! @NACK <tablet> <epoch> <hint> 0
 //! @QUERY <tablet> <epoch> <id> 0
 //! @COMMITTED <tablet> <epoch> <id> <version> 0
@@ -16,6 +16,7 @@
 //!
 //! A table is not in its message: `@INSTALL` offers it, and who needs it fetches it page by page.
 
+use super::execute::DiskSpace;
 use super::message::{Ack, Configuration, Message, Node, Position, Prepare};
 use crate::error::{Error, Result};
 use crate::protocol::command::Peer;
@@ -50,8 +51,9 @@ pub fn encode(tablet: &str, message: &Message) -> Peer {
             prepare.entries.iter().for_each(|entry| entry.encode(&mut payload));
             "@PREPARE"
         }
-        Message::Ack(Ack { epoch, version, sent, round, at }) => {
+        Message::Ack(Ack { epoch, version, sent, round, at, space }) => {
             numbers(&[*epoch, *version, *sent, *round, *at], &mut words);
+            words.push(space.word().into());
             "@ACK"
         }
         Message::Nack { epoch, hint } => {
@@ -86,6 +88,7 @@ pub fn decode(peer: &Peer) -> Result<(&str, Heard)> {
             sent: number(3)?,
             round: number(4)?,
             at: number(5)?,
+            space: DiskSpace::parse(peer.text(6)?)?,
         }),
         "@NACK" => Message::Nack { epoch: number(1)?, hint: number(2)? },
         "@QUERY" => Message::Query { epoch: number(1)?, id: number(2)? },
@@ -208,6 +211,10 @@ mod tests {
         })
     }
 
+    fn ack(space: DiskSpace) -> Ack {
+        Ack { epoch: 7, version: 6, sent: 100, round: 2, at: 60, space }
+    }
+
     fn over_the_wire(message: &Message) -> Result<Heard> {
         let peer = encode("a-s0", message);
         let bytes = Request::new(Command::Peer(peer)).to_bytes();
@@ -225,7 +232,9 @@ mod tests {
         let messages = [
             prepare(vec![entry(5), entry(6)]),
             prepare(vec![]),
-            Message::Ack(Ack { epoch: 7, version: 6, sent: 100, round: 2, at: 60 }),
+            Message::Ack(ack(DiskSpace::Enough)),
+            Message::Ack(ack(DiskSpace::Low)),
+            Message::Ack(ack(DiskSpace::Exhausted)),
             Message::Nack { epoch: 8, hint: 2 },
             Message::Query { epoch: 7, id: 11 },
             Message::Committed { epoch: 7, id: 11, version: 6 },
@@ -251,12 +260,21 @@ mod tests {
     }
 
     #[test]
-    fn a_person_can_read_a_prepare() {
-        let line = Request::new(Command::Peer(encode("a-s0", &prepare(vec![])))).to_bytes();
-        assert_eq!(
-            String::from_utf8_lossy(&line).trim_end(),
-            "@PREPARE a-s0 7 a1 a1,a2 a1,a2,a3 1 7 4 3 100 2 50 9 0"
-        );
+    fn a_person_can_read_a_prepare_and_an_ack() {
+        let line = |message| {
+            let bytes = Request::new(Command::Peer(encode("a-s0", &message))).to_bytes();
+            String::from_utf8_lossy(&bytes).trim_end().to_string()
+        };
+        let said = line(prepare(vec![]));
+        assert_eq!(said, "@PREPARE a-s0 7 a1 a1,a2 a1,a2,a3 1 7 4 3 100 2 50 9 0");
+        assert_eq!(line(Message::Ack(ack(DiskSpace::Low))), "@ACK a-s0 7 6 100 2 60 low 0");
+    }
+
+    #[test]
+    fn an_ack_that_says_nothing_of_the_disk_is_refused() {
+        let mut peer = encode("a-s0", &Message::Ack(ack(DiskSpace::Low)));
+        peer.words[6] = b"full".to_vec();
+        assert!(decode(&peer).is_err());
     }
 
     #[test]
