@@ -48,7 +48,7 @@ impl World {
                 let back = self.random.between(SECOND, 6 * SECOND);
                 self.after(back, Event::WakeUp { node: i });
             }
-            _ => self.replace_disk(i),
+            _ => self.lose_disk(i),
         }
     }
 

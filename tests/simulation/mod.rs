@@ -163,7 +163,7 @@ const ABLATIONS: &[Ablation] = &[
     // A lease that is looked at too early does no harm to readers of immutable views: what was current when it ran is of
     // an instant within the call. What bites is a lease that was regained after the copy.
     around!("read-then-check", against_reader, 127, read_then_check),
-    rule!("checkpoint only committed", Plan::leasing, 1, checkpoint_committed),
+    rule!("checkpoint only committed", Plan::leasing, 3, checkpoint_committed),
     rule!("ack after fsync", Plan::leasing, 0, ack_after_sync),
     rule!("failed CPUT waits for what it saw", Plan::leasing, 0, failed_condition_waits),
     around!("drift bound", Plan::leasing, 3, drift_bound),
@@ -174,7 +174,7 @@ const ABLATIONS: &[Ablation] = &[
     rule!("restarted primary is sealed", Plan::leasing, 19, restart_seals),
     rule!("read lease counted from own ack", Plan::leasing, 2, lease_from_own_ack),
     rule!("all-of-isr commit", Plan::leasing, 0, all_of_isr),
-    rule!("truncation by lineage", Plan::leasing, 3, truncate_by_lineage),
+    rule!("truncation by lineage", Plan::leasing, 10, truncate_by_lineage),
     around!("clock that counts suspend", against_suspend, 0, suspend_counts),
     around!("promote only from isr", Plan::leasing, 1, promote_from_isr),
     rule!("REMOVE effective only after the master's answer", Plan::leasing, 0, remove_after_answer),
@@ -185,7 +185,7 @@ const ABLATIONS: &[Ablation] = &[
     rule!("UNKNOWN, not FAILED, on timeout", Plan::leasing, 164, unknown_not_refused),
     rule!("confirm: every isr member acks", confirm_against_partition, 15, confirm_all),
     rule!("SEAL/commit gate cover the primary's own grants", against_grants, 16, own_grants),
-    rule!("commit gate when a sealed primary's own REMOVE wins", against_remove, 0, sealed_promise),
+    rule!("commit gate when a sealed primary's own REMOVE wins", against_remove, 1, sealed_promise),
     rule!("who resigns has sealed, and holds no lease", against_resign, 39, resign_seals),
     rule!("a primary resigns past its barrier, drained", against_resign, 55, resign_drains),
     rule!("a primary that goes on takes its hold along", against_hold, 9, hold_carried_over),

@@ -75,20 +75,29 @@ impl World {
         }
     }
 
-    /// A new, empty disk takes the place of a node's, where nothing is lost by that.
+    /// A disk dies with its node. When nothing that the node said is on its way any more, a new, empty one takes its
+    /// place.
+    pub fn lose_disk(&mut self, i: usize) {
+        let back = self.random.between(4500 * MS, 6 * SECOND);
+        if self.nodes[i].is_up() && self.now + back < FAULTS_UNTIL && self.plan.min_insync == 1 {
+            self.stop(i);
+            self.after(back, Event::Replace { node: i });
+        }
+    }
+
+    /// The new disk, where nothing is lost by that; else the old one comes back.
     pub fn replace_disk(&mut self, i: usize) {
         let keeps = |node: &String| number(node) != i && self.is_known(number(node));
         let is_kept = |t: usize| self.route(t).isr.iter().any(keeps);
         let kept = (0..self.plan.tablets).all(is_kept) && self.is_known(i);
-        if self.plan.min_insync > 1 || !self.nodes[i].is_up() || !kept {
-            return;
+        if kept && !self.nodes[i].is_up() && !self.nodes[i].shut_down {
+            self.nodes[i].store += 100;
+            for held in &mut self.nodes[i].tablets {
+                *held = Default::default();
+            }
+            self.check_all_durable();
         }
-        self.nodes[i].store += 100;
-        for held in &mut self.nodes[i].tablets {
-            *held = Default::default();
-        }
-        self.after(200 * MS, Event::Start { node: i });
-        self.check_all_durable();
+        self.start(i);
     }
 
     /// Replicas speak to one another only if their disks are those that the master knows.

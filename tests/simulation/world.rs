@@ -168,6 +168,9 @@ pub enum Event {
     Start {
         node: usize,
     },
+    Replace {
+        node: usize,
+    },
     MasterStart,
     Fault,
     Heal {
@@ -428,6 +431,7 @@ impl World {
             Event::Write { writer, seq } => self.write_on(writer, seq),
             Event::Read { reader } => self.read_on(reader),
             Event::Start { node } => self.start(node),
+            Event::Replace { node } => self.replace_disk(node),
             Event::MasterStart => self.start_master(),
             Event::Fault => self.fault(),
             Event::Heal { cuts } => self.heal(&cuts),
