@@ -462,7 +462,8 @@ run_clean() {
 install_for_tests() {
     local missing=() pair sudo=()
     command -v chromium >/dev/null || missing+=(chromium fonts-dejavu-core)
-    for pair in swaks:swaks nc:netcat-openbsd curl:curl strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs; do
+    for pair in swaks:swaks nc:netcat-openbsd curl:curl strace:strace eatmydata:eatmydata mkfs.ext4:e2fsprogs ip:iproute2 \
+        iptables:iptables unshare:util-linux; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     ((${#missing[@]} > 0)) || return 0

@@ -12,6 +12,7 @@ mod files;
 #[allow(dead_code, reason = "a toolbox: not every tool is used on every day")]
 mod harness;
 mod histories;
+mod hosts;
 mod http;
 mod kv;
 mod linearizability;

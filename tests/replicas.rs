@@ -111,24 +111,13 @@ fn order(cluster: &Cluster, order: &str) {
 /// Starts the store and waits until each tablet has three copies.
 fn start(change: impl Fn(&mut String)) -> Cluster {
     let cluster = Cluster::start_store(change);
-    wait_in_sync(&cluster);
+    cluster.wait_in_sync();
     cluster
-}
-
-/// Waits until every member of every tablet is in sync.
-fn wait_in_sync(cluster: &Cluster) {
-    wait_for_tablets(cluster, "all are in sync", |tablet| {
-        tablet.epoch > 0 && in_sync(tablet) == tablet.members.iter().collect()
-    });
 }
 
 /// Waits until what the master says of each tablet is so.
 fn wait_for_tablets(cluster: &Cluster, what: &str, is_so: impl Fn(&TabletRoute) -> bool) {
     eventually(what, || cluster.routes().tablets.iter().all(&is_so).then_some(()));
-}
-
-fn in_sync(tablet: &TabletRoute) -> BTreeSet<&String> {
-    tablet.isr.iter().collect()
 }
 
 fn tablet_of<'a>(routes: &'a Routes, row: &str) -> &'a TabletRoute {
@@ -164,7 +153,7 @@ fn assert_read_through(cluster: &Cluster, node: &str, cells: &[Cell]) {
 
 /// All are in sync, every node has every cell, and their copies are the same.
 fn assert_whole(cluster: &Cluster, cells: &[Cell]) {
-    wait_in_sync(cluster);
+    cluster.wait_in_sync();
     for node in cluster.backends() {
         wait_for_cells_at(cluster, &node, cells);
     }
@@ -234,7 +223,7 @@ fn a_shutdown_hands_over_without_a_refused_write() {
         wait_for_tablets(&cluster, "it has left all its places", is_out);
         writes_go_on();
         order(&cluster, &format!("WAKEUP {node}"));
-        wait_in_sync(&cluster);
+        cluster.wait_in_sync();
         eventually("it leads again", || (roles(&cluster, "row0").0 == node).then_some(()));
         writes_go_on();
     });
@@ -409,7 +398,7 @@ fn a_replica_far_behind_takes_the_whole_table_while_writes_go_on() {
     write_well_during(&mut writer, |writes_go_on| {
         writes_go_on();
         cluster.start_again(&node);
-        wait_in_sync(&cluster);
+        cluster.wait_in_sync();
         writes_go_on();
     });
     assert!(tables_taken(&cluster, &node) > tables, "the log was enough, this shows nothing");

@@ -1,8 +1,7 @@
 //! `run.sh`, as a person uses it: what it says, and what it does when it cannot.
 
-use crate::harness::cluster::configuration;
 use crate::harness::ports::{self, Ports};
-use crate::harness::{PATIENCE, Text, eventually};
+use crate::harness::{PATIENCE, Text, configuration, eventually};
 use penncloud::config::Config;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -27,8 +26,8 @@ struct Said {
 impl House {
     fn new() -> House {
         let dir = tempfile::tempdir().unwrap();
-        let ports = ports::take(11);
-        let text = configuration(dir.path(), &ports.numbers);
+        let ports = ports::take(configuration::WHOLE);
+        let text = configuration::whole(dir.path(), &ports.addresses());
         std::fs::write(dir.path().join("cluster.toml"), &text).unwrap();
         House { dir, config: Config::parse(&text).unwrap(), _ports: ports }
     }

@@ -1,29 +1,33 @@
 //! A cluster of real processes in a temporary directory.
 
+use super::configuration;
 use super::disk::{self, Disk};
+use super::hosts::Hosts;
 use super::ports::{self, Ports};
 use super::proxy::Network;
 use super::{PATIENCE, Text, eventually};
 use penncloud::client::Client;
 use penncloud::config::Config;
-use penncloud::protocol::cluster::Routes;
+use penncloud::protocol::cluster::{Routes, TabletRoute};
 use penncloud::protocol::command::{Command as Request, Peer};
 use penncloud::protocol::reply::Reply;
 use rustix::process::{Pid, Signal, kill_process};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Tries to start on other ports when somebody took one in between.
 const STARTS: usize = 3;
 /// Owners that are asked for: enough to meet every tablet.
 const PROBES: usize = 64;
+/// Where a process listens on a host of its own.
+const HOST_PORT: u16 = 5000;
 /// Lines of each log that a failed test shows.
 const LOG_LINES: usize = 30;
 
@@ -36,19 +40,22 @@ pub struct Cluster {
     variables: Mutex<BTreeMap<String, (&'static str, String)>>,
     guard: Mutex<Guard>,
     network: Option<Network>,
-    _ports: Ports,
+    hosts: Option<Arc<Hosts>>,
+    _ports: Option<Ports>,
 }
 
-/// What a cluster is made of: its configuration, for a directory and so many ports.
-struct Shape {
-    text: fn(&Path, &[u16]) -> String,
-    ports: usize,
-    /// Whether its processes reach one another through proxies.
-    network: bool,
-}
+/// What a cluster is made of: its configuration, for a directory and the addresses of its processes.
+type Shape = fn(&Path, &[String]) -> String;
 
-const WHOLE: Shape = Shape { text: configuration, ports: 11, network: false };
-const STORE: Shape = Shape { text: store_configuration, ports: 4, network: true };
+/// Where the processes of a cluster are.
+enum Place {
+    /// On so many ports of this machine.
+    Ports(usize),
+    /// There too; they reach one another through proxies.
+    Proxies(usize),
+    /// Each process of the store on a host of its name.
+    Hosts(Arc<Hosts>),
+}
 
 impl Cluster {
     /// Starts all processes and waits until they answer: a master, two groups of two backends, two
@@ -59,28 +66,37 @@ impl Cluster {
 
     /// [`Cluster::start`] with a changed configuration.
     pub fn start_with(change: impl Fn(&mut String)) -> Cluster {
-        Cluster::start_shape(&WHOLE, &[], change)
+        let place = Place::Ports(configuration::WHOLE);
+        Cluster::start_at(&place, configuration::whole, &[], change)
     }
 
     /// Starts the store alone, with a changed configuration: a master `m1` and one group of three backends,
     /// `a1` to `a3`, which reach one another through [`Cluster::network`].
     pub fn start_store(change: impl Fn(&mut String)) -> Cluster {
-        Cluster::start_shape(&STORE, &[], change)
+        Cluster::start_store_on(&[], change)
     }
 
     /// [`Cluster::start_store`] with processes that keep their data on disks of their own.
     pub fn start_store_on(disks: &[(&str, &Disk)], change: impl Fn(&mut String)) -> Cluster {
-        Cluster::start_shape(&STORE, disks, change)
+        let place = Place::Proxies(configuration::STORE.len());
+        Cluster::start_at(&place, configuration::store, disks, change)
     }
 
-    fn start_shape(
-        shape: &Shape,
+    /// Starts the store alone, each process on a host of its name. The calling thread, and each that uses the
+    /// cluster, must have entered one.
+    pub fn start_store_at(hosts: Arc<Hosts>) -> Cluster {
+        Cluster::start_at(&Place::Hosts(hosts), configuration::store, &[], |_| {})
+    }
+
+    fn start_at(
+        place: &Place,
+        shape: Shape,
         disks: &[(&str, &Disk)],
         change: impl Fn(&mut String),
     ) -> Cluster {
         let mut last = String::new();
         for _ in 0..STARTS {
-            match Cluster::try_start(shape, disks, &change) {
+            match Cluster::try_start(place, shape, disks, &change) {
                 Ok(cluster) => return cluster,
                 Err(why) => last = why,
             }
@@ -96,22 +112,28 @@ impl Cluster {
     }
 
     fn try_start(
-        shape: &Shape,
+        place: &Place,
+        shape: Shape,
         disks: &[(&str, &Disk)],
         change: &impl Fn(&mut String),
     ) -> Result<Cluster, String> {
         let dir = tempfile::tempdir().expect("a temporary directory").keep();
-        let ports = ports::take(shape.ports);
-        let mut text = (shape.text)(&dir, &ports.numbers);
+        let (addresses, ports) = place.addresses();
+        let mut text = shape(&dir, &addresses);
         change(&mut text);
         fs::write(dir.join("cluster.toml"), &text).expect("the configuration can be written");
         let config = Config::parse(&text).expect("a good configuration");
         penncloud::tools::format::run(&config).expect("secrets can be made");
         disks.iter().for_each(|(name, disk)| disk::link(disk, &config.data_dir(name)));
         let guard = Mutex::new(Guard::start(&dir));
-        let network = shape.network.then(|| network_of(&config, &dir, &text));
+        let (network, hosts) = match place {
+            Place::Ports(_) => (None, None),
+            Place::Proxies(_) => (Some(network_of(&config, &dir, &text)), None),
+            Place::Hosts(hosts) => (None, Some(hosts.clone())),
+        };
         let (children, variables) = (Mutex::default(), Mutex::default());
-        let cluster = Cluster { dir, config, children, variables, guard, network, _ports: ports };
+        let cluster =
+            Cluster { dir, config, children, variables, guard, network, hosts, _ports: ports };
         cluster.processes().iter().for_each(|(name, ..)| cluster.spawn(name));
         for (name, ..) in cluster.processes() {
             cluster.wait_ready(&name)?;
@@ -123,6 +145,11 @@ impl Cluster {
     /// The proxies between the processes of [`Cluster::start_store`].
     pub fn network(&self) -> &Network {
         self.network.as_ref().expect("only the store alone has a network")
+    }
+
+    /// The hosts of [`Cluster::start_store_at`].
+    pub fn hosts(&self) -> Option<&Hosts> {
+        self.hosts.as_deref()
     }
 
     /// Kills a process with SIGKILL.
@@ -178,6 +205,13 @@ impl Cluster {
     /// `host:port` of a process.
     pub fn address(&self, name: &str) -> String {
         self.find(name).2
+    }
+
+    /// Connects to a master or backend, as somebody who belongs to the cluster; each step within a time.
+    pub fn connect_within(&self, name: &str, time: Duration) -> io::Result<Text> {
+        let mut text = Text::connect_within(&self.address(name), time)?;
+        text.prove(&self.config.secrets().expect("secrets were made").cluster)?;
+        Ok(text)
     }
 
     /// The configuration.
@@ -244,7 +278,7 @@ impl Cluster {
 
     /// A node's own copy of a row, if it holds one: a line for each column, with its version and value.
     pub fn copy_at(&self, name: &str, row: &str) -> io::Result<Option<Vec<String>>> {
-        let mut store = Text::connect(&self.address(name))?;
+        let mut store = self.connect_within(name, PATIENCE)?;
         let (mut copy, mut after) = (Vec::new(), String::new());
         loop {
             let head = store.ask(format!("SCAN {row} values=1 local=1{after}"))?;
@@ -267,11 +301,9 @@ impl Cluster {
 
     /// Waits until every tablet answers through every backend.
     pub fn wait_in_service(&self) {
-        let secret = self.config.secrets().expect("secrets were made").cluster;
         for name in self.backends() {
             eventually(&format!("all tablets answer through {name}"), || {
-                let mut store = Text::connect(&self.address(&name)).ok()?;
-                store.prove(&secret).ok()?;
+                let mut store = self.connect_within(&name, PATIENCE).ok()?;
                 let refused = |answer: std::io::Result<String>| {
                     answer.map_or(true, |line| line.starts_with("RETRY"))
                 };
@@ -279,6 +311,15 @@ impl Cluster {
                 ready.then_some(())
             });
         }
+    }
+
+    /// Waits until every member of every tablet is in sync.
+    pub fn wait_in_sync(&self) {
+        let is_whole = |tablet: &TabletRoute| {
+            let isr: BTreeSet<&String> = tablet.isr.iter().collect();
+            tablet.epoch > 0 && isr == tablet.members.iter().collect()
+        };
+        eventually("all are in sync", || self.routes().tablets.iter().all(is_whole).then_some(()));
     }
 
     fn find(&self, name: &str) -> (String, String, String) {
@@ -298,7 +339,11 @@ impl Cluster {
         command.arg(role).arg("--config").arg(self.config_path_of(name)).args(["--name", name]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.envs(self.variables.lock().unwrap().get(name).cloned());
-        let child = command.spawn().expect("the program can be started");
+        let child = match &self.hosts {
+            Some(hosts) => hosts.within(name, || command.spawn()),
+            None => command.spawn(),
+        };
+        let child = child.expect("the program can be started");
         self.guard.lock().unwrap().watch(child.id());
         self.children.lock().unwrap().insert(name.to_string(), child);
     }
@@ -412,6 +457,22 @@ impl Drop for Guard {
     }
 }
 
+impl Place {
+    /// An address for each process; and the ports of this machine among them.
+    fn addresses(&self) -> (Vec<String>, Option<Ports>) {
+        match self {
+            Place::Ports(n) | Place::Proxies(n) => {
+                let ports = ports::take(*n);
+                (ports.addresses(), Some(ports))
+            }
+            Place::Hosts(hosts) => {
+                let address = |name| format!("{}:{HOST_PORT}", hosts.address(name));
+                (configuration::STORE.map(address).into(), None)
+            }
+        }
+    }
+}
+
 /// The proxies of a cluster; and for each process a configuration file that leads it through its own.
 fn network_of(config: &Config, dir: &Path, text: &str) -> Network {
     let owned = |(name, _, address): (&str, _, &str)| (name.to_string(), address.to_string());
@@ -448,113 +509,4 @@ fn first_line(role: &str, address: &str) -> std::io::Result<String> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line)?;
     Ok(line)
-}
-
-/// The configuration of the store alone on four ports: few tablets, which start fast, and small cells.
-fn store_configuration(dir: &Path, ports: &[u16]) -> String {
-    let [m1, a1, a2, a3] = ports else { panic!("four ports") };
-    format!(
-        r#"
-[cluster]
-data_dir = "{}/data"
-mail_domain = "penn.test"
-log = "info"
-
-[store]
-cell_bytes = 4096
-small_tablets = 2
-large_tablets = 1
-segment_bytes = 1048576
-checkpoint_bytes = 1048576
-disk_reserve_bytes = 16777216
-
-[master]
-name = "m1"
-address = "127.0.0.1:{m1}"
-heartbeat_interval_ms = 200
-heartbeat_timeout_ms = 1500
-
-[[group]]
-name = "a"
-backend = [
-    {{ name = "a1", address = "127.0.0.1:{a1}" }},
-    {{ name = "a2", address = "127.0.0.1:{a2}" }},
-    {{ name = "a3", address = "127.0.0.1:{a3}" }},
-]
-"#,
-        dir.display()
-    )
-}
-
-/// The configuration of a cluster on eleven ports. Small segments and few tablets: the same code does more in
-/// less time.
-pub fn configuration(dir: &Path, ports: &[u16]) -> String {
-    let [m1, a1, a2, b1, b2, f1, f2, s1, s2, lb, console] = ports else { panic!("eleven ports") };
-    format!(
-        r#"
-[cluster]
-data_dir = "{}/data"
-mail_domain = "penn.test"
-postmaster = "the-postmaster"
-log = "info"
-
-[store]
-cell_bytes = 65536
-small_tablets = 3
-large_tablets = 2
-segment_bytes = 1048576
-checkpoint_bytes = 4194304
-disk_reserve_bytes = 16777216
-
-[master]
-name = "m1"
-address = "127.0.0.1:{m1}"
-heartbeat_interval_ms = 200
-heartbeat_timeout_ms = 1500
-
-[[group]]
-name = "a"
-backend = [
-    {{ name = "a1", address = "127.0.0.1:{a1}" }},
-    {{ name = "a2", address = "127.0.0.1:{a2}" }},
-]
-
-[[group]]
-name = "b"
-backend = [
-    {{ name = "b1", address = "127.0.0.1:{b1}" }},
-    {{ name = "b2", address = "127.0.0.1:{b2}" }},
-]
-
-[[frontend]]
-name = "f1"
-address = "127.0.0.1:{f1}"
-
-[[frontend]]
-name = "f2"
-address = "127.0.0.1:{f2}"
-
-[[smtp]]
-name = "s1"
-exchange = "127.0.0.1:{s1}"
-
-[[smtp]]
-name = "s2"
-exchange = "127.0.0.1:{s2}"
-message_bytes_max = 100000
-recipients_max = 2
-sessions_max = 3
-idle_ms = 3000
-
-[[balancer]]
-name = "lb"
-address = "127.0.0.1:{lb}"
-ping_interval_ms = 200
-
-[[console]]
-name = "console"
-address = "127.0.0.1:{console}"
-"#,
-        dir.display()
-    )
 }

@@ -1,6 +1,6 @@
 //! A disk of one's own: an ext4 in a file, mounted by a loop device, whose power can be cut.
 
-use super::{command, eventually};
+use super::{command, eventually, run};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -108,10 +108,4 @@ impl Drop for Disk {
 pub fn link(disk: &Disk, data_dir: &Path) {
     disk.clear();
     std::os::unix::fs::symlink(disk.data(), data_dir).expect("there is no data yet");
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
-    let why = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.success() { Ok(()) } else { Err(why) }
 }

@@ -3,7 +3,9 @@
 
 pub mod browser;
 pub mod cluster;
+pub mod configuration;
 pub mod disk;
+pub mod hosts;
 pub mod html;
 pub mod ports;
 pub mod proxy;
@@ -14,12 +16,14 @@ pub mod web;
 
 pub use cluster::Cluster;
 pub use disk::Disk;
+pub use hosts::{Hosts, Loss};
 pub use smtp::Smtp;
 pub use text::Text;
 pub use trace::Trace;
 pub use web::Web;
 
 use std::io::Write;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -48,6 +52,13 @@ pub fn skipped(name: &str, reason: &str) {
 pub fn command(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Runs a command to its end; what it complained of, if it failed.
+pub fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
+    let why = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    if output.status.success() { Ok(()) } else { Err(why) }
 }
 
 /// Whether the long tests were asked for (`./run.sh test --long`).

@@ -10,6 +10,13 @@ pub struct Ports {
     _locks: Vec<File>,
 }
 
+impl Ports {
+    /// `host:port` of each.
+    pub fn addresses(&self) -> Vec<String> {
+        self.numbers.iter().map(|port| format!("127.0.0.1:{port}")).collect()
+    }
+}
+
 /// Takes `n` free ports below the range from which the system gives ports to outgoing connections: one of
 /// those could take the port of a process that is just down.
 pub fn take(n: usize) -> Ports {

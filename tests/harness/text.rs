@@ -41,8 +41,8 @@ impl Text {
     pub fn prove(&mut self, secret: &str) -> io::Result<String> {
         let mine = nonce();
         let answer = self.ask(format!("AUTH {mine}"))?;
-        let words: Vec<_> = answer.split(' ').collect();
-        let own = proof(secret, Side::Client, mine.as_bytes(), words[1].as_bytes());
+        let theirs = answer.split(' ').nth(1).ok_or_else(|| io::Error::other(answer.clone()))?;
+        let own = proof(secret, Side::Client, mine.as_bytes(), theirs.as_bytes());
         self.ask(format!("AUTH {own}"))
     }
 

@@ -53,26 +53,39 @@ pub struct Caller<'a> {
     scene: &'a Scene,
     number: usize,
     random: Random,
+    /// The nodes that it asks.
+    nodes: Vec<String>,
+    home: Option<String>,
     connections: HashMap<String, Text>,
     session: String,
     request: u64,
 }
 
 impl<'a> Caller<'a> {
-    /// A client with a number and a session of its own.
-    pub fn new(scene: &'a Scene, number: usize, random: Random) -> Caller<'a> {
+    /// A client with a number and a session of its own. One with a home asks the node there, and gives up soon when
+    /// it does not answer; others ask any.
+    pub fn new(
+        scene: &'a Scene,
+        number: usize,
+        home: Option<String>,
+        random: Random,
+    ) -> Caller<'a> {
         let session = uuid::Uuid::now_v7().simple().to_string();
-        Caller { scene, number, random, connections: HashMap::new(), session, request: 0 }
+        let nodes = home.clone().map_or_else(|| scene.cluster.backends(), |home| vec![home]);
+        let connections = HashMap::new();
+        Caller { scene, number, random, nodes, home, connections, session, request: 0 }
     }
 
-    /// What it shares with others.
-    pub fn scene(&self) -> &'a Scene {
-        self.scene
+    /// Moves the calling thread to the client's home, if it has one.
+    pub fn go_home(&self) {
+        if let (Some(hosts), Some(home)) = (self.scene.cluster.hosts(), &self.home) {
+            hosts.enter(home);
+        }
     }
 
     /// One in four sends once and waits: who asks again does not see what a stale node would have said.
     fn asks_once(&self) -> bool {
-        self.number.is_multiple_of(4)
+        self.home.is_none() && self.number.is_multiple_of(4)
     }
 
     /// One in four reads only: while writes wait for a new primary, somebody sees what nodes that were left out
@@ -84,7 +97,7 @@ impl<'a> Caller<'a> {
     /// Asks for as long as the run lasts.
     pub fn work(&mut self) -> Records {
         let mut records = Records::new();
-        while !self.scene.over.load(Ordering::Relaxed) {
+        while !self.scene.is_over() {
             let cell = self.random.below(super::CELLS as u64) as usize;
             let (action, value) = self.choose(cell);
             let op = self.perform(cell, action, &value);
@@ -153,16 +166,17 @@ impl<'a> Caller<'a> {
         };
         let ended = self.scene.now();
         if !matches!(outcome, Outcome::Unknown | Outcome::Refused) {
-            self.scene.answered.fetch_add(1, Ordering::Relaxed);
+            let kind = usize::from(action != Action::Get);
+            self.scene.answered[cell][kind].fetch_max(began, Ordering::Relaxed);
+            self.scene.answers[1].fetch_add(1, Ordering::Relaxed);
             let faulty = usize::from(self.scene.faulty.load(Ordering::Relaxed));
-            self.scene.during_faults.fetch_add(faulty, Ordering::Relaxed);
+            self.scene.answers[0].fetch_add(faulty, Ordering::Relaxed);
         }
         Operation { client: self.number, began, ended, action, outcome }
     }
 
     fn ask_once(&mut self, cell: usize, action: &Action, value: &[u8]) -> Outcome {
-        let nodes = self.scene.cluster.backends();
-        let node = self.random.one_of(&nodes).clone();
+        let node = self.random.one_of(&self.nodes).clone();
         match self.once(&node, cell, action, value, (ONCE, false)) {
             Try::Answered(outcome) => outcome,
             Try::Refused => Outcome::Refused,
@@ -171,10 +185,10 @@ impl<'a> Caller<'a> {
     }
 
     fn ask_everywhere(&mut self, cell: usize, action: &Action, value: &[u8]) -> Outcome {
-        let (end, nodes) = (Instant::now() + PATIENCE, self.scene.cluster.backends());
-        let mut retry = false;
+        let patience = if self.home.is_none() { PATIENCE } else { TRY };
+        let (end, mut retry) = (Instant::now() + patience, false);
         while Instant::now() < end {
-            let node = self.random.one_of(&nodes).clone();
+            let node = self.random.one_of(&self.nodes).clone();
             match self.once(&node, cell, action, value, (TRY, retry)) {
                 Try::Answered(outcome) => return outcome,
                 Try::Refused => {}
@@ -196,7 +210,7 @@ impl<'a> Caller<'a> {
     ) -> Try {
         let connection = match self.connections.remove(node) {
             Some(connection) => Ok(connection),
-            None => Text::connect_within(&self.scene.cluster.address(node), time),
+            None => self.scene.cluster.connect_within(node, time),
         };
         let Ok(mut connection) = connection else { return Try::Refused };
         let request = self.request(cell, action, value, time, retry);

@@ -10,16 +10,19 @@ mod nemesis;
 use crate::harness::proxy::Fault;
 use crate::harness::{Cluster, EndOnPanic, Text, eventually, long};
 use crate::linearizability::{Operation, Outcome, Random, Verdict, check};
-use client::{CELLS, Caller, Cell, Records, cells};
+pub use client::Records;
+use client::{CELLS, Caller, Cell, cells};
 use nemesis::Nemesis;
 use penncloud::protocol::cluster::Routes;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Threads that ask.
 const CLIENTS: usize = 16;
+/// Those of them who ask any node, also where some ask the node of the host that they live on.
+const TRAVELLERS: usize = 10;
 /// How long faults go on.
 const SHORT: Duration = Duration::from_secs(22);
 const LONG: Duration = Duration::from_secs(60);
@@ -27,78 +30,118 @@ const LONG: Duration = Duration::from_secs(60);
 const LONG_SEEDS: u64 = 5;
 
 /// What the clients of one run share.
-struct Scene {
-    cluster: Cluster,
+pub struct Scene {
+    /// The store that they ask.
+    pub cluster: Cluster,
     began: Instant,
     cells: Vec<Cell>,
     /// For each cell what somebody read or wrote last: conditions that sometimes hold.
     seen: Vec<Mutex<(u64, String)>>,
+    /// For each cell the last instants at which somebody asked for a read, and for a write, that was answered.
+    answered: Vec<[AtomicU64; 2]>,
     /// Answers while there was a fault, and at all.
-    during_faults: AtomicUsize,
-    answered: AtomicUsize,
+    answers: [AtomicUsize; 2],
     faulty: AtomicBool,
     over: AtomicBool,
 }
 
 impl Scene {
-    fn start() -> Scene {
+    /// Before the first request.
+    pub fn new(cluster: Cluster) -> Scene {
         Scene {
-            cluster: Cluster::start_store(|_| {}),
+            cluster,
             began: Instant::now(),
             cells: cells(),
             seen: (0..CELLS).map(|_| Mutex::default()).collect(),
-            during_faults: AtomicUsize::new(0),
-            answered: AtomicUsize::new(0),
+            answered: (0..CELLS).map(|_| Default::default()).collect(),
+            answers: Default::default(),
             faulty: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
     }
 
     /// Nanoseconds since the beginning.
-    fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
+    }
+
+    /// Whether the run is over, because it was long enough or because somebody has failed.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Says whether there are faults now.
+    pub fn set_faulty(&self, is_faulty: bool) {
+        self.faulty.store(is_faulty, Ordering::Relaxed);
+    }
+
+    /// Waits until every cell was read and written by somebody who asked after an instant.
+    pub fn wait_for_answers(&self, since: u64, when: &str) {
+        eventually(&format!("every cell is read and written: {when}"), || {
+            let mut last = self.answered.iter().flatten().map(|at| at.load(Ordering::Relaxed));
+            (self.is_over() || last.all(|at| at > since)).then_some(())
+        });
+    }
+
+    /// Lets the clients ask for as long as something goes on, and then reads everything.
+    pub fn record(&self, seed: u64, rage: impl FnOnce()) -> Records {
+        let mut records = std::thread::scope(|scope| {
+            let _end = EndOnPanic(&self.over);
+            let client = |number| {
+                let random = Random::new(seed * 1000 + number as u64);
+                let mut caller = Caller::new(self, number, home_of(self, number), random);
+                scope.spawn(move || {
+                    let _end = EndOnPanic(&self.over);
+                    caller.go_home();
+                    caller.work()
+                })
+            };
+            let clients: Vec<_> = (0..CLIENTS).map(client).collect();
+            rage();
+            self.over.store(true, Ordering::Relaxed);
+            clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Records>()
+        });
+        records.extend(read_everything(self));
+        records
+    }
+
+    /// There is one order that explains every answer, and all copies are equal.
+    pub fn verify(&self, seed: u64, records: &Records, faults: &[String]) {
+        report(self, seed, records, faults);
+        check_history(self, seed, records, faults);
+        let routes = self.cluster.routes();
+        let epochs: Vec<u64> = routes.tablets.iter().map(|tablet| tablet.epoch).collect();
+        let copies = check_copies(self, &routes);
+        println!("{copies} copies of each row are equal; epochs of the tablets: {epochs:?}");
+        let during_faults = self.answers[0].load(Ordering::Relaxed);
+        assert!(during_faults > 0, "nothing worked while there were faults");
+    }
+}
+
+/// Where the nodes have hosts of their own, some clients live there and ask that node alone: where a client lives.
+pub fn home_of(scene: &Scene, client: usize) -> Option<String> {
+    scene.cluster.hosts()?;
+    let nodes = scene.cluster.backends();
+    let at = client.checked_sub(TRAVELLERS)?;
+    (client < CLIENTS).then(|| nodes[at % nodes.len()].clone())
+}
+
+/// The seeds of a run: the one that is asked for, or so many.
+pub fn seeds(count: u64) -> std::ops::Range<u64> {
+    match std::env::var("SEED").ok().map(|seed| seed.parse().expect("a number")) {
+        Some(seed) => seed..seed + 1,
+        None => 1..count + 1,
     }
 }
 
 #[test]
 fn histories_under_faults_are_linearizable() {
-    let one = std::env::var("SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let seeds = match one {
-        Some(seed) => seed..seed + 1,
-        None if long() => 1..LONG_SEEDS + 1,
-        None => 1..2,
-    };
-    seeds.for_each(run);
-}
-
-fn run(seed: u64) {
-    let scene = Scene::start();
-    let mut nemesis = Nemesis::new(&scene, seed);
-    let mut records = std::thread::scope(|scope| {
-        let _end = EndOnPanic(&scene.over);
-        let client = |number| {
-            let mut caller = Caller::new(&scene, number, Random::new(seed * 1000 + number as u64));
-            scope.spawn(move || {
-                let _end = EndOnPanic(&caller.scene().over);
-                caller.work()
-            })
-        };
-        let clients: Vec<_> = (0..CLIENTS).map(client).collect();
-        nemesis.rage(if long() { LONG } else { SHORT });
-        scene.over.store(true, Ordering::Relaxed);
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect::<Records>()
+    seeds(if long() { LONG_SEEDS } else { 1 }).for_each(|seed| {
+        let scene = Scene::new(Cluster::start_store(|_| {}));
+        let mut nemesis = Nemesis::new(&scene, seed);
+        let records = scene.record(seed, || nemesis.rage(if long() { LONG } else { SHORT }));
+        scene.verify(seed, &records, nemesis.faults());
     });
-    records.extend(read_everything(&scene));
-    report(&scene, seed, &records, nemesis.faults());
-    check_history(&scene, seed, &records, nemesis.faults());
-    let routes = scene.cluster.routes();
-    let epochs: Vec<u64> = routes.tablets.iter().map(|tablet| tablet.epoch).collect();
-    let copies = check_copies(&scene, &routes);
-    println!("{copies} copies of each row are equal; epochs of the tablets: {epochs:?}");
-    assert!(
-        scene.during_faults.load(Ordering::Relaxed) > 0,
-        "nothing worked while there were faults"
-    );
 }
 
 /// A first try that is held up on its way is not executed once its repeat was told that the condition does not
@@ -130,7 +173,7 @@ fn a_repeat_that_was_told_mismatch_is_never_executed() {
 
 /// In peace, every cell is read from every node.
 fn read_everything(scene: &Scene) -> Records {
-    let mut caller = Caller::new(scene, CLIENTS, Random::new(0));
+    let mut caller = Caller::new(scene, CLIENTS, None, Random::new(0));
     let nodes = scene.cluster.backends();
     let all = nodes.iter().flat_map(|node| (0..CELLS).map(move |cell| (node, cell)));
     all.map(|(node, cell)| (cell, caller.read_at(node, cell))).collect()
@@ -141,8 +184,8 @@ fn report(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
     println!(
         "seed {seed}: {} operations, {} answered ({} of them during faults), {} unknown, {} refused, {} faults",
         records.len(),
-        scene.answered.load(Ordering::Relaxed),
-        scene.during_faults.load(Ordering::Relaxed),
+        scene.answers[1].load(Ordering::Relaxed),
+        scene.answers[0].load(Ordering::Relaxed),
         count(Outcome::Unknown),
         count(Outcome::Refused),
         faults.len(),

@@ -4,7 +4,6 @@ use super::Scene;
 use crate::harness::proxy::Fault;
 use crate::linearizability::Random;
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 const MASTER: &str = "m1";
@@ -45,8 +44,8 @@ impl<'a> Nemesis<'a> {
     pub fn rage(&mut self, time: Duration) {
         let end = Instant::now() + time;
         self.rest(500, 1000);
-        while Instant::now() < end && !self.scene.over.load(Ordering::Relaxed) {
-            self.scene.faulty.store(true, Ordering::Relaxed);
+        while Instant::now() < end && !self.scene.is_over() {
+            self.scene.set_faulty(true);
             for _ in 0..self.random.between(1, 3) {
                 self.strike();
             }
@@ -54,7 +53,7 @@ impl<'a> Nemesis<'a> {
                 true => self.rest(OUTLIVED_MS, OUTLIVED_MS + 2000),
                 false => self.rest(200, 2500),
             }
-            self.scene.faulty.store(false, Ordering::Relaxed);
+            self.scene.set_faulty(false);
             self.mend();
             self.rest(100, 2000);
         }
