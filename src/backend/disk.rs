@@ -4,7 +4,7 @@ use super::tablet::Event;
 use crate::error::Error;
 use crate::protocol::entry::Entry;
 use crate::replication::Table;
-use crate::storage::{Log, Position};
+use crate::storage::Log;
 use crossbeam::channel::{Receiver, Sender};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -128,8 +128,7 @@ impl Disk {
     /// Takes as long as the table is large: that is no sign of a disk that hangs.
     fn install(&mut self, table: &Table) -> crate::error::Result<()> {
         let _alone = self.checkpointing.lock().expect("a checkpoint that panics ends the process");
-        let position = Position { epoch: table.epoch, version: table.version };
-        self.log.install(position, table.items()).map(drop)
+        self.log.install(table.position(), table.items()).map(drop)
     }
 }
 

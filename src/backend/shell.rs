@@ -14,7 +14,7 @@ use crate::protocol::cluster::Role;
 use crate::replication::{
     Configuration, DiskSpace, Input, Outcome, Output, Proposal, Replica, Setting, Table, Token,
 };
-use crate::storage::{self, Position};
+use crate::storage;
 use crossbeam::channel::{Receiver, Sender, select};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -419,7 +419,6 @@ fn role(replica: &Replica, node: &crate::replication::Node) -> Role {
 }
 
 fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
-    let position = Position { epoch: table.epoch, version: table.version };
-    storage::write_checkpoint(dir, position, table.items())?;
+    storage::write_checkpoint(dir, table.position(), table.items())?;
     Ok(table.version)
 }

@@ -57,6 +57,22 @@ impl Entry {
     }
 }
 
+/// Names one entry of a tablet, and with it everything before. The default is "before the first".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Epoch of the entry.
+    pub epoch: u64,
+    /// Version of the entry.
+    pub version: u64,
+}
+
+impl Position {
+    /// The position of an entry.
+    pub fn of(entry: &Entry) -> Position {
+        Position { epoch: entry.epoch, version: entry.version }
+    }
+}
+
 /// What an entry takes beside its keys and values.
 const ENTRY_BYTES: u64 = 256;
 

@@ -1,9 +1,9 @@
 //! The other replicas' side: what they take from the primary, and what they promise it.
 
-use super::message::Position;
 use super::message::{Ack, Configuration, Message, Node, Prepare, Time};
 use super::replica::{Output, Replica};
 use super::table::Table;
+use crate::protocol::entry::Position;
 
 impl Replica {
     /// Takes entries and a beacon from the primary.
@@ -126,7 +126,7 @@ impl Replica {
             return self.commit_to(now, table.version, out);
         }
         self.durable = self.durable.min(self.committed.version);
-        self.base = Position { epoch: table.epoch, version: table.version };
+        self.base = table.position();
         self.matched = table.version;
         self.log.clear();
         self.committed = table.clone();

@@ -2,9 +2,9 @@
 
 use super::confirm::Reader;
 use super::execute::DiskSpace;
-use super::message::{Ack, Message, Node, Plea, Position, Prepare, Time};
+use super::message::{Ack, Message, Node, Plea, Prepare, Time};
 use super::replica::{Logged, Output, Replica};
-use crate::protocol::entry::{Answer, Entry};
+use crate::protocol::entry::{Answer, Entry, Position};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 use super::execute::DiskSpace;
 use super::table::Table;
 use crate::protocol::cluster::TabletRoute;
-use crate::protocol::entry::Entry;
+use crate::protocol::entry::{Entry, Position};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,15 +12,6 @@ pub type Time = u64;
 
 /// Name of a node.
 pub type Node = Arc<str>;
-
-/// Names an entry, and with it everything before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Epoch of the entry.
-    pub epoch: u64,
-    /// Version of the entry.
-    pub version: u64,
-}
 
 /// Who serves a tablet: what the master's register holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -141,8 +132,7 @@ impl Prepare {
     /// Whether another one of the same epoch goes on where this one ends.
     fn is_followed_by(&self, next: &Prepare) -> bool {
         let last = self.entries.last();
-        let end =
-            last.map_or(self.prev, |entry| Position { epoch: entry.epoch, version: entry.version });
+        let end = last.map_or(self.prev, |entry| Position::of(entry));
         self.configuration.epoch == next.configuration.epoch && end == next.prev
     }
 

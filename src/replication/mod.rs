@@ -113,8 +113,9 @@ pub mod rules;
 pub mod table;
 pub mod wire;
 
+pub use crate::protocol::entry::Position;
 pub use execute::{DiskSpace, Setting};
-pub use message::{Ack, Configuration, Message, Node, Plea, Position, Prepare, Time};
+pub use message::{Ack, Configuration, Message, Node, Plea, Prepare, Time};
 pub use replica::{Input, Outcome, Output, Proposal, Reads, Replica, Timing, Token};
 pub use rules::Rules;
 pub use table::Table;

@@ -3,12 +3,12 @@
 use super::confirm::Reader;
 use super::execute::{DiskSpace, Setting};
 use super::lead::Lead;
-use super::message::{Configuration, Message, Node, Plea, Position, Time};
+use super::message::{Configuration, Message, Node, Plea, Time};
 use super::rules::Rules;
 use super::table::Table;
 use crate::error::Error;
 use crate::protocol::command::{Op, RequestId};
-use crate::protocol::entry::{Answer, Entry};
+use crate::protocol::entry::{Answer, Entry, Position};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -216,7 +216,7 @@ impl Replica {
     ) -> Replica {
         let was_primary = configuration.is_primary(&me) && rules.restart_seals;
         let sealed = if was_primary { sealed.max(configuration.epoch) } else { sealed };
-        let base = Position { epoch: checkpoint.epoch, version: checkpoint.version };
+        let base = checkpoint.position();
         let mut replica = Replica {
             me,
             rules,
@@ -300,7 +300,7 @@ impl Replica {
 
     /// Where the log ends.
     pub fn end(&self) -> Position {
-        self.log.back().map_or(self.base, |logged| position(&logged.entry))
+        self.log.back().map_or(self.base, |logged| Position::of(&logged.entry))
     }
 
     /// The entries after the base, in order.
@@ -469,15 +469,10 @@ impl Replica {
             && first.entry.version <= self.committed.version
             && total - first.total >= bytes
         {
-            self.base = position(&first.entry);
+            self.base = Position::of(&first.entry);
             self.log.pop_front();
         }
     }
-}
-
-/// The position of an entry.
-pub(super) fn position(entry: &Entry) -> Position {
-    Position { epoch: entry.epoch, version: entry.version }
 }
 
 impl Replica {

@@ -5,7 +5,7 @@
 
 use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId};
 use crate::protocol::command::{RequestId, Scan};
-use crate::protocol::entry::{Answer, Effect, Entry, Item, Retired, Session, Staged};
+use crate::protocol::entry::{Answer, Effect, Entry, Item, Position, Retired, Session, Staged};
 use imbl::{OrdMap, OrdSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -64,6 +64,11 @@ pub enum Known {
 const ANSWERS_MAX: usize = 256;
 
 impl Table {
+    /// The last entry applied.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, version: self.version }
+    }
+
     /// Bytes of names and values, and of what is staged, retired and numbered, for the tablet's size limit.
     /// What deletes, abandons or expires makes them fewer.
     pub fn bytes(&self) -> u64 {

@@ -17,10 +17,10 @@
 //! A table is not in its message: `@INSTALL` offers it, and who needs it fetches it page by page.
 
 use super::execute::DiskSpace;
-use super::message::{Ack, Configuration, Message, Node, Position, Prepare};
+use super::message::{Ack, Configuration, Message, Node, Prepare};
 use crate::error::{Error, Result};
 use crate::protocol::command::Peer;
-use crate::protocol::entry::{Decoder, Encode, Entry};
+use crate::protocol::entry::{Decoder, Encode, Entry, Position};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -131,7 +131,7 @@ fn decode_prepare(peer: &Peer) -> Result<Prepare> {
 fn follow(mut prev: Position, entries: &[Arc<Entry>]) -> bool {
     entries.iter().all(|entry| {
         let follows = entry.version == prev.version + 1 && entry.prev_epoch == prev.epoch;
-        prev = Position { epoch: entry.epoch, version: entry.version };
+        prev = Position::of(entry);
         follows
     })
 }

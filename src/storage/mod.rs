@@ -1,6 +1,6 @@
 //! Tablets on disk: the log, the checkpoint and the small files around them. No sockets, no clocks.
 //!
-//! A write is an [`Entry`] of its tablet's *log*, synced before it is
+//! A write is an [`Entry`](crate::protocol::entry::Entry) of its tablet's *log*, synced before it is
 //! acknowledged. Now and then all committed cells are written out, sorted, as a *checkpoint*, and the
 //! log before it is let go. After a crash a tablet is its newest checkpoint and the log after it.
 //!
@@ -149,6 +149,7 @@ mod spare;
 #[cfg(test)]
 mod tests;
 
+pub use crate::protocol::entry::Position;
 pub use checkpoint::{CheckpointReader, CheckpointSummary, Items, write_checkpoint};
 pub use datadir::{DataDir, FORMAT_VERSION};
 pub use entries::Entries;
@@ -158,26 +159,9 @@ pub use log::Log;
 pub use record::ENTRY_BYTES_MAX;
 
 use crate::error::{Error, Result};
-use crate::protocol::entry::Entry;
 use file::AtPath;
 use std::fs::File;
 use std::path::Path;
-
-/// Names one entry of a tablet, and with it everything before. The default is "before the first".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// Epoch of the entry.
-    pub epoch: u64,
-    /// Version of the entry.
-    pub version: u64,
-}
-
-impl Position {
-    /// The position of an entry.
-    pub fn of(entry: &Entry) -> Position {
-        Position { epoch: entry.epoch, version: entry.version }
-    }
-}
 
 /// How a tablet's files are kept.
 #[derive(Clone, Debug)]

@@ -27,8 +27,8 @@ impl Disk {
     /// Where the synced log ends.
     pub fn end(&self) -> Position {
         match self.log.last() {
-            Some(entry) => Position { epoch: entry.epoch, version: entry.version },
-            None => Position { epoch: self.checkpoint.epoch, version: self.checkpoint.version },
+            Some(entry) => Position::of(entry),
+            None => self.checkpoint.position(),
         }
     }
 
