@@ -39,14 +39,15 @@
 //!
 //! [`mod@execute`] decides what a request does; the log holds the *effects*, so that whoever applies them gets the
 //! same [`Table`], whatever its clock says. A [`Table`] is a set of persistent maps, so a copy shares everything
-//! that did not change: the table after each prepared entry is kept beside it.
+//! that did not change: the table after each prepared entry is kept beside it (of a recovered log, after the last one).
 //!
 //! # Modules
 //!
 //! * [`replica`]: the state. `epoch`: configurations, seals and resignations. [`propose`]: writes. [`lead`]: the
 //!   primary's side. [`follow`]: the others'. `confirm`: reads without clocks.
 //! * [`table`], [`mod@execute`]: what a log adds up to, and how requests are judged.
-//! * [`message`]: what replicas say. [`rules`]: each rule of the protocol as a switch, for the simulation.
+//! * [`message`]: what replicas say. [`rules`]: each rule that a replica keeps as a switch, for the
+//!   simulation. [`wire`]: messages as text.
 //!
 //! # Invariants
 //!
@@ -57,8 +58,8 @@
 //! 3. Nothing is answered before what it depends on is committed: neither a write, nor a failed condition, which is a
 //!    read of what was prepared.
 //! 4. What was acknowledged is on the disk of every member of the in-sync set; no committed entry is ever cut off.
-//! 5. A primary serves nothing before its barrier is committed, and commits nothing before leases of the epoch
-//!    before have run out. A restarted primary never resumes its epoch.
+//! 5. A primary serves nothing before its barrier is committed, and commits nothing while a node that it does without
+//!    may still hold a lease of an earlier epoch. A restarted primary never resumes its epoch.
 //! 6. A request that has a name executes once. A repeat that a tablet may have forgotten is `Unknown`; one that is
 //!    refused is refused for ever, and so is its first try, should it still come.
 //! 7. What refuses has no effect; what has been given a version is answered `Done` or `Unknown`. So a disk that is

@@ -1,5 +1,5 @@
-//! The rules of the protocol as switches. Production runs with [`Rules::ALL`]; a simulation takes one away
-//! and must find the damage.
+//! The rules that a replica keeps, as switches. Production runs with [`Rules::ALL`]; a simulation takes one away and
+//! must find the damage. What readers, checkpoints, the master and the clocks must keep is switched there.
 
 /// Which rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +14,6 @@ pub struct Rules {
     pub promise_wait: bool,
     /// A new primary serves nothing before its first entry is committed.
     pub barrier: bool,
-    /// A checkpoint holds committed entries alone.
-    pub checkpoint_committed: bool,
     /// An entry is acknowledged to the primary only when it is on disk.
     pub ack_after_sync: bool,
     /// A failed condition is answered only when what it saw is committed.
@@ -24,10 +22,6 @@ pub struct Rules {
     pub dedup: bool,
     /// An acknowledgement covers only what is known to be equal to the primary's log in this epoch.
     pub ack_match: bool,
-    /// A replica asks the primary about what prepared entries touch.
-    pub dirty_check: bool,
-    /// Reads see committed entries alone.
-    pub serve_committed: bool,
     /// A restarted primary counts its epoch as sealed.
     pub restart_seals: bool,
     /// A read lease counts from the replica's own last message, not from the receipt of the grant.
@@ -72,13 +66,10 @@ impl Rules {
         remove_hold: true,
         promise_wait: true,
         barrier: true,
-        checkpoint_committed: true,
         ack_after_sync: true,
         failed_condition_waits: true,
         dedup: true,
         ack_match: true,
-        dirty_check: true,
-        serve_committed: true,
         restart_seals: true,
         lease_from_own_ack: true,
         all_of_isr: true,

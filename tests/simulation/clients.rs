@@ -244,7 +244,7 @@ impl World {
     fn read(&mut self, i: usize, asked: Arc<Asked>) {
         let (t, replica) = (asked.t, self.replica(i, asked.t));
         let touched = |entry: &Arc<_>| touches(entry, &asked.key);
-        if !replica.leads() && replica.prepared().any(touched) && self.switches.rules.dirty_check {
+        if !replica.leads() && replica.prepared().any(touched) && self.switches.dirty_check {
             let token = self.token(i, asked);
             return self.step(i, t, Input::Query(token));
         }
@@ -253,7 +253,7 @@ impl World {
             self.fail(checked);
         }
         let replica = self.replica(i, t);
-        let committed = self.switches.rules.serve_committed;
+        let committed = self.switches.serve_committed;
         let table: &Table = if committed { replica.committed() } else { replica.last() };
         let copied = Told::Value(value(table, &asked.key));
         let lease = self.switches.rules.lease_check;

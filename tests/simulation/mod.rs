@@ -163,14 +163,14 @@ const ABLATIONS: &[Ablation] = &[
     // A lease that is looked at too early does no harm to readers of immutable views: what was current when it ran is of
     // an instant within the call. What bites is a lease that was regained after the copy.
     around!("read-then-check", against_reader, 127, read_then_check),
-    rule!("checkpoint only committed", Plan::leasing, 3, checkpoint_committed),
+    around!("checkpoint only committed", Plan::leasing, 3, checkpoint_committed),
     rule!("ack after fsync", Plan::leasing, 0, ack_after_sync),
     rule!("failed CPUT waits for what it saw", Plan::leasing, 0, failed_condition_waits),
     around!("drift bound", Plan::leasing, 3, drift_bound),
     rule!("dedup", Plan::leasing, 0, dedup),
     rule!("ack = match, not log end", Plan::leasing, 1, ack_match),
-    rule!("dirty check at replicas", Plan::leasing, 0, dirty_check),
-    rule!("serving prepared values as read", Plan::leasing, 0, serve_committed),
+    around!("dirty check at replicas", Plan::leasing, 0, dirty_check),
+    around!("serving prepared values as read", Plan::leasing, 0, serve_committed),
     rule!("restarted primary is sealed", Plan::leasing, 19, restart_seals),
     rule!("read lease counted from own ack", Plan::leasing, 2, lease_from_own_ack),
     rule!("all-of-isr commit", Plan::leasing, 0, all_of_isr),

@@ -283,7 +283,7 @@ impl World {
     /// A node's own checkpoint, of what it knows to be committed.
     pub fn checkpoint(&mut self, i: usize) {
         for t in 0..self.plan.tablets {
-            let committed = self.switches.rules.checkpoint_committed;
+            let committed = self.switches.checkpoint_committed;
             let held = &mut self.nodes[i].tablets[t];
             let Some(replica) = held.replica.as_ref().filter(|_| held.disk.installing.is_none())
             else {

@@ -6,6 +6,13 @@ use penncloud::replication::{Reads, Rules};
 #[derive(Clone, Copy, Debug)]
 pub struct Switches {
     pub rules: Rules,
+    /// A checkpoint holds committed entries alone.
+    pub checkpoint_committed: bool,
+    /// A reader at a replica has it ask the primary whether a prepared entry is committed that touches what it reads: its
+    /// writer may have been answered.
+    pub dirty_check: bool,
+    /// Readers see the table after the last committed entry, not after the last prepared one.
+    pub serve_committed: bool,
     /// A reader has a lease when it copies, and looks whether it still runs after it.
     pub read_then_check: bool,
     /// The rates of two clocks differ by no more than promises outlast leases.
@@ -27,6 +34,9 @@ pub struct Switches {
 impl Switches {
     pub const ALL: Switches = Switches {
         rules: Rules::ALL,
+        checkpoint_committed: true,
+        dirty_check: true,
+        serve_committed: true,
         read_then_check: true,
         drift_bound: true,
         suspend_counts: true,
