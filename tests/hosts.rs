@@ -6,9 +6,10 @@
 //! does. `SEED=<n>` replays the faults of a seed of the long test.
 
 use crate::harness::configuration::STORE;
-use crate::harness::{Cluster, Hosts, Loss, long, skipped};
+use crate::harness::{Cluster, Hosts, Loss, eventually, long, skipped};
 use crate::histories::{Records, Scene, home_of, seeds};
 use crate::linearizability::{Action, Outcome, Random};
+use penncloud::protocol::cluster::TabletRoute;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,12 @@ enum Kind {
     Hinders,
 }
 
+const DEAF: Fault = Fault {
+    name: "hears nothing, and is heard",
+    strike: |hosts, node, _| others(hosts, node).for_each(|o| hosts.lose(o, node, Loss::All)),
+    kind: Kind::Silences,
+};
+
 const FAULTS: [Fault; 9] = [
     Fault {
         name: "is cut off from all others",
@@ -59,11 +66,7 @@ const FAULTS: [Fault; 9] = [
         strike: |hosts, node, _| others(hosts, node).for_each(|o| hosts.lose(node, o, Loss::All)),
         kind: Kind::Silences,
     },
-    Fault {
-        name: "hears nothing, and is heard",
-        strike: |hosts, node, _| others(hosts, node).for_each(|o| hosts.lose(o, node, Loss::All)),
-        kind: Kind::Silences,
-    },
+    DEAF,
     Fault {
         name: "and another are reset whatever they send to one another",
         strike: |hosts, node, other| hosts.lose_between(node, other, Loss::Reset),
@@ -127,19 +130,39 @@ impl<'a> Nemesis<'a> {
         self.notes.push(format!("{:>10.3} {what}", self.scene.now() as f64 / 1e6));
     }
 
-    /// A primary's host and that of a replica, when all is well.
+    /// A primary's host and that of another in-sync replica.
     fn primary_and_replica(&mut self) -> (String, String) {
+        eventually("a primary has an in-sync replica", || {
+            let routes = self.scene.cluster.routes();
+            let tablet = self.random.one_of(&routes.tablets);
+            let primary = tablet.primary.clone()?;
+            let others: Vec<_> = tablet.isr.iter().filter(|n| **n != primary).cloned().collect();
+            (!others.is_empty()).then(|| (primary, self.random.one_of(&others).clone()))
+        })
+    }
+
+    /// One fault, when all is well.
+    fn prove(&mut self, fault: &Fault) {
         self.scene.cluster.wait_in_sync();
-        let routes = self.scene.cluster.routes();
-        let tablet = self.random.one_of(&routes.tablets);
-        let primary = tablet.primary.clone().expect("a tablet in sync has a primary");
-        let replicas: Vec<_> =
-            tablet.isr.iter().filter(|name| **name != primary).cloned().collect();
-        (primary, self.random.one_of(&replicas).clone())
+        self.prove_now(fault);
+    }
+
+    /// One fault when two replicas are left: the primary must not be left as the last that may lead.
+    fn prove_with_two_left(&mut self, fault: &Fault) {
+        self.scene.cluster.wait_in_sync();
+        let (_, away) = self.primary_and_replica();
+        self.note(format!("{away} is away"));
+        self.hosts.unplug(&away);
+        eventually(&format!("the others go on without {away}"), || {
+            let routes = self.scene.cluster.routes();
+            let is_out = |tablet: &TabletRoute| !tablet.isr.contains(&away);
+            routes.tablets.iter().all(is_out).then_some(())
+        });
+        self.prove_now(fault);
     }
 
     /// One fault, in which all others go on; and its end, after which everybody does.
-    fn prove(&mut self, fault: &Fault) {
+    fn prove_now(&mut self, fault: &Fault) {
         let (node, other) = self.primary_and_replica();
         self.strike(fault, &node, &other);
         let from = self.scene.now();
@@ -247,6 +270,7 @@ fn histories_over_faulty_networks_are_linearizable() {
             let mut nemesis = Nemesis::new(scene, seed);
             let records = scene.record(seed, || {
                 FAULTS.iter().for_each(|fault| nemesis.prove(fault));
+                nemesis.prove_with_two_left(&DEAF);
                 if long() {
                     nemesis.rage(STORM);
                 }

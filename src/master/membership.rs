@@ -120,6 +120,8 @@ pub enum Output {
     Refuse(String, String),
     /// The routes have changed: tell all nodes.
     Announce,
+    /// Beat a node's heart now.
+    Beat(String),
     /// Ask a node to seal a tablet's epoch.
     Seal(String, TabletRoute),
     /// Ask a node to leave its place in a tablet's epoch in order.
@@ -261,7 +263,11 @@ impl Membership {
 
     fn beat(&mut self, now: u64, name: &str, report: Report) -> Vec<Output> {
         match self.nodes.get(name) {
-            Some(node) if node.boot_id.is_some() => self.heard(now, name, report),
+            Some(node) if node.boot_id.is_some() => {
+                let mut outputs = self.heard(now, name, report);
+                outputs.extend(self.remove_silent(name));
+                outputs
+            }
             _ => Vec::new(),
         }
     }

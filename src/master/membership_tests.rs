@@ -138,6 +138,7 @@ impl House {
                 Output::Accept(node) => _ = writeln!(text, "accept {node}"),
                 Output::Refuse(node, why) => _ = writeln!(text, "refuse {node}: {why}"),
                 Output::Announce => changed = true,
+                Output::Beat(node) => _ = writeln!(text, "beat to {node}"),
                 Output::Seal(node, t) => _ = writeln!(text, "seal {} {} to {node}", t.id, t.epoch),
                 Output::Resign(node, t) => {
                     _ = writeln!(text, "resign {} {} to {node}", t.id, t.epoch);
@@ -391,6 +392,7 @@ fn membership_does_what_its_scripts_say() {
         "lost_race",
         "failover",
         "epoch_must_end",
+        "deaf_primary",
         "damaged_copy",
         "min_insync",
         "shutdown",

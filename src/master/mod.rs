@@ -28,7 +28,9 @@
 //! A tablet's register changes when
 //!
 //! * its first primary has come (epoch 0 to 1); if that is away, another member that has been there for long;
-//! * its primary asks: *remove* a silent replica, *add* one that has caught up ([`mod@election`]);
+//! * its primary asks: *remove* a silent replica, *add* one that has caught up ([`mod@election`]). Who wants a replica
+//!   removed must answer a heartbeat first: where packets are lost in one direction alone it may be the one who hears
+//!   nobody, and is about to be taken for dead;
 //! * its epoch must end: the primary is dead, refused, out of service or damaged, or has no lease; or a member of the
 //!   in-sync set has sealed, as a restarted primary does by itself; or a replica has found damage. All who live are
 //!   asked to seal, and the longest log among them leads (`tablets.rs`);

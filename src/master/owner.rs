@@ -260,6 +260,7 @@ impl Owner {
                 Output::Log(level, line) => log::log!(level, "{line}"),
                 Output::Accept(_) => verdict = Some(Ok(())),
                 Output::Refuse(_, why) => verdict = Some(Err(why)),
+                Output::Beat(node) => self.house.hint(&node, Order::Beat),
                 Output::Seal(node, route) => self.house.hint(&node, Order::Seal(route)),
                 Output::Resign(node, route) => self.house.hint(&node, Order::Resign(route)),
                 Output::Serve(node, on) => self.serve(&node, on),

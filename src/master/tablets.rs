@@ -18,6 +18,8 @@ pub(super) struct Tablet {
     pub election: Option<Election>,
     /// Set while a node is asked to leave its place in order.
     pub moving: Option<Move>,
+    /// The member that its primary wants out, until that has answered a heartbeat.
+    pub removal: Option<String>,
     /// Since when all is well with it, and with its group.
     pub settled_since: Option<u64>,
     /// When its primary may be moved again.
@@ -34,6 +36,7 @@ impl Tablet {
             revision,
             election: None,
             moving: None,
+            removal: None,
             settled_since: None,
             rest_until: 0,
             stuck: None,
@@ -282,7 +285,10 @@ impl Membership {
             return vec![Output::Announce];
         }
         let next = match plea {
-            Plea::Remove(name) => election::remove(&tablet.route, node, epoch, name),
+            Plea::Remove(name) if election::remove(&tablet.route, node, epoch, name).is_some() => {
+                tablet.removal = Some(name.clone());
+                return vec![Output::Beat(node.into())];
+            }
             Plea::Add(name) => {
                 let added = election::add(&tablet.route, node, epoch, name);
                 if may_add { added } else { added.map(|_| next_epoch(&tablet.route)) }
@@ -297,6 +303,18 @@ impl Membership {
             }
             None => Vec::new(),
         }
+    }
+
+    /// A node has answered a heartbeat: whom it asked to take out of the tablets that it leads is taken out.
+    ///
+    /// One that hears nobody asks as well, and is still heard itself. Had it its way it would be left as the last of
+    /// the in-sync set, and nobody could take its place.
+    pub(super) fn remove_silent(&mut self, node: &str) -> Vec<Output> {
+        let next = |tablet: &mut Tablet| {
+            let (member, epoch) = (tablet.removal.take()?, tablet.route.epoch);
+            Some(tablet.cas(election::remove(&tablet.route, node, epoch, &member)?))
+        };
+        self.tablets.values_mut().filter(|tablet| tablet.is_led_by(node)).filter_map(next).collect()
     }
 
     /// A tablet that a node speaks of, unless the node is not who it should be.

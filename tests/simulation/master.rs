@@ -123,6 +123,7 @@ impl World {
         match output {
             Output::Cas(record, revision) => return self.compare_and_swap(record, revision),
             Output::Announce => (0..self.plan.nodes).for_each(|i| self.announce(i)),
+            Output::Beat(node) => self.tell(&node, |node| Event::Report { node }),
             Output::Seal(node, route) => self.tell(&node, |node| Event::Seal { node, route }),
             Output::Resign(node, route) => {
                 let (t, epoch) = (self.tablet(&route.id), route.epoch);
@@ -192,9 +193,15 @@ impl World {
         self.send(self.master_place(), node, Event::Order { node, store, event });
     }
 
-    pub fn beat(&mut self, i: usize, life: u64) {
-        let (store, report) = (self.nodes[i].store, self.nodes[i].report(&self.ids));
+    /// A node tells the master how it is.
+    pub fn report(&mut self, i: usize) {
+        let (life, store) = (self.nodes[i].life, self.nodes[i].store);
+        let report = self.nodes[i].report(&self.ids);
         self.send(i, self.master_place(), Event::Heartbeat { node: i, life, store, report });
+    }
+
+    pub fn beat(&mut self, i: usize, life: u64) {
+        self.report(i);
         self.after(300 * MS, Event::Beat { node: i, life });
     }
 

@@ -97,6 +97,10 @@ pub enum Event {
         node: usize,
         life: u64,
     },
+    /// The master asks how a node is.
+    Report {
+        node: usize,
+    },
     Beat {
         node: usize,
         life: u64,
@@ -347,6 +351,7 @@ impl World {
             Event::Order { node, .. }
             | Event::Tick { node, .. }
             | Event::Beat { node, .. }
+            | Event::Report { node }
             | Event::Sweep { node, .. }
             | Event::Hung { node, .. }
             | Event::Synced { node, .. }
@@ -400,6 +405,7 @@ impl World {
             Event::Installed { node, life, t } if lives(self, node, life) => {
                 self.installed(node, t)
             }
+            Event::Report { node } => self.report(node),
             Event::Beat { node, life } if lives(self, node, life) => self.beat(node, life),
             Event::Sweep { node, life } if lives(self, node, life) => self.sweep(node, life),
             Event::Check { node, life, asked, copied, lease_until } if lives(self, node, life) => {
