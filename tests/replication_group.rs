@@ -354,6 +354,7 @@ scripts!(
     logs_are_cut_by_lineage,
     dirty_reads_ask,
     confirmed_reads_ask_all,
+    readers_are_told_when_their_primary_leaves,
     refusal_of_a_repeat_meets_its_first_try,
     full_disk_of_a_replica_refuses_before_a_version_is_given,
     low_disk_of_a_learner_keeps_it_out,

@@ -488,7 +488,8 @@ impl Replica {
             let why = Error::retry("the primary has no lease now");
             return out.push(Output::Confirm(token, Err(why)));
         }
-        let Some(primary) = self.configuration.primary.clone().filter(|p| *p != self.me) else {
+        let serves = |primary: &Node| *primary != self.me && self.sealed < self.configuration.epoch;
+        let Some(primary) = self.configuration.primary.clone().filter(serves) else {
             return out
                 .push(Output::Confirm(token, Err(Error::retry("the tablet has no primary now"))));
         };
