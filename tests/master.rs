@@ -497,8 +497,10 @@ fn a_replica_that_has_sealed_takes_over_from_a_dead_primary() {
     assert_eq!(line.tablet("a-s0", 3).isr, ["a1", "a2"]);
     line.tell("@PLEA a-s0 3 a2 REMOVE a1");
     assert_eq!(line.tablet("a-s0", 4).isr, ["a2"]);
-    line.tell("@PLEA a-s0 4 a2 NOLEASE");
-    house.fakes[1].until_asked("@SEAL", "a-s0", 4);
+    line.tell("@PLEA a-s0 4 a2 ADD a1");
+    assert_eq!(line.tablet("a-s0", 5).isr, ["a1", "a2"]);
+    line.tell("@PLEA a-s0 5 a2 NOLEASE");
+    house.fakes[1].until_asked("@SEAL", "a-s0", 5);
 }
 
 #[test]

@@ -146,7 +146,8 @@ impl Membership {
             let since = *tablet.settled_since.get_or_insert(now);
             let due = now >= (since + SETTLED_MS).max(tablet.rest_until);
             let to = layout::preferred(&tablet.route, group.small_tablets);
-            let misplaced = to.is_some_and(|to| !tablet.is_led_by(to));
+            let trusted = |to| nodes.get(to).is_some_and(|node: &Node| !node.probation.lasts(now));
+            let misplaced = to.is_some_and(|to| !tablet.is_led_by(to) && trusted(to));
             if due && misplaced && moved.insert(group.name.clone()) {
                 let from = tablet.route.primary.clone().unwrap_or_default();
                 tablet.moving = Some(Move::new(now, &from, to));
@@ -181,14 +182,14 @@ impl Membership {
     }
 
     /// A node has left its place in an epoch: another takes it. While an election runs, that decides.
-    pub(super) fn resigned(&mut self, name: &str, id: &str, epoch: u64) -> Vec<Output> {
+    pub(super) fn resigned(&mut self, now: u64, name: &str, id: &str, epoch: u64) -> Vec<Output> {
         let Some(route) = self.heard_of(name, id).map(|tablet| tablet.route.clone()) else {
             return Vec::new();
         };
         if epoch < route.epoch {
             return vec![Output::Announce];
         }
-        let (mut spread, tablets, nodes) = self.spread();
+        let (mut spread, tablets, nodes) = self.spread(now);
         let tablet = &tablets[id];
         if epoch > route.epoch || !tablet.has_in_sync(name) || tablet.election.is_some() {
             return Vec::new();

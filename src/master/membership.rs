@@ -7,6 +7,7 @@
 //! Here are the nodes; `tablets.rs` holds elections, pleas and first epochs, `handover.rs` what is moved in order.
 
 use super::handover::Leaving;
+use super::probation::Probation;
 use super::record::{NodeRecord, Record};
 use super::tablets::Tablet;
 use crate::protocol::cluster::{
@@ -166,6 +167,8 @@ pub(super) struct Node {
     report: Report,
     /// Set while the node is being taken out of service.
     pub(super) leaving: Option<Leaving>,
+    /// Whether it is trusted with primaries.
+    pub(super) probation: Probation,
 }
 
 impl Membership {
@@ -196,9 +199,9 @@ impl Membership {
             Input::Sealed { node, tablet, epoch, end } => {
                 self.sealed(now, &node, &tablet, epoch, end)
             }
-            Input::Resigned { node, tablet, epoch } => self.resigned(&node, &tablet, epoch),
+            Input::Resigned { node, tablet, epoch } => self.resigned(now, &node, &tablet, epoch),
             Input::Pleaded { node, tablet, epoch, plea } => {
-                self.pleaded(&node, &tablet, epoch, &plea)
+                self.pleaded(now, &node, &tablet, epoch, &plea)
             }
             Input::Shutdown { node } => self.shut_down(now, &node),
             Input::Wakeup { node } => self.wake_up(&node),
@@ -340,6 +343,8 @@ impl Membership {
         outputs.extend(self.begin(now, timeout));
         outputs.extend(self.elect(now));
         outputs.extend(self.leave(now));
+        let away = self.nodes.values_mut().filter(|node| node.state != NodeState::Alive);
+        away.for_each(|node| node.probation.is_away(now));
         self.balance(now);
         outputs.extend(self.ask_to_resign(now));
         outputs
@@ -385,6 +390,7 @@ impl Membership {
             problem: None,
             report: Report::default(),
             leaving: None,
+            probation: Probation::default(),
             record,
             revision,
         };

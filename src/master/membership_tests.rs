@@ -395,8 +395,10 @@ fn membership_does_what_its_scripts_say() {
         "deaf_primary",
         "damaged_copy",
         "min_insync",
+        "nothing_to_gain",
         "shutdown",
         "balance",
+        "probation",
     ];
     for script in scripts {
         let path = format!("src/master/testscripts/{script}");

@@ -31,11 +31,13 @@
 //! * its primary asks: *remove* a silent replica, *add* one that has caught up ([`mod@election`]). Who wants a replica
 //!   removed must answer a heartbeat first: where packets are lost in one direction alone it may be the one who hears
 //!   nobody, and is about to be taken for dead;
-//! * its epoch must end: the primary is dead, refused, out of service or damaged, or has no lease; or a member of the
-//!   in-sync set has sealed, as a restarted primary does by itself; or a replica has found damage. All who live are
-//!   asked to seal, and the longest log among them leads (`tablets.rs`);
+//! * its epoch must end: the primary is dead, refused, out of service or damaged, or has no lease and another epoch may
+//!   be better; or a member of the in-sync set has sealed, as a restarted primary does by itself; or a replica has found
+//!   damage. All who live are asked to seal, and the longest log among them leads (`tablets.rs`);
 //! * a node leaves its place in order: SHUTDOWN, or a primary that goes back to the preferred node when all has been
-//!   well for some seconds, one tablet of a group at a time (`handover.rs`);
+//!   well for some seconds, one tablet of a group at a time (`handover.rs`). A node whose epochs had to be ended
+//!   is on probation first: 10 s after its first failure, twice as long after each next one, at most 10 minutes
+//!   (`probation.rs`);
 //! * another disk came under a member's name, which no in-sync set holds: nobody may count on what was on the old one.
 //!
 //! # Invariants
@@ -82,6 +84,7 @@ pub mod heartbeat;
 pub mod layout;
 pub mod membership;
 pub mod owner;
+mod probation;
 pub mod record;
 pub mod server;
 pub mod store;

@@ -111,6 +111,22 @@ impl Tablet {
             .then(|| self.cas(next_epoch(&self.route)))
     }
 
+    /// Whether another epoch can be better than this one, whose primary is there and does not reach all: it may do
+    /// without somebody, or somebody else may reach all. Of two that need one another either leads as badly.
+    fn may_gain(&self, nodes: &Nodes) -> bool {
+        let (needed, live) = (self.route.isr.len(), self.live(nodes).count());
+        let may_shrink = live > 0 && needed > self.route.min_insync as usize;
+        may_shrink || (live == needed && needed > 2)
+    }
+
+    /// The primary whose fault it is that the epoch must end, if it is a node's. One that was shut down did not fail.
+    fn failed_primary(&self, nodes: &Nodes) -> Option<String> {
+        let primary = self.route.primary.as_ref()?;
+        let in_order = nodes.get(primary).is_some_and(|n| n.state == NodeState::Shutdown);
+        let failed = !self.is_led_well(nodes) || has_sealed(nodes, primary, &self.route);
+        (failed && !in_order).then(|| primary.clone())
+    }
+
     fn end_epoch(&mut self, why: &str) -> Output {
         self.election = Some(Election::new(self.route.epoch));
         self.moving = None;
@@ -178,11 +194,12 @@ impl Tablet {
 pub(super) struct Spread<'a> {
     small_tablets: BTreeMap<&'a str, u32>,
     led: BTreeMap<String, usize>,
+    on_probation: BTreeSet<&'a str>,
 }
 
 impl Spread<'_> {
     /// One of these nodes for a tablet's primary: the one that is to be it when all is well, or else the one that
-    /// leads fewest.
+    /// leads fewest; one on probation only if all are.
     pub fn choose<'a>(
         &mut self,
         route: &TabletRoute,
@@ -191,7 +208,11 @@ impl Spread<'_> {
         let small_tablets = self.small_tablets.get(route.group.as_str()).copied().unwrap_or(0);
         let preferred = layout::preferred(route, small_tablets);
         let leads = |name: &&str| self.led.get(*name).copied().unwrap_or(0);
-        let chosen = from.min_by_key(|name| (Some(*name) != preferred, leads(name)))?.to_string();
+        let chosen = from
+            .min_by_key(|name| {
+                (self.on_probation.contains(name), Some(*name) != preferred, leads(name))
+            })?
+            .to_string();
         *self.led.entry(chosen.clone()).or_default() += 1;
         Some(chosen)
     }
@@ -199,20 +220,25 @@ impl Spread<'_> {
 
 impl Membership {
     /// The spread of the primaries now; beside it the tablets and nodes, to be changed by it.
-    pub(super) fn spread(&mut self) -> (Spread<'_>, &mut BTreeMap<String, Tablet>, &Nodes) {
+    pub(super) fn spread(
+        &mut self,
+        now: u64,
+    ) -> (Spread<'_>, &mut BTreeMap<String, Tablet>, &Nodes) {
         let mut led = BTreeMap::new();
         for primary in self.tablets.values().filter_map(|t| t.route.primary.clone()) {
             *led.entry(primary).or_default() += 1;
         }
         let groups = self.groups.values();
         let small_tablets = groups.map(|g| (g.name.as_str(), g.small_tablets)).collect();
-        (Spread { small_tablets, led }, &mut self.tablets, &self.nodes)
+        let on_probation = self.nodes.iter().filter(|(_, node)| node.probation.lasts(now));
+        let on_probation = on_probation.map(|(name, _)| name.as_str()).collect();
+        (Spread { small_tablets, led, on_probation }, &mut self.tablets, &self.nodes)
     }
 
     /// Gives tablets that nobody was ever given to their first primary; if that does not come while another member
     /// is there for so long, to the other.
     pub(super) fn begin(&mut self, now: u64, patience: u64) -> Vec<Output> {
-        let (mut spread, tablets, nodes) = self.spread();
+        let (mut spread, tablets, nodes) = self.spread(now);
         let ready = |name: &str, time: u64| {
             let node = nodes.get(name).filter(|node| node.leaving.is_none());
             node.and_then(Node::serves_since).is_some_and(|since| now >= since + time)
@@ -242,10 +268,12 @@ impl Membership {
 
     /// Begins the elections that are due, and goes on with those that run.
     pub(super) fn elect(&mut self, now: u64) -> Vec<Output> {
-        let (mut spread, tablets, nodes) = self.spread();
-        let mut outputs = Vec::new();
+        let (mut spread, tablets, nodes) = self.spread(now);
+        let (mut outputs, mut failed) = (Vec::new(), BTreeSet::new());
         for tablet in tablets.values_mut() {
-            outputs.extend(tablet.begin_election(nodes));
+            let begun = tablet.begin_election(nodes);
+            failed.extend(begun.as_ref().and_then(|_| tablet.failed_primary(nodes)));
+            outputs.extend(begun);
             outputs.extend(tablet.renew(nodes));
             outputs.extend(tablet.go_on(now, nodes, &mut spread));
             let stuck = tablet.why_stuck(nodes);
@@ -255,7 +283,15 @@ impl Membership {
             }
             tablet.stuck = stuck;
         }
+        failed.iter().for_each(|name| self.note_failure(now, name));
         outputs
+    }
+
+    /// An epoch ends because its primary does not lead.
+    fn note_failure(&mut self, now: u64, primary: &str) {
+        if let Some(node) = self.nodes.get_mut(primary) {
+            node.probation.fail(now);
+        }
     }
 
     /// A node has sealed an epoch.
@@ -276,10 +312,16 @@ impl Membership {
     }
 
     /// A node asks for a change, or for the routes. One that asks in an epoch that is over is told them again.
-    pub(super) fn pleaded(&mut self, node: &str, id: &str, epoch: u64, plea: &Plea) -> Vec<Output> {
+    pub(super) fn pleaded(
+        &mut self,
+        now: u64,
+        node: &str,
+        id: &str,
+        epoch: u64,
+        plea: &Plea,
+    ) -> Vec<Output> {
         let added = |name: &String| takes_part(&self.nodes, name, id);
         let may_add = matches!(plea, Plea::Add(name) if added(name));
-        let may_elect = self.tablets.get(id).is_some_and(|t| t.live(&self.nodes).next().is_some());
         let Some(tablet) = self.heard_of(node, id) else { return Vec::new() };
         if epoch < tablet.route.epoch || *plea == Plea::Tell {
             return vec![Output::Announce];
@@ -293,16 +335,22 @@ impl Membership {
                 let added = election::add(&tablet.route, node, epoch, name);
                 if may_add { added } else { added.map(|_| next_epoch(&tablet.route)) }
             }
-            _ => None,
+            Plea::NoLease => return self.lost_lease(now, node, id, epoch),
+            Plea::Remove(_) | Plea::Tell => None,
         };
-        let lost = *plea == Plea::NoLease && epoch == tablet.route.epoch && tablet.is_led_by(node);
-        match next {
-            Some(next) => vec![tablet.cas(next)],
-            None if lost && may_elect && tablet.election.is_none() => {
-                vec![tablet.end_epoch(&format!("its primary, {node}, has no lease"))]
-            }
-            None => Vec::new(),
+        next.map(|next| tablet.cas(next)).into_iter().collect()
+    }
+
+    /// A primary has had no lease for long: the epoch ends, if another may be better.
+    fn lost_lease(&mut self, now: u64, node: &str, id: &str, epoch: u64) -> Vec<Output> {
+        let Some(tablet) = self.tablets.get_mut(id) else { return Vec::new() };
+        let leads = epoch == tablet.route.epoch && tablet.is_led_by(node);
+        if !leads || tablet.election.is_some() || !tablet.may_gain(&self.nodes) {
+            return Vec::new();
         }
+        let ends = tablet.end_epoch(&format!("its primary, {node}, has no lease"));
+        self.note_failure(now, node);
+        vec![ends]
     }
 
     /// A node has answered a heartbeat: whom it asked to take out of the tablets that it leads is taken out.

@@ -2,8 +2,8 @@
 //!
 //! One client writes and another reads a row through a node that stays, without a pause. Then the primary of the row's
 //! tablet is killed with SIGKILL, or taken out of service by the master's SHUTDOWN. What each client waits is its longest
-//! time without a success from that instant on. The node comes back, all is in sync and balanced again, and the next
-//! run begins.
+//! time without a success from that instant on. The node comes back, all is in sync again, and the next run begins with
+//! whoever is the primary then: a node that has failed gets its primaries back later.
 
 use super::group::Group;
 use super::load::Measured;
