@@ -20,7 +20,7 @@ pub enum Error {
     Retry(String),
     /// May or may not have been executed: a lost connection or a deadline after sending.
     Unknown(String),
-    /// A disk below its low-water mark: nothing was written.
+    /// A disk is full, or below its low-water mark: nothing was written, and it may be tried again when there is room.
     NoSpace,
     /// The tablet has reached its size limit: nothing was written.
     TabletFull,

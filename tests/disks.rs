@@ -1,6 +1,8 @@
 //! Disks that lose their power, fail, fill up or hang, under real processes: the other nodes go on, and what was
 //! acknowledged is there afterwards.
 
+mod full;
+
 use crate::harness::{Cluster, Disk, EndOnPanic, Text, Trace, eventually, long, noise, skipped};
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -282,6 +284,33 @@ fn a_node_whose_disk_hangs_answers_reads_and_goes_on_when_it_works_again() {
     load.assert_whole();
 }
 
+/// A primary that must write a new epoch down before it goes on, and cannot: it can tell nobody, but its node can.
+#[test]
+fn a_primary_whose_disk_hangs_at_a_new_epoch_is_replaced() {
+    let cluster = Cluster::start_store(three_tablets);
+    let load = Load::new(&cluster);
+    load.during(|| {
+        load.wait_for(BEFORE, "the start");
+        let trace = match Trace::delay_syncs_of_metadata(cluster.pid("a1"), HANG) {
+            Ok(trace) => trace,
+            Err(why) => return skipped("a disk that hangs at a new epoch", &why),
+        };
+        load.wait_for(AFTER, "the log alone works");
+        assert_holds_some(&cluster, "a1");
+        cluster.kill("a2");
+        load.wait_for(AFTER, "a new epoch that cannot be written down");
+        eventually("it says why", || {
+            let lines = Text::connect(&cluster.address("a1")).ok()?.lines("STATUS").ok()?;
+            lines.iter().any(|line| line.ends_with("(the disk hangs)")).then_some(())
+        });
+        drop(trace);
+        cluster.start_again("a2");
+        cluster.wait_in_service();
+        load.wait_for(AFTER, "the disk works again");
+    });
+    load.assert_whole();
+}
+
 /// A row whose tablet a node is primary of, with a cell `probe`.
 fn row_on(cluster: &Cluster, name: &str) -> String {
     let mut store = Text::connect(&cluster.address(name)).unwrap();
@@ -293,89 +322,4 @@ fn row_on(cluster: &Cluster, name: &str) -> String {
         }
     }
     panic!("{name} is primary of no small-value tablet")
-}
-
-/// Large cells fill a disk fast.
-fn large_cells(configuration: &mut String) {
-    three_tablets(configuration);
-    *configuration = configuration.replace("cell_bytes = 4096", "cell_bytes = 65536");
-}
-
-#[test]
-fn a_full_disk_of_a_primary_refuses_writes_until_something_is_deleted() {
-    full_disk("full disk of a primary", "a1");
-}
-
-#[test]
-fn a_full_disk_of_a_replica_refuses_writes_until_something_is_deleted() {
-    full_disk("full disk of a replica", "a2");
-}
-
-/// Fills the disk of `a1` with cells of a tablet whose primary is another or the same, and deletes them again.
-fn full_disk(test: &str, primary: &str) {
-    let Some(disk) = disk(test, 128) else { return };
-    let cluster = Cluster::start_store_on(&[("a1", &disk)], large_cells);
-    let row = row_on(&cluster, primary);
-    let mut store = Text::connect(&cluster.address("a2")).unwrap();
-    disk.fill(48);
-    let mut written = fill(&mut store, &row);
-    assert!(written > 10, "the disk was full from the beginning: {written}");
-    assert!(store.get(&row, &format!("c{written}")).unwrap().is_none(), "it was refused");
-    while written > 10 {
-        written -= 1;
-        let answer = store.ask(format!("DELETE {row} c{written}")).unwrap();
-        assert!(answer.starts_with("OK "), "{answer}");
-    }
-    eventually("there is room again", || store.put(&row, "after", &value_of(1000)).ok());
-    assert_eq!(Text::connect(&cluster.address("a1")).unwrap().ask("PING").unwrap(), "PONG");
-    cluster.kill("a1");
-    cluster.start_again("a1");
-    cluster.wait_in_service();
-    for i in 0..written {
-        let (_, found) = store.get(&row, &format!("c{i}")).unwrap().expect("it was acknowledged");
-        assert!(found == value_of(i), "c{i} has changed");
-    }
-    assert!(store.get(&row, "after").unwrap().is_some(), "it was acknowledged");
-    assert!(store.get(&row, "c10").unwrap().is_none(), "it was deleted");
-}
-
-/// Writes cells until the disk is full; how many were acknowledged.
-fn fill(store: &mut Text, row: &str) -> usize {
-    for i in 0..2000 {
-        match store.put(row, &format!("c{i}"), &value_of(i)) {
-            Ok(_) => {}
-            Err(why) if why.to_string().starts_with("NOSPACE") => return i,
-            Err(why) => panic!("c{i}: {why}"),
-        }
-    }
-    panic!("the disk does not fill up")
-}
-
-fn value_of(i: usize) -> Vec<u8> {
-    noise(i as u64, 60_000)
-}
-
-#[test]
-fn a_disk_that_others_have_filled_harms_nothing() {
-    let Some(disk) = disk("disk filled by others", 96) else { return };
-    let cluster = Cluster::start_store_on(&[("a1", &disk)], three_tablets);
-    let load = Load::new(&cluster);
-    load.during(|| load.wait_for(BEFORE, "the start"));
-    let rows = ["a1", "a2"].map(|primary| row_on(&cluster, primary));
-    let mut store = Text::connect(&cluster.address("a1")).unwrap();
-    disk.fill(0);
-    for row in &rows {
-        eventually("writes are refused", || {
-            let refused = store.put(row, "new", &[0; 4000]).err()?.to_string();
-            assert!(refused.starts_with("NOSPACE"), "{refused}");
-            Some(())
-        });
-        assert!(store.get(row, "probe").unwrap().is_some());
-        assert!(store.ask(format!("DELETE {row} probe")).unwrap().starts_with("OK "));
-    }
-    disk.relieve();
-    for row in &rows {
-        eventually("writes are taken again", || store.put(row, "new", &[0; 4000]).ok());
-    }
-    load.assert_whole();
 }

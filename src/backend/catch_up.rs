@@ -14,6 +14,7 @@
 
 use super::node::Node;
 use super::tablet::{Event, Tablet, spawn};
+use super::trouble::With;
 use crate::error::{Error, Result};
 use crate::protocol::cell::Key;
 use crate::protocol::command::{Command, Peer, Request};
@@ -35,6 +36,10 @@ const PAGE_TIME: Duration = Duration::from_secs(10);
 /// Tries for one page, and the pause between two.
 const TRIES: usize = 20;
 const PAUSE: Duration = Duration::from_millis(200);
+/// Pause after a table was fetched for which there is no room.
+const ROOM_PAUSE: Duration = Duration::from_secs(10);
+/// What is wrong while a table cannot be taken.
+const NO_ROOM: &str = "the disk is too full to take the primary's table";
 
 /// Tables that others may fetch.
 #[derive(Default)]
@@ -138,8 +143,13 @@ impl Node {
         configuration: Configuration,
         at: Position,
     ) {
-        let room = self.around.disk_space() == DiskSpace::Enough;
-        if tablet.view().table.version >= at.version || !room || !tablet.begin_fetch() {
+        if tablet.view().table.version >= at.version {
+            return;
+        }
+        if self.around.disk_space() != DiskSpace::Enough {
+            return tablet.troubles.note(With::Table, NO_ROOM);
+        }
+        if !tablet.begin_fetch() {
             return;
         }
         let (node, tablet, from) = (self.clone(), tablet.clone(), from.clone());
@@ -150,7 +160,12 @@ impl Node {
                     let newer = known.epoch > configuration.epoch;
                     let configuration = if newer { (*known).clone() } else { configuration };
                     let message = Message::Install { configuration, table };
+                    tablet.troubles.end(With::Table);
                     tablet.tell(Event::Message(from, Box::new(message)));
+                }
+                Err(Error::NoSpace) => {
+                    tablet.troubles.note(With::Table, NO_ROOM);
+                    std::thread::sleep(ROOM_PAUSE);
                 }
                 Err(error) => log::warn!("tablet {}: no table of {from}: {error}", tablet.id),
             }

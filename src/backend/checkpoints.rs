@@ -8,8 +8,6 @@ const FREED_MIN: u64 = 1 << 20;
 pub struct Checkpoints {
     /// Bytes that the log has grown by.
     grown: u64,
-    /// Bytes that the log had grown by when the last one began.
-    began: u64,
     running: Option<Mark>,
     /// The last one that was written.
     last: Mark,
@@ -38,8 +36,8 @@ impl Checkpoints {
     /// tablet's, if it has shrunk): so a checkpoint writes at most twice what was logged since the one before, and
     /// the log stays in proportion to the tablet.
     pub fn is_due(&self, table_bytes: u64, checkpoint_bytes: u64, free_bytes: u64) -> bool {
-        let grown =
-            self.grown >= self.began + checkpoint_bytes.max(self.last.table_bytes.min(table_bytes));
+        let grown = self.grown - self.last.log_bytes
+            >= checkpoint_bytes.max(self.last.table_bytes.min(table_bytes));
         self.running.is_none() && grown && fits(table_bytes, free_bytes)
     }
 
@@ -51,7 +49,6 @@ impl Checkpoints {
 
     /// One begins, of a table of so many bytes.
     pub fn begin(&mut self, table_bytes: u64) {
-        self.began = self.grown;
         self.running = Some(Mark { log_bytes: self.grown, table_bytes });
     }
 
@@ -92,11 +89,12 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_that_failed_has_freed_nothing() {
+    fn a_checkpoint_that_failed_has_freed_nothing_and_is_due_again() {
         let mut checkpoints = grown();
         checkpoints.begin(10 * MIB);
         checkpoints.end(false);
         assert!(checkpoints.would_free(10 * MIB, 1000 * MIB));
+        assert!(checkpoints.is_due(10 * MIB, 40 * MIB, 1000 * MIB), "it is still to be written");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! A tablet's log thread: writes what has gathered, syncs once, reports back.
 
+use super::room::{PAUSE, Room};
 use super::tablet::Event;
-use crate::error::Error;
+use super::trouble::{Troubles, With};
+use crate::error::{Error, Result};
 use crate::protocol::entry::Entry;
 use crate::replication::Table;
 use crate::storage::Log;
@@ -48,7 +50,7 @@ impl Busy {
     }
 
     /// Runs a piece of work.
-    fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         self.0.store(super::clock::boot_time(), Ordering::Relaxed);
         let done = work();
         self.0.store(0, Ordering::Relaxed);
@@ -64,6 +66,10 @@ pub struct Disk {
     pub busy: Arc<Busy>,
     /// Held while a checkpoint is written: a table is not installed meanwhile.
     pub checkpointing: Arc<Mutex<()>>,
+    /// What is kept free on the disk for the worst.
+    pub room: Arc<Room>,
+    /// Where it says what is wrong.
+    pub troubles: Arc<Troubles>,
 }
 
 impl Disk {
@@ -100,7 +106,7 @@ impl Disk {
                 }
                 Task::Cut(version) => {
                     (*cuts, replaced) = (*cuts + 1, true);
-                    self.busy.during(|| self.log.truncate_after(version))
+                    self.write(|log| log.truncate_after(version))
                 }
                 Task::Install(table) => {
                     (*cuts, replaced) = (*cuts + 1, true);
@@ -120,15 +126,43 @@ impl Disk {
     }
 
     fn append(&mut self, entries: &mut Vec<Arc<Entry>>) {
-        if let Err(error) = self.busy.during(|| self.log.append(entries.drain(..))) {
-            fail_stop("writing the log", &error);
-        }
+        let appended = self.write(|log| {
+            let end = log.end().version;
+            log.append(entries.iter().map(Arc::as_ref).filter(|entry: &&Entry| entry.version > end))
+        });
+        appended.unwrap_or_else(|error| fail_stop("writing the log", &error));
+        entries.clear();
     }
 
-    /// Takes as long as the table is large: that is no sign of a disk that hangs.
-    fn install(&mut self, table: &Table) -> crate::error::Result<()> {
-        let _alone = self.checkpointing.lock().expect("a checkpoint that panics ends the process");
-        self.log.install(table.position(), table.items()).map(drop)
+    /// Writes what must be written. A disk that has no room for it is as one that hangs, until it has.
+    fn write(&mut self, mut work: impl FnMut(&mut Log) -> Result<()>) -> Result<()> {
+        let log = &mut self.log;
+        self.busy.during(|| self.room.until_done(&self.troubles, || work(log)))
+    }
+
+    /// Takes as long as the table is large: that is no sign of a disk that hangs. While there is no room for it, the
+    /// copy stays behind, and it is tried again.
+    fn install(&mut self, table: &Table) -> Result<()> {
+        let position = table.position();
+        loop {
+            let alone = self.checkpointing.lock();
+            let alone = alone.expect("a checkpoint that panics ends the process");
+            match self.log.install(position, table.items()) {
+                Err(Error::NoSpace) => {
+                    let why = format!(
+                        "no room on the disk for the table of version {}",
+                        position.version
+                    );
+                    self.troubles.note(With::Table, &why);
+                }
+                done => {
+                    self.troubles.end(With::Table);
+                    return done.map(drop);
+                }
+            }
+            drop(alone);
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 //!   [`master_line`]: what the node says to the master by itself.
 //! * [`serve`]: a client's connection. [`peer`]: the verbs between PennCloud's own processes. [`forwards`]: writes that
 //!   wait for another node's answer.
+//! * [`room`]: what is kept free on the disk for the worst. [`trouble`]: what is wrong with a copy, for people.
 //! * [`sweep`]: what a primary does by itself: what has expired goes, chunks that nobody reads any more go.
 //! * [`status`]: lines for people. [`drain`]: what the node does before it ends.
 //!
@@ -64,14 +65,21 @@
 //! # Failures
 //!
 //! * A write or a sync that fails ends the process (exit code 3): the disk is not asked again. What was
-//!   acknowledged is on it.
+//!   acknowledged is on it. That a new file found no room is no such failure: nothing was harmed.
 //! * A tablet whose files are damaged is not served; the node's others are. The master takes the node out of the
 //!   tablet's in-sync set; then the files are set aside (`tablets-damaged/`), and the tablet is fetched from the
 //!   primary. The last copy is never set aside.
-//! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again.
+//! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again. Under
+//!   the log the replica says so itself. Under the replica thread, which writes a new epoch down before it goes on, the
+//!   node's heartbeat says it (`stuck`), and the master gives the tablet to others.
 //! * Below `disk_reserve_bytes` of free space on the disk of any in-sync replica, what grows a tablet by more than
 //!   4 KiB is refused with `NOSPACE` before anything is written: people sign in, move and delete. Below half of it,
 //!   all that does not shrink a tablet is refused. A replica says with every acknowledgement how its disk is.
+//! * A quarter of `disk_reserve_bytes` is held as *ballast*, a file without use. It is given up for what must be written on
+//!   a disk without room: the next segment of a log that deletes fill, a new epoch, a checkpoint that frees more than
+//!   it takes. It is held again when there is room enough. When it is gone too, a log that needs a segment waits for
+//!   room, as if the disk hung, and a tablet that cannot be opened is tried again; the process goes on, and STATUS
+//!   says why. A table for a copy that is behind waits for room beside the ballast, and the copy stays a learner.
 //! * While the disk is low, each tablet looks every ten seconds whether a checkpoint would give bytes back, and
 //!   its log keeps no spare segments but the next: what was deleted is free again soon after its chunks go.
 //!
@@ -97,12 +105,14 @@ mod node;
 mod outbox;
 mod peer;
 mod reads;
+mod room;
 mod serve;
 mod shell;
 mod status;
 mod surroundings;
 mod sweep;
 mod tablet;
+mod trouble;
 mod writes;
 
 use crate::config::Config;

@@ -5,6 +5,7 @@ use super::directory::Directory;
 use super::forwards::Forwards;
 use super::links::{Line, Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
+use super::room::{self, Room};
 use super::surroundings::{Surroundings, timing};
 use super::tablet::{Event, Tablet};
 use crate::config::Config;
@@ -27,6 +28,8 @@ const STAGED_CACHE_MAX: usize = 4096;
 /// Shortest and longest pause before something that was refused for now is tried again.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// Pause before a tablet is opened again for which the disk was too full.
+const OPEN_PAUSE: Duration = Duration::from_secs(10);
 /// How often the free space is looked at: much less than half the reserve is written in between.
 const DISK_CHECK: Duration = Duration::from_millis(50);
 
@@ -51,6 +54,8 @@ pub struct Node {
     tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
     /// Tablets whose files were found damaged, and the epoch that they knew; 0: not known. They are not served.
     damaged: Mutex<Damaged>,
+    /// Tablets that could not be opened because the disk is full: the epoch that they know, and when that was tried.
+    unopened: Mutex<Unopened>,
     /// Writes on their way to primaries.
     pub forwards: Forwards,
     /// Which links of other nodes count.
@@ -82,11 +87,14 @@ impl Node {
             timing: timing(&config.replication),
             free_bytes: Arc::new(AtomicU64::new(data.free_bytes()?)),
             freeing: Arc::default(),
+            room: Arc::new(Room::new(
+                data.ballast(config.store.disk_reserve_bytes / room::BALLAST_PART),
+            )),
             links: Arc::new(links),
             master,
             snapshots: Arc::new(Snapshots::default()),
         };
-        let (tablets, damaged) = open_tablets(&data, &around)?;
+        let (tablets, damaged, unopened) = open_tablets(&data, &around)?;
         let node = Arc::new(Node {
             name: name.into(),
             config: config.clone(),
@@ -98,6 +106,7 @@ impl Node {
             directory: Arc::new(Directory::new(config)),
             tablets: RwLock::new(tablets),
             damaged: Mutex::new(damaged),
+            unopened: Mutex::new(unopened),
             forwards: Forwards::default(),
             newest_links: Newest::default(),
             adopting: Mutex::default(),
@@ -165,10 +174,24 @@ impl Node {
             return None;
         }
         let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
-        if damaged.contains_key(id) {
+        if damaged.contains_key(id) || self.was_full_lately(id) {
             return None;
         }
         self.open_tablet(id, configuration, &mut damaged)
+    }
+
+    fn was_full_lately(&self, id: &str) -> bool {
+        let unopened = self.unopened.lock().expect("a map is not left half-changed");
+        unopened.get(id).is_some_and(|(_, at)| at.elapsed() < OPEN_PAUSE)
+    }
+
+    /// Tries again to open the tablets for which the disk was too full.
+    pub fn open_the_rest(&self) {
+        let unopened = self.unopened.lock().expect("a map is not left half-changed").clone();
+        let routes = self.routes();
+        for route in unopened.keys().filter_map(|id| routes.tablet(id).ok()) {
+            self.open_as_member(&route.id, &Configuration::of(route));
+        }
     }
 
     /// Sets a damaged tablet's files aside, so that it is begun anew, once the in-sync set does without this node: by
@@ -217,16 +240,21 @@ impl Node {
         if let Some(tablet) = tablets.get(id) {
             return Some(tablet.clone());
         }
-        match Tablet::open(id, &self.data.tablet(id), &self.around) {
+        let mut unopened = self.unopened.lock().expect("a map is not left half-changed");
+        match open(id, &self.data, &self.around) {
             Ok(tablet) => {
+                unopened.remove(id);
                 tablet.tell(Event::Configure(configuration.clone()));
                 tablets.insert(id.into(), tablet.clone());
                 Some(tablet)
             }
             Err(error) => {
                 log::error!("tablet {id} is not served: {error}");
-                if matches!(error, Error::Corrupt(_)) {
-                    damaged.insert(id.into(), known_epoch(&self.data, id));
+                let epoch = known_epoch(&self.data, id);
+                match error {
+                    Error::Corrupt(_) => _ = damaged.insert(id.into(), epoch),
+                    Error::NoSpace => _ = unopened.insert(id.into(), (epoch, Instant::now())),
+                    _ => {}
                 }
                 None
             }
@@ -357,7 +385,10 @@ impl Node {
     pub fn watch_disk(&self) {
         loop {
             match self.data.free_bytes() {
-                Ok(free) => self.note_free_bytes(free),
+                Ok(free) => {
+                    self.note_free_bytes(free);
+                    self.around.room.take_back(free, self.config.store.disk_reserve_bytes);
+                }
                 Err(error) => log::warn!("free space: {error}"),
             }
             std::thread::sleep(DISK_CHECK);
@@ -369,12 +400,8 @@ impl Node {
         self.around.free_bytes.store(free, Ordering::Relaxed);
         let now = self.around.disk_space();
         if now != before {
-            let word = match now {
-                DiskSpace::Enough => "enough again",
-                DiskSpace::Low => "low: only small writes are taken",
-                DiskSpace::Exhausted => "exhausted: only deletes are taken",
-            };
-            log::warn!("free disk space is {word} ({} MiB)", free >> 20);
+            let word = low_disk(now).unwrap_or("the disk has room enough again");
+            log::warn!("{word} ({} MiB free)", free >> 20);
         }
     }
 
@@ -388,6 +415,7 @@ impl Node {
             uptime_ms: self.started.elapsed().as_millis() as u64,
             rss_bytes: resident_bytes(),
             connections: self.connections.load(Ordering::Relaxed),
+            problem: low_disk(self.around.disk_space()).map(Into::into),
         }
     }
 }
@@ -401,7 +429,25 @@ impl Node {
             role: Role::Damaged,
             ..TabletReport::default()
         });
-        self.tablets().iter().map(|tablet| tablet.report()).chain(damaged).collect()
+        let unopened = self.unopened.lock().expect("a map is not left half-changed").clone();
+        let unopened = unopened.into_iter().map(|(id, (epoch, _))| TabletReport {
+            id,
+            epoch,
+            role: Role::Stuck,
+            problem: Some("the disk is too full to open it".into()),
+            ..TabletReport::default()
+        });
+        let open = self.tablets();
+        open.iter().map(|tablet| tablet.report()).chain(damaged).chain(unopened).collect()
+    }
+}
+
+/// What is wrong with a disk that has not room enough.
+fn low_disk(space: DiskSpace) -> Option<&'static str> {
+    match space {
+        DiskSpace::Enough => None,
+        DiskSpace::Low => Some("the disk is low: only small writes are taken"),
+        DiskSpace::Exhausted => Some("the disk is full: only deletes are taken"),
     }
 }
 
@@ -414,27 +460,43 @@ fn partners(config: &Config, name: &str) -> Vec<String> {
 
 type Tablets = BTreeMap<String, Arc<Tablet>>;
 type Damaged = BTreeMap<String, u64>;
+type Unopened = BTreeMap<String, (u64, Instant)>;
 
 /// The epoch that a tablet's files say; 0 if they do not.
 fn known_epoch(data: &DataDir, id: &str) -> u64 {
     TabletConfig::load(&data.tablet(id)).ok().flatten().map_or(0, |stored| stored.epoch)
 }
 
-/// Opens every tablet of a data directory; the names of those that are damaged.
-fn open_tablets(data: &DataDir, around: &Surroundings) -> Result<(Tablets, Damaged)> {
+/// Opens a tablet; on a full disk in the room of the ballast.
+fn open(id: &str, data: &DataDir, around: &Surroundings) -> Result<Arc<Tablet>> {
+    match Tablet::open(id, &data.tablet(id), around) {
+        Err(Error::NoSpace) if around.room.give() => Tablet::open(id, &data.tablet(id), around),
+        opened => opened,
+    }
+}
+
+/// Opens every tablet of a data directory; the names of those that are damaged, and of those for which the disk is too
+/// full.
+fn open_tablets(data: &DataDir, around: &Surroundings) -> Result<(Tablets, Damaged, Unopened)> {
     let (mut tablets, mut damaged) = (Tablets::new(), Damaged::new());
+    let mut unopened = Unopened::new();
     for id in data.tablets()? {
-        match Tablet::open(&id, &data.tablet(&id), around) {
+        match open(&id, data, around) {
             Ok(tablet) => drop(tablets.insert(id, tablet)),
             Err(error @ Error::Corrupt(_)) => {
                 log::error!("tablet {id} is not served: {error}");
                 let epoch = known_epoch(data, &id);
                 damaged.insert(id, epoch);
             }
+            Err(error @ Error::NoSpace) => {
+                log::error!("tablet {id} is not served: {error}");
+                let epoch = known_epoch(data, &id);
+                unopened.insert(id, (epoch, Instant::now()));
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok((tablets, damaged))
+    Ok((tablets, damaged, unopened))
 }
 
 /// Resident memory of this process.

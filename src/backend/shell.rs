@@ -9,6 +9,7 @@ use super::disk::{Busy, Task, fail_stop};
 use super::outbox::Outbox;
 use super::surroundings::Surroundings;
 use super::tablet::{Asked, Event, SharedView, View, Write, spawn, stored};
+use super::trouble::{HANGS, Troubles, With};
 use crate::error::Result;
 use crate::protocol::cluster::Role;
 use crate::replication::{
@@ -28,6 +29,8 @@ const WRITES_PER_ROUND: usize = 256;
 const TICK: Duration = Duration::from_millis(50);
 /// Pause between two looks at what can be given back to a low disk.
 const FREE_PAUSE: Duration = Duration::from_secs(10);
+/// Pause before a checkpoint that failed is tried again.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// The replica thread's state.
 pub struct Shell {
@@ -51,13 +54,19 @@ pub struct Shell {
     /// How often the log was cut: what the log thread said before means another log.
     cuts: u64,
     busy: Arc<Busy>,
+    /// What this thread is at itself.
+    adopting: Arc<Busy>,
     stuck: bool,
     /// The room on the disk, as the replica was told last.
     space: DiskSpace,
     checkpointing: Arc<Mutex<()>>,
     checkpoints: Checkpoints,
-    /// When the tablet last looked for what it can give back to a low disk.
-    freed: Option<Instant>,
+    /// When the last checkpoint failed, if it did.
+    failed: Option<Instant>,
+    troubles: Arc<Troubles>,
+    /// When the tablet last looked for what it can give back to a low disk, and how often the ballast had been given
+    /// up by then.
+    freed: Option<(Instant, u64)>,
     /// Whether the checkpoint that runs is the one that frees the disk.
     freeing: bool,
 }
@@ -88,10 +97,13 @@ impl Shell {
             next_tick: Instant::now(),
             cuts: 0,
             busy: Arc::default(),
+            adopting: Arc::default(),
             stuck: false,
             space: DiskSpace::Enough,
             checkpointing: Arc::default(),
             checkpoints: Checkpoints::default(),
+            failed: None,
+            troubles: Arc::new(Troubles::new(id)),
             freed: None,
             freeing: false,
         };
@@ -107,6 +119,11 @@ impl Shell {
     /// With the checkpoints that are there.
     pub fn with_checkpoints(self, checkpoints: Checkpoints) -> Shell {
         Shell { checkpoints, ..self }
+    }
+
+    /// Where it says what is wrong, and that it is at work on the disk itself.
+    pub fn with_troubles(self, troubles: Arc<Troubles>, adopting: Arc<Busy>) -> Shell {
+        Shell { troubles, adopting, ..self }
     }
 
     /// Where it publishes what readers see.
@@ -174,13 +191,12 @@ impl Shell {
             return;
         }
         self.next_tick = Instant::now() + TICK;
-        let stuck = self.busy.time(boot_time()) > self.around.timing.lease / 2;
+        let stuck = self.busy.time(boot_time()) > self.around.hangs_after();
         if stuck != std::mem::replace(&mut self.stuck, stuck) {
-            log::warn!(
-                "tablet {}: the disk {}",
-                self.id,
-                if stuck { "hangs" } else { "works again" }
-            );
+            match stuck {
+                true => self.troubles.note(With::Disk, HANGS),
+                false => self.troubles.end(With::Disk),
+            }
             self.step(Input::Stuck(stuck), tasks);
         }
         let space = self.around.disk_space();
@@ -288,9 +304,10 @@ impl Shell {
     }
 
     fn adopt(&mut self, configuration: Configuration, sealed_epoch: u64) {
-        if let Err(error) = stored(&configuration, sealed_epoch).store(&self.dir) {
-            fail_stop("storing the tablet's epoch", &error);
-        }
+        let stored = stored(&configuration, sealed_epoch);
+        let store = || self.around.room.until_done(&self.troubles, || stored.store(&self.dir));
+        let done = self.adopting.during(store);
+        done.unwrap_or_else(|error| fail_stop("storing the tablet's epoch", &error));
         let Configuration { epoch, primary, isr, .. } = &configuration;
         let (primary, isr) = (primary.as_deref().unwrap_or("none"), isr.iter());
         let isr: Vec<&str> = isr.map(|node| &**node).collect();
@@ -317,6 +334,9 @@ impl Shell {
         if before == now && seen.role == role {
             return;
         }
+        if role != seen.role && matches!(role, Role::Primary | Role::Replica) {
+            self.troubles.end(With::Table);
+        }
         let follows = role != Role::Primary;
         let prepared = if follows { replica.prepared().cloned().collect() } else { Vec::new() };
         let view = View {
@@ -340,6 +360,7 @@ impl Shell {
         let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
         let step = self.around.limits.checkpoint_bytes;
         if self.around.disk_space() == DiskSpace::Enough
+            && self.failed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE)
             && self.checkpoints.is_due(view.table.bytes(), step, free_bytes)
             && self.is_durable(&view.table)
         {
@@ -348,21 +369,27 @@ impl Shell {
     }
 
     /// While the disk is low: gives spare segments back, and writes a checkpoint where that lets more go than
-    /// it takes.
+    /// it takes. On one that is exhausted the ballast goes first, where a checkpoint needs its room.
     fn free_disk(&mut self, tasks: &mut Vec<Task>) {
-        if self.around.disk_space() == DiskSpace::Enough
-            || self.freed.is_some_and(|at| at.elapsed() < FREE_PAUSE)
-        {
+        let given = self.around.room.times_given();
+        let lately = |(at, seen): (Instant, u64)| seen == given && at.elapsed() < FREE_PAUSE;
+        if self.around.disk_space() == DiskSpace::Enough || self.freed.is_some_and(lately) {
             return;
         }
-        self.freed = Some(Instant::now());
+        self.freed = Some((Instant::now(), given));
         tasks.push(Task::Trim);
         let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
-        if self.checkpoints.would_free(view.table.bytes(), free_bytes)
+        let exhausted = self.around.disk_space() == DiskSpace::Exhausted;
+        let ballast = if exhausted { self.around.room.bytes() } else { 0 };
+        let bytes = view.table.bytes();
+        if self.checkpoints.would_free(bytes, free_bytes + ballast)
             && self.is_durable(&view.table)
             && !self.around.freeing.swap(true, Ordering::Relaxed)
         {
             self.freeing = true;
+            if !self.checkpoints.would_free(bytes, free_bytes) {
+                self.around.room.give();
+            }
             self.checkpoint(view.table.clone());
         }
     }
@@ -389,8 +416,10 @@ impl Shell {
         if std::mem::take(&mut self.freeing) {
             self.around.freeing.store(false, Ordering::Relaxed);
         }
+        self.failed = done.is_err().then(Instant::now);
         match done {
             Ok(version) => {
+                self.troubles.end(With::Checkpoint);
                 log::info!("tablet {}: checkpoint of version {version}", self.id);
                 tasks.push(Task::Release(version));
                 if self.around.disk_space() != DiskSpace::Enough {
@@ -398,7 +427,8 @@ impl Shell {
                 }
             }
             Err(error) => {
-                log::error!("tablet {}: no checkpoint, the log stays: {error}", self.id);
+                let why = format!("no checkpoint, the log stays: {error}");
+                self.troubles.note(With::Checkpoint, &why);
             }
         }
     }

@@ -25,7 +25,9 @@ In a word, space, control characters, % and = are written %XX.";
 /// Answer to STATUS.
 pub fn status(node: &Node) -> String {
     let (report, routes) = (node.report(), node.routes());
-    let mut text = format!("node {}: {}, {}\n", node.name, report.state.word(), report.line());
+    let mut text = format!("node {}: {}, {}", node.name, report.state.word(), report.line());
+    let _ =
+        writeln!(text, "{}", report.problem.iter().map(|p| format!(": {p}")).collect::<String>());
     for tablet in &report.tablets {
         let _ = writeln!(text, "{}", tablet_line(tablet, node));
     }

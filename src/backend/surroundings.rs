@@ -3,6 +3,7 @@
 use super::catch_up::Snapshots;
 use super::links::Links;
 use super::master_line::MasterLine;
+use super::room::Room;
 use crate::config::{self, Replication};
 use crate::replication::{DiskSpace, Message, Node, Reads, Timing};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct Surroundings {
     pub free_bytes: Arc<AtomicU64>,
     /// Whether a tablet of the node writes a checkpoint to free a low disk: one at a time, each takes room first.
     pub freeing: Arc<AtomicBool>,
+    /// What is kept free on the disk for the worst.
+    pub room: Arc<Room>,
     /// Ways to the other nodes.
     pub links: Arc<Links>,
     /// The way to the master.
@@ -30,6 +33,11 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// How long a disk may be at one write or sync, in microseconds, before it counts as one that hangs.
+    pub fn hangs_after(&self) -> u64 {
+        self.timing.lease / 2
+    }
+
     /// The room on the node's disk.
     pub fn disk_space(&self) -> DiskSpace {
         let free_bytes = self.free_bytes.load(Ordering::Relaxed);

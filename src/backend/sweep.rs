@@ -22,6 +22,7 @@ impl Node {
         loop {
             std::thread::sleep(PAUSE);
             self.around.snapshots.purge();
+            self.open_the_rest();
             for tablet in self.tablets() {
                 if let Err(error) = self.sweep_tablet(&tablet) {
                     log::debug!("sweeping tablet {}: {error}", tablet.id);

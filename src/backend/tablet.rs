@@ -8,6 +8,7 @@ use super::clock::boot_time;
 use super::disk::{Busy, Disk, fail_stop};
 use super::shell::Shell;
 use super::surroundings::Surroundings;
+use super::trouble::{HANGS, Troubles};
 use crate::error::{Error, Result};
 use crate::protocol::cell::Key;
 use crate::protocol::cluster::{Role, TabletReport};
@@ -43,9 +44,14 @@ pub struct Tablet {
     pub id: String,
     /// Whether a table is being fetched for it from another node.
     pub fetching: AtomicBool,
+    /// What is wrong with it.
+    pub troubles: Arc<Troubles>,
     inbox: Sender<Asked>,
     control: Sender<Event>,
     view: SharedView,
+    /// What the replica thread itself is at on the disk, and how long it may be at it.
+    adopting: Arc<Busy>,
+    hangs_after: Time,
 }
 
 /// Where the replica thread publishes what readers see.
@@ -155,21 +161,31 @@ impl Tablet {
         let (to_log, batches) = bounded(LOG_QUEUE_MAX);
         let busy = Arc::new(Busy::default());
         let checkpointing = Arc::new(Mutex::new(()));
-        let disk =
-            Disk { log: recovered.log, busy: busy.clone(), checkpointing: checkpointing.clone() };
+        let (troubles, adopting) = (Arc::new(Troubles::new(id)), Arc::new(Busy::default()));
+        let disk = Disk {
+            log: recovered.log,
+            busy: busy.clone(),
+            checkpointing: checkpointing.clone(),
+            room: around.room.clone(),
+            troubles: troubles.clone(),
+        };
         let to_replica = control.clone();
         let shell = Shell::new(id, dir, around, replica, to_log, control.clone())
             .with_disk(busy, checkpointing)
-            .with_checkpoints(checkpoints);
+            .with_checkpoints(checkpoints)
+            .with_troubles(troubles.clone(), adopting.clone());
         let view = shell.view();
         spawn(format!("{id} log"), move || disk.run(&batches, &to_replica));
         spawn(format!("{id} replica"), move || shell.run(&events, &asked));
         Ok(Arc::new(Tablet {
             id: id.into(),
             fetching: AtomicBool::new(false),
+            troubles,
             inbox,
             control,
             view,
+            adopting,
+            hangs_after: around.hangs_after(),
         }))
     }
 
@@ -180,7 +196,13 @@ impl Tablet {
 
     /// Passes on what another node says; dropped while there is too much of it, as if it were lost on the way.
     pub fn hear(&self, from: Node, message: Message) {
-        let _ = self.control.send_timeout(Event::Message(from, Box::new(message)), HEAR);
+        let wait = if self.hangs() { Duration::ZERO } else { HEAR };
+        let _ = self.control.send_timeout(Event::Message(from, Box::new(message)), wait);
+    }
+
+    /// Whether the disk hangs under the replica thread itself, which then can tell nobody.
+    fn hangs(&self) -> bool {
+        self.adopting.time(boot_time()) > self.hangs_after
     }
 
     /// Has ops executed, and waits for the outcome until the deadline.
@@ -219,7 +241,7 @@ impl Tablet {
         if !dirty(&view) && boot_time() < view.lease_until {
             return Ok(view);
         }
-        if !view.takes_part() {
+        if !view.takes_part() || self.hangs() {
             return Err(self.not_serving());
         }
         self.confirm(deadline)?;
@@ -254,7 +276,7 @@ impl Tablet {
 
     /// What the node reports of it to the master.
     pub fn report(&self) -> TabletReport {
-        let view = self.view();
+        let (view, hangs) = (self.view(), self.hangs());
         let left_ms = view.lease_until.saturating_sub(boot_time()) / 1000;
         TabletReport {
             id: self.id.clone(),
@@ -262,10 +284,11 @@ impl Tablet {
             sealed: view.sealed,
             version: view.end.version,
             committed: view.table.version,
-            role: view.role,
+            role: if hangs { Role::Stuck } else { view.role },
             lease_ms: (view.lease_until != Time::MAX).then_some(left_ms),
             cells: view.table.len() as u64,
             bytes: view.table.bytes(),
+            problem: self.troubles.words().or_else(|| hangs.then(|| HANGS.into())),
         }
     }
 }

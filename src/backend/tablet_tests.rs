@@ -4,18 +4,21 @@ use super::*;
 use crate::backend::disk::Task;
 use crate::backend::links::Links;
 use crate::backend::master_line::MasterLine;
+use crate::backend::room::Room;
 use crate::backend::surroundings::timing;
 use crate::config;
+use crate::storage::Ballast;
 use crossbeam::channel::Receiver;
 use std::sync::atomic::AtomicU64;
 
-fn surroundings(node: &str) -> Surroundings {
+fn surroundings(node: &str, dir: &Path) -> Surroundings {
     Surroundings {
         node: node.into(),
         limits: config::Store { segment_bytes: 1 << 20, ..config::Store::default() },
         timing: timing(&config::Replication::default()),
         free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
         freeing: Arc::default(),
+        room: Arc::new(Room::new(Ballast::new(dir, 1 << 20))),
         links: Arc::new(Links::new(Vec::new()).0),
         master: MasterLine::new(node).0,
         snapshots: Arc::default(),
@@ -44,7 +47,7 @@ fn bytes_in(dir: &Path) -> u64 {
 fn a_low_disk_gets_back_what_was_deleted() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let deadline = Instant::now() + Duration::from_secs(60);
-    let around = surroundings("a1");
+    let around = surroundings("a1", dir.path());
     let reserve = around.limits.disk_reserve_bytes;
     let tablet = Tablet::open("a-s0", dir.path(), &around).expect("opened");
     tablet.tell(Event::Configure(alone(1)));
@@ -79,7 +82,7 @@ fn appended(batches: &Receiver<Vec<Task>>) -> usize {
 #[test]
 fn the_replica_hears_the_master_while_the_log_is_slow() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let around = surroundings("a1");
+    let around = surroundings("a1", dir.path());
     let (to_log, batches) = bounded(1);
     let (control, events) = bounded(64);
     let (_inbox, asked) = bounded(INBOX_MAX);
@@ -101,4 +104,22 @@ fn the_replica_hears_the_master_while_the_log_is_slow() {
     let view = view.read().expect("the thread lives").clone();
     assert_eq!(view.role, Role::Primary, "its first entry is not on disk, and it is not sealed");
     assert_eq!(view.lease_until, 0, "and it serves nothing");
+}
+
+#[test]
+fn a_replica_thread_that_hangs_at_its_disk_is_reported() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut around = surroundings("a1", dir.path());
+    around.timing.lease = 20_000;
+    let tablet = Tablet::open("a-s0", dir.path(), &around).expect("opened");
+    let before = tablet.report();
+    assert_eq!(before.problem, None);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    tablet.adopting.during(|| {
+        while tablet.report().role != Role::Stuck {
+            assert!(Instant::now() < deadline, "nobody sees that it hangs");
+        }
+        assert_eq!(tablet.report().problem.as_deref(), Some(HANGS));
+    });
+    assert_eq!(tablet.report(), before);
 }

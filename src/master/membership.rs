@@ -303,8 +303,13 @@ impl Membership {
         self.nodes.get_mut(name).expect("the caller has found it")
     }
 
-    /// A node that knows a newer epoch than the master: the master's own tables are old.
+    /// What is wrong with a node, as far as it shows.
     fn problem_with(&self, report: &Report) -> Option<String> {
+        self.knows_newer(report).or_else(|| report.problem.clone())
+    }
+
+    /// A node that knows a newer epoch than the master: the master's own tables are old.
+    fn knows_newer(&self, report: &Report) -> Option<String> {
         let newer = |t: &&TabletReport| {
             self.tablets.get(&t.id).is_some_and(|known| t.epoch > known.route.epoch)
         };
@@ -465,6 +470,11 @@ impl Node {
     /// Whether it has found its copy of a tablet to be damaged.
     pub(super) fn has_damaged(&self, tablet: &str) -> bool {
         self.says_of(tablet).is_some_and(|t| t.role == Role::Damaged)
+    }
+
+    /// Whether its disk hangs, or is too full, at what a tablet needs to go on.
+    pub(super) fn is_stuck(&self, tablet: &str) -> bool {
+        self.says_of(tablet).is_some_and(|t| t.role == Role::Stuck)
     }
 
     fn route(&self) -> NodeRoute {

@@ -362,7 +362,10 @@ impl Membership {
             let (member, epoch) = (tablet.removal.take()?, tablet.route.epoch);
             Some(tablet.cas(election::remove(&tablet.route, node, epoch, &member)?))
         };
-        self.tablets.values_mut().filter(|tablet| tablet.is_led_by(node)).filter_map(next).collect()
+        let nodes = &self.nodes;
+        let asks =
+            |tablet: &&mut Tablet| tablet.is_led_by(node) && serves(nodes, node, &tablet.route.id);
+        self.tablets.values_mut().filter(asks).filter_map(next).collect()
     }
 
     /// A tablet that a node speaks of, unless the node is not who it should be.
@@ -403,8 +406,8 @@ fn next_epoch(route: &TabletRoute) -> TabletRoute {
 
 /// Whether a node serves a tablet, as far as the master knows.
 fn serves(nodes: &Nodes, name: &str, tablet: &str) -> bool {
-    let alive = nodes.get(name).is_some_and(|node| node.state == NodeState::Alive);
-    alive && !has_damaged(nodes, name, tablet)
+    let goes_on = |node: &Node| node.state == NodeState::Alive && !node.is_stuck(tablet);
+    nodes.get(name).is_some_and(goes_on) && !has_damaged(nodes, name, tablet)
 }
 
 /// Whether a node may be chosen or added: it serves, and is not about to leave.
@@ -434,6 +437,7 @@ fn how(nodes: &Nodes, name: &str, tablet: &str) -> String {
         None => format!("{name} is unknown"),
         Some(node) if node.state != NodeState::Alive => format!("{name} is {}", node.state.word()),
         Some(node) if node.has_damaged(tablet) => format!("{name} has a damaged copy"),
+        Some(node) if node.is_stuck(tablet) => format!("the disk of {name} hangs, or is full"),
         Some(node) if node.leaving.is_some() => format!("{name} is being shut down"),
         Some(_) => format!("{name} is alive"),
     }

@@ -99,6 +99,8 @@ pub enum Role {
     Sealed,
     /// Found damage on its disk; serves nothing.
     Damaged,
+    /// Its disk hangs, or is too full, at what it needs to go on.
+    Stuck,
 }
 
 impl Role {
@@ -110,6 +112,7 @@ impl Role {
             Role::Learner => "learner",
             Role::Sealed => "sealed",
             Role::Damaged => "damaged",
+            Role::Stuck => "stuck",
         }
     }
 }
@@ -140,6 +143,8 @@ pub struct Report {
     pub rss_bytes: u64,
     /// Open client connections.
     pub connections: u64,
+    /// What is wrong with the node, in words.
+    pub problem: Option<String>,
 }
 
 /// A tablet as a node holds it.
@@ -164,6 +169,8 @@ pub struct TabletReport {
     pub cells: u64,
     /// Bytes of its keys and values.
     pub bytes: u64,
+    /// What is wrong with the node's copy, in words.
+    pub problem: Option<String>,
 }
 
 /// Where everything is: what the master tells all nodes.

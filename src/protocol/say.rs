@@ -42,11 +42,15 @@ impl TabletReport {
         }
     }
 
-    /// What the node is for the tablet, so many entries behind: `replica, lag 3, lease 1.7 s`.
+    /// What the node is for the tablet, so many entries behind, and what is wrong: `replica, lag 3, lease 1.7 s`.
     pub fn place(&self, lag: u64) -> String {
-        match self.role {
+        let place = match self.role {
             Role::Damaged => "damaged, serves nothing".into(),
             role => format!("{}, lag {lag}, {}", role.word(), self.lease()),
+        };
+        match &self.problem {
+            Some(problem) => format!("{place} ({problem})"),
+            None => place,
         }
     }
 
@@ -92,8 +96,9 @@ impl ClusterStatus {
     /// How many of a tablet's in-sync replicas can take writes now.
     pub fn in_sync_alive(&self, tablet: &TabletRoute) -> usize {
         let takes = |name: &&String| {
-            let damaged = self.report_of(tablet, name).is_some_and(|t| t.role == Role::Damaged);
-            self.state_of(name) == Some(NodeState::Alive) && !damaged
+            let stands = |t: &TabletReport| matches!(t.role, Role::Damaged | Role::Stuck);
+            let stands = self.report_of(tablet, name).is_some_and(stands);
+            self.state_of(name) == Some(NodeState::Alive) && !stands
         };
         tablet.isr.iter().filter(takes).count()
     }
@@ -117,6 +122,9 @@ mod tests {
         assert_eq!(replica(Role::Learner, Some(0)).place(9), "learner, lag 9, no lease");
         assert_eq!(replica(Role::Primary, None).place(0), "primary, lag 0, needs no lease");
         assert_eq!(replica(Role::Damaged, None).place(0), "damaged, serves nothing");
+        let full =
+            TabletReport { problem: Some("no room".into()), ..replica(Role::Replica, Some(0)) };
+        assert_eq!(full.place(0), "replica, lag 0, no lease (no room)");
     }
 
     #[test]

@@ -76,17 +76,26 @@ impl Chain {
     }
 
     /// Begins a new active segment that has room for `room` bytes of records and goes on from `after`; what
-    /// lies beyond that in older segments is void.
+    /// lies beyond that in older segments is void. Where the disk has no room for one ([`Error::NoSpace`]) nothing
+    /// has changed.
+    ///
+    /// [`Error::NoSpace`]: crate::error::Error::NoSpace
     pub fn begin(&mut self, after: Position, room: u64) -> Result<File> {
         let sequence = self.segments.last().map_or(0, |s| s.header.sequence) + 1;
-        let len = (segment::HEADER_BYTES + room).next_multiple_of(4096).max(self.next_len());
-        let (spare, len) = self.spares.take(len)?;
+        let (len, least) = self.lengths(room);
+        let (spare, len) = self.spares.take(len, least)?;
         let header = Header::new(sequence, after)?;
         let (file, path) = segment::put_to_use(&spare, &self.dir, &header)?;
         self.segments.iter_mut().for_each(|s| s.limit = s.limit.min(after.version));
         self.segments.push(Live { path, header, limit: u64::MAX, len });
         self.release(|s| s.is_void())?;
         Ok(file)
+    }
+
+    /// Sees to it that the next segment can begin, whatever becomes of the room on the disk.
+    pub fn reserve(&mut self) -> Result<()> {
+        let (len, least) = self.lengths(0);
+        self.spares.reserve(len, least)
     }
 
     /// Makes the next segment's file on another thread, unless it is there.
@@ -129,6 +138,12 @@ impl Chain {
             self.spares.give(&segment.path, segment.len, self.segment_bytes)?;
         }
         file::sync_dir(&self.dir)
+    }
+
+    /// Length of the next segment, and the least that will do, with room for so many bytes of records.
+    fn lengths(&self, room: u64) -> (u64, u64) {
+        let needed = (segment::HEADER_BYTES + room).next_multiple_of(4096);
+        (needed.max(self.next_len()), needed.max(FIRST_SEGMENT_BYTES.min(self.segment_bytes)))
     }
 
     fn next_len(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The data directory of a node.
 
 use super::TabletConfig;
+use super::ballast::Ballast;
 use super::file::{self, AtPath};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -64,6 +65,11 @@ impl DataDir {
     pub fn free_bytes(&self) -> Result<u64> {
         let disk = rustix::fs::statvfs(&self.path).map_err(std::io::Error::from);
         disk.at("ask for the free space of", &self.path).map(|d| d.f_bavail * d.f_frsize)
+    }
+
+    /// Its ballast, of so many bytes when it is held.
+    pub fn ballast(&self, bytes: u64) -> Ballast {
+        Ballast::new(&self.path, bytes)
     }
 
     /// Directory of a tablet, for [`open`](super::open); its name has letters, digits and `-` only.

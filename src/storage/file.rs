@@ -27,6 +27,35 @@ pub(super) fn corrupt(path: &Path, offset: u64, what: impl std::fmt::Display) ->
     Error::Corrupt(format!("{} at byte {offset}: {what}", path.display()))
 }
 
+/// Writes an unfinished file. After an error nothing is left of it, and one of a disk that is full is
+/// [`Error::NoSpace`]: it may be tried again.
+pub(super) fn write_temporary<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    write(path).map_err(|error| {
+        let _ = remove(path);
+        or_no_space(error)
+    })
+}
+
+/// Tells a disk that is full from one that fails, where nothing is left of what was begun.
+fn or_no_space(error: Error) -> Error {
+    match error {
+        Error::Io(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, why) => {
+            log::debug!("{why}");
+            Error::NoSpace
+        }
+        other => other,
+    }
+}
+
+/// Takes room on the disk for a new file, at once or not at all, where the file system can.
+pub(super) fn take_room(file: &File, bytes: u64) -> io::Result<()> {
+    let mode = rustix::fs::FallocateFlags::empty();
+    match rustix::fs::fallocate(file, mode, 0, bytes) {
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        taken => Ok(taken?),
+    }
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).at("sync the directory", dir)
@@ -41,7 +70,7 @@ pub(super) fn create_dir(dir: &Path) -> Result<()> {
     create_dir(parent)?;
     match fs::create_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        made => made.at("make the directory", dir)?,
+        made => made.at("make the directory", dir).map_err(or_no_space)?,
     }
     sync_dir(parent)
 }
@@ -109,16 +138,19 @@ pub(super) fn numbered_path(dir: &Path, prefix: &str, number: u64) -> PathBuf {
     dir.join(format!("{prefix}-{number:016x}"))
 }
 
-/// Stores a value as JSON with a checksum below it: temporary file, sync, rename, sync of the directory.
+/// Stores a value as JSON with a checksum below it: temporary file, sync, rename, sync of the directory. On a disk that
+/// is full ([`Error::NoSpace`]) what was there stays.
 pub(super) fn store_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).expect("our structs are JSON");
     text.push('\n');
     let crc = crc32c::crc32c(text.as_bytes());
     text.push_str(&format!("crc32c={crc:08x}\n"));
     let temporary = temporary(path);
-    let mut file = File::create(&temporary).at("create", &temporary)?;
-    file.write_all(text.as_bytes()).at("write", &temporary)?;
-    file.sync_all().at("sync", &temporary)?;
+    write_temporary(&temporary, |path| {
+        let mut file = File::create(path).at("create", path)?;
+        file.write_all(text.as_bytes()).at("write", path)?;
+        file.sync_all().at("sync", path)
+    })?;
     publish(&temporary, path)
 }
 

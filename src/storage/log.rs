@@ -61,6 +61,10 @@ impl Log {
 
     /// Writes entries after the last one. They are durable only after [`Log::sync`].
     ///
+    /// # Errors
+    /// [`Error::NoSpace`]: the disk has no room for the next segment. [`Log::end`] says which entries were taken; the
+    /// log is whole, and the rest may be appended later. After any other error it refuses everything.
+    ///
     /// # Panics
     /// If they do not follow the last one: that would break the log's lineage.
     pub fn append<E: Borrow<Entry>>(&mut self, entries: impl IntoIterator<Item = E>) -> Result<()> {
@@ -108,7 +112,8 @@ impl Log {
     }
 
     /// Cuts off everything after a version, durably. The caller cuts nothing that is committed; so nothing of it
-    /// is in a checkpoint, nor in one that is being written.
+    /// is in a checkpoint, nor in one that is being written. Where the disk has no room for a segment that goes on
+    /// from there ([`Error::NoSpace`]) the same cut is tried again, before anything else.
     pub fn truncate_after(&mut self, version: u64) -> Result<()> {
         self.unless_failed(|log| {
             let end = log.position_of(version)?;
@@ -123,7 +128,8 @@ impl Log {
     /// are void, of whatever epoch and version, and the log goes on from exactly this position. The items are as
     /// those of [`write_checkpoint`](super::write_checkpoint). A crash leaves the old state or the new one.
     ///
-    /// An error while the table is written (a full disk, say) leaves all as it was, and the log goes on.
+    /// An error while the table is written (on a disk that is full: [`Error::NoSpace`]) leaves all as it was, and
+    /// the log goes on.
     ///
     /// The caller sees to it that no checkpoint of this version or a later one is being written meanwhile: it
     /// would be of the lineage that goes, and count nevertheless. Whoever installs only what is beyond its own
@@ -136,7 +142,7 @@ impl Log {
         position: Position,
         items: impl IntoIterator<Item = Item>,
     ) -> Result<CheckpointSummary> {
-        self.unless_failed(|_| Ok(()))?;
+        self.unless_failed(|log| log.chain.reserve())?;
         let installed = install::path(self.chain.dir(), position);
         let (temporary, summary) = checkpoint::write_temporary(&installed, position, items)?;
         self.unless_failed(|log| {
@@ -195,6 +201,9 @@ impl Log {
 
     /// Writes the buffer into the active segment.
     fn write(&mut self) -> Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         let active = self.chain.active();
         self.active.write_all_at(&self.buffer, self.offset).at("write", &active.path)?;
         self.offset += self.buffer.len() as u64;
@@ -240,13 +249,14 @@ impl Log {
         self.marker.set(self.durable, self.chain.active().header.sequence)
     }
 
-    /// Runs a step; after its first error every later one is refused.
+    /// Runs a step; after the first error of the disk every later one is refused. One that found no room for a new
+    /// file has harmed nothing.
     fn unless_failed<T>(&mut self, step: impl FnOnce(&mut Log) -> Result<T>) -> Result<T> {
         if let Some(error) = &self.failed {
             return Err(error.clone().during("the log stopped earlier"));
         }
         let done = step(self);
-        self.failed = done.as_ref().err().cloned();
+        self.failed = done.as_ref().err().filter(|error| **error != Error::NoSpace).cloned();
         done
     }
 }

@@ -19,6 +19,7 @@
 //! ```text
 //! data/<node>/LOCK                          held while a process uses the directory
 //!             format                        version of all formats here, store_uuid
+//!             ballast                       room that is given up when there is no other left
 //!             tablets/<tablet>/epoch        durable configuration (TabletConfig)
 //!                              durable      the durable mark
 //!                              log-<sequence>           segments, 16 hexadecimal digits
@@ -107,6 +108,8 @@
 //!    what it replaces is on disk.
 //! 7. After the first error of a write or a sync the log refuses everything. The disk that failed is not asked
 //!    again: a second fsync may say yes to pages that the kernel has dropped.
+//! 8. A disk that has no room for a new file ([`Error::NoSpace`]) harms nothing: nothing is left of the file, what was
+//!    there is whole, and the same may be tried again. Only new files need room: segments, checkpoints, `epoch`.
 //!
 //! # Threads
 //!
@@ -132,6 +135,7 @@
 //!   two cannot be told apart: what nothing marks as durable counts as torn.
 //! * Each tablet has its own log, so each active tablet costs a sync of its own.
 
+mod ballast;
 mod chain;
 mod checkpoint;
 mod datadir;
@@ -150,6 +154,7 @@ mod spare;
 mod tests;
 
 pub use crate::protocol::entry::Position;
+pub use ballast::Ballast;
 pub use checkpoint::{CheckpointReader, CheckpointSummary, Items, write_checkpoint};
 pub use datadir::{DataDir, FORMAT_VERSION};
 pub use entries::Entries;
@@ -181,6 +186,9 @@ pub struct Recovered {
 }
 
 /// Opens a tablet's directory, made if it is not there. See *Recovery* above.
+///
+/// # Errors
+/// [`Error::Corrupt`]: the files are damaged. [`Error::NoSpace`]: a file has yet to be made, and the disk is full.
 pub fn open(dir: &Path, options: &Options) -> Result<Recovered> {
     file::create_dir(dir)?;
     file::remove_temporary(dir)?;

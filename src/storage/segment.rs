@@ -119,18 +119,26 @@ static ZERO_PAGE: [u8; 4096] = [0; 4096];
 
 /// Makes a file of zeroes under a name, durable with its length; the name is durable after the next
 /// sync of the directory.
+///
+/// # Errors
+/// [`Error::NoSpace`]: there is no room for it on the disk.
 pub(super) fn preallocate(path: &Path, len: u64) -> Result<()> {
     let temporary = file::temporary(path);
-    let mut file = File::create(&temporary).at("create", &temporary)?;
+    file::write_temporary(&temporary, |path| fill(path, len))?;
+    std::fs::rename(&temporary, path).at("rename to", path)
+}
+
+fn fill(path: &Path, len: u64) -> Result<()> {
+    let mut file = File::create(path).at("create", path)?;
+    file::take_room(&file, len).at("take room for", path)?;
     let zeroes = vec![0; ZEROES_BYTES];
     let mut left = len;
     while left > 0 {
         let n = left.min(ZEROES_BYTES as u64);
-        file.write_all(&zeroes[..n as usize]).at("fill", &temporary)?;
+        file.write_all(&zeroes[..n as usize]).at("fill", path)?;
         left -= n;
     }
-    file.sync_all().at("sync", &temporary)?;
-    std::fs::rename(&temporary, path).at("rename to", path)
+    file.sync_all().at("sync", path)
 }
 
 /// Puts a spare to use as a segment, durably. Nothing of what it held counts any more.

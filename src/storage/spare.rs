@@ -34,13 +34,30 @@ impl Spares {
         Ok(Spares { dir: dir.to_path_buf(), ready, next, making: None })
     }
 
-    /// Takes a spare of at least this length, made now if there is none.
-    pub fn take(&mut self, len: u64) -> Result<(PathBuf, u64)> {
+    /// Takes a spare of at least this length, made now if there is none; on a disk that has no room for it, one of
+    /// at least `least` bytes.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]: there is no room for that either.
+    pub fn take(&mut self, len: u64, least: u64) -> Result<(PathBuf, u64)> {
         self.collect();
-        match self.ready.iter().position(|(_, has)| *has >= len) {
-            Some(at) => Ok(self.ready.swap_remove(at)),
-            None => self.make_now(len),
+        let made = self.take_ready(len).map_or_else(|| self.make_now(len), Ok);
+        match made {
+            Err(Error::NoSpace) => self.take_ready(least).map_or_else(|| self.make_now(least), Ok),
+            made => made,
         }
+    }
+
+    /// Sees to it that [`Spares::take`] will find one.
+    pub fn reserve(&mut self, len: u64, least: u64) -> Result<()> {
+        let spare = self.take(len, least)?;
+        self.ready.push(spare);
+        Ok(())
+    }
+
+    fn take_ready(&mut self, len: u64) -> Option<(PathBuf, u64)> {
+        let at = self.ready.iter().position(|(_, has)| *has >= len)?;
+        Some(self.ready.swap_remove(at))
     }
 
     /// Makes a spare on a thread of its own, unless there is one.

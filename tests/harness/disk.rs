@@ -2,7 +2,7 @@
 
 use super::{command, eventually, run};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -76,11 +76,23 @@ impl Disk {
 
     /// Takes all of its free space but so many MiB.
     pub fn fill(&self, all_but_mib: u64) {
+        let file = File::create(self.ballast()).expect("the disk can be written");
         let free = rustix::fs::statvfs(self.mount()).expect("it is there");
         let bytes = (free.f_bavail * free.f_frsize).saturating_sub(all_but_mib << 20);
-        let file = File::create(self.ballast()).expect("the disk can be written");
         let mode = rustix::fs::FallocateFlags::empty();
         rustix::fs::fallocate(&file, mode, 0, bytes).expect("as much is free");
+    }
+
+    /// Takes all of its free space, to the last block, those too that are kept for the system.
+    pub fn fill_up(&self) {
+        self.fill(0);
+        let mut file = File::options().append(true).open(self.ballast()).expect("it was just made");
+        let full = loop {
+            if let Err(full) = file.write_all(&[7; 1024]) {
+                break full;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
     }
 
     /// Gives the space back that [`Disk::fill`] took.

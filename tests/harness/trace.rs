@@ -17,19 +17,24 @@ pub struct Trace {
 impl Trace {
     /// Lets every sync of a process fail with EIO; why that cannot be done here.
     pub fn fail_syncs(pid: u32) -> Result<Trace, String> {
-        Trace::attach(pid, "error=EIO")
+        Trace::attach(pid, "fdatasync,fsync", "error=EIO")
     }
 
     /// Lets every sync of a process take so much longer; why that cannot be done here.
     pub fn delay_syncs(pid: u32, by: Duration) -> Result<Trace, String> {
-        Trace::attach(pid, &format!("delay_enter={}", by.as_micros()))
+        Trace::attach(pid, "fdatasync,fsync", &format!("delay_enter={}", by.as_micros()))
     }
 
-    fn attach(pid: u32, injection: &str) -> Result<Trace, String> {
+    /// The same for the syncs of files with their metadata alone: what is not the log.
+    pub fn delay_syncs_of_metadata(pid: u32, by: Duration) -> Result<Trace, String> {
+        Trace::attach(pid, "fsync", &format!("delay_enter={}", by.as_micros()))
+    }
+
+    fn attach(pid: u32, calls: &str, injection: &str) -> Result<Trace, String> {
         command("strace").ok_or("there is no strace (Debian package strace)")?;
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-q", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"]);
-        strace.arg("-e").arg(format!("inject=fdatasync,fsync:{injection}"));
+        strace.args(["-f", "-q", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        strace.arg("-e").arg(format!("inject={calls}:{injection}"));
         strace.arg("-p").arg(pid.to_string());
         strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut trace = Trace { strace: strace.spawn().map_err(|e| e.to_string())? };

@@ -5,6 +5,7 @@ mod codec;
 mod crashes;
 mod damage;
 mod fsck;
+mod full;
 mod installs;
 mod model;
 mod scripts;

@@ -17,6 +17,9 @@ const SYNC_BYTES: usize = 4 << 20;
 /// older checkpoints are removed. The items are a tablet's whole table at `position`, which is committed: the
 /// cells first, in the order of their keys.
 ///
+/// # Errors
+/// After one of a disk that is full ([`Error::NoSpace`](crate::error::Error::NoSpace)) all is as it was.
+///
 /// # Panics
 /// If the items are out of order: no reader would find them.
 pub fn write_checkpoint(
@@ -31,18 +34,15 @@ pub fn write_checkpoint(
     Ok(summary)
 }
 
-/// Writes a checkpoint and syncs it; it has yet to be given its name. After an error nothing is left of it.
+/// Writes a checkpoint and syncs it; it has yet to be given its name.
 pub(in crate::storage) fn write_temporary(
     path: &Path,
     position: Position,
     items: impl IntoIterator<Item = Item>,
 ) -> Result<(PathBuf, CheckpointSummary)> {
     let temporary = file::temporary(path);
-    let written = write_file(&temporary, position, items);
-    if written.is_err() {
-        let _ = file::remove(&temporary);
-    }
-    Ok((temporary, written?))
+    let summary = file::write_temporary(&temporary, |path| write_file(path, position, items))?;
+    Ok((temporary, summary))
 }
 
 fn write_file(
