@@ -310,7 +310,7 @@ impl Replica {
 
     /// Entries that are not committed yet, in order.
     pub fn prepared(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.entries().filter(|entry| entry.version > self.committed.version)
+        self.log.range(self.known(self.committed.version)..).map(|logged| &logged.entry)
     }
 
     /// Whether this node orders the writes of its epoch now.
@@ -329,10 +329,14 @@ impl Replica {
         self.log.push_back(Logged { entry, after, total });
     }
 
+    /// How many entries of the log are of this version or before: versions have no gaps.
+    fn known(&self, version: u64) -> usize {
+        (version.saturating_sub(self.base.version) as usize).min(self.log.len())
+    }
+
     /// Bytes of all entries up to a version; of what is not in the log any more nothing is counted.
     pub(super) fn total_at(&self, version: u64) -> u64 {
-        let known = self.log.partition_point(|logged| logged.entry.version <= version);
-        match known.checked_sub(1) {
+        match self.known(version).checked_sub(1) {
             Some(last) => self.log[last].total,
             None => self.log.front().map_or(0, |first| first.total - first.entry.weight()),
         }
@@ -351,9 +355,7 @@ impl Replica {
 
     /// The table after a prepared entry: from the nearest one before that is kept.
     fn table_at(&self, version: u64) -> Table {
-        let upto = self.log.partition_point(|logged| logged.entry.version <= version);
-        let from =
-            self.log.partition_point(|logged| logged.entry.version <= self.committed.version);
+        let (from, upto) = (self.known(self.committed.version), self.known(version));
         let known = (from..upto).rev().find(|at| self.log[*at].after.is_some());
         let table = known
             .and_then(|at| self.log[at].after.clone())
@@ -448,9 +450,9 @@ impl Replica {
         if version <= self.committed.version {
             return;
         }
+        let newly = self.known(self.committed.version)..self.known(version);
         self.committed = self.table_at(version);
-        let upto = self.log.partition_point(|logged| logged.entry.version <= version);
-        self.log.range_mut(..upto).for_each(|logged| logged.after = None);
+        self.log.range_mut(newly).for_each(|logged| logged.after = None);
         let later = self.waiting.split_off(&(version + 1));
         let ready = std::mem::replace(&mut self.waiting, later);
         let ready = ready.into_values().flatten().collect::<Vec<_>>();
