@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Windows of entries that may be prepared and not committed: more is refused.
-const PREPARED_WINDOWS: u64 = 8;
+pub const PREPARED_WINDOWS: u64 = 8;
 
 /// What a primary knows in its epoch. Forgotten with it.
 pub struct Lead {
@@ -91,6 +91,11 @@ impl Lead {
         let refused = self.pending_add.clone().filter(|node| !isr.contains(node));
         let again = now + replica.timing.grace;
         refused.map(|node| (node, again)).or_else(|| self.refused.clone())
+    }
+
+    /// The member that is being added.
+    pub fn pending_add(&self) -> Option<&Node> {
+        self.pending_add.as_ref()
     }
 
     /// Nothing commits before.

@@ -318,6 +318,11 @@ impl Replica {
         self.lead.is_some() && self.sealed < self.configuration.epoch
     }
 
+    /// The member that this primary is adding: commits and leases need it.
+    pub fn pending_add(&self) -> Option<&Node> {
+        self.lead.as_ref()?.pending_add()
+    }
+
     pub(super) fn push(&mut self, entry: Arc<Entry>) {
         let mut after = self.last().clone();
         after.apply(&entry);

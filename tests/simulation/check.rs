@@ -1,11 +1,16 @@
 //! The observer: what was prepared and committed, what clients were told, and whether all agree.
 
-use super::values::value;
-use penncloud::protocol::cell::{Key, Value};
-use penncloud::protocol::entry::Entry;
+use super::ops::{Look, condition, is_mismatch};
+use super::spec;
+use penncloud::protocol::cell::{Head, Key, Value};
+use penncloud::protocol::command::Op;
+use penncloud::protocol::entry::{Answer, Entry};
 use penncloud::replication::Table;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+
+/// The table before the first version.
+static EMPTY: LazyLock<Table> = LazyLock::new(Table::default);
 
 /// Names a request: client and number.
 pub type Name = (u128, u64);
@@ -17,27 +22,38 @@ pub struct Observer {
     tables: Vec<Table>,
     /// Every entry that was ever prepared, by epoch and version.
     prepared: BTreeMap<(u64, u64), Arc<Entry>>,
-    /// The first entry of each epoch.
-    barriers: BTreeMap<u64, u64>,
+    /// For each epoch, of which epoch its primary's log was from which version on.
+    reigns: BTreeMap<u64, Vec<(u64, u64)>>,
     /// Requests that were told that they had definitely not been executed.
     refused: BTreeSet<Name>,
     executed: BTreeMap<Name, u64>,
-    /// What compare-and-swap requests expect.
-    expected: BTreeMap<Name, (Key, Vec<u8>)>,
+    /// What requests ask for.
+    asked: BTreeMap<Name, Vec<Op>>,
+    /// The last number that APPEND gave out in a row under a prefix.
+    numbers: BTreeMap<Key, u64>,
 }
 
 impl Observer {
     /// A replica has prepared this entry. Equal names mean equal entries, and each names the one before.
     pub fn prepared(&mut self, entry: &Arc<Entry>) -> Result<(), String> {
         let name = (entry.epoch, entry.version);
-        if entry.request.is_none() && entry.effects.is_empty() {
-            self.barriers.entry(entry.epoch).or_insert(entry.version);
+        if !self.reigns.contains_key(&entry.epoch) {
+            let mut before = self.reigns.get(&entry.prev_epoch).cloned().unwrap_or_default();
+            before.retain(|(_, first)| *first < entry.version);
+            before.push((entry.epoch, entry.version));
+            self.reigns.insert(entry.epoch, before);
         }
         let known = self.prepared.entry(name).or_insert_with(|| entry.clone());
         if **known != **entry {
-            return Err(format!("two entries have the name {name:?}: {known:?} and {entry:?}"));
+            return Err(format!("5: two entries have the name {name:?}: {known:?} and {entry:?}"));
         }
         Ok(())
+    }
+
+    /// The epoch of the entry with a version in the log of an epoch's primary.
+    pub fn epoch_in(&self, reign: u64, version: u64) -> Option<u64> {
+        let log = self.reigns.get(&reign)?;
+        log.iter().rev().find(|(_, first)| *first <= version).map(|(epoch, _)| *epoch)
     }
 
     /// The entries that lead to a table from a version on, in order, if all of them were prepared.
@@ -54,7 +70,8 @@ impl Observer {
 
     /// The entry with which an epoch began.
     pub fn barrier(&self, epoch: u64) -> u64 {
-        self.barriers.get(&epoch).copied().unwrap_or(u64::MAX)
+        let log = self.reigns.get(&epoch).and_then(|log| log.last());
+        log.map_or(u64::MAX, |(_, first)| *first)
     }
 
     /// A replica has committed this entry. Whoever commits a version commits the same entry.
@@ -63,46 +80,48 @@ impl Observer {
         if let Some((_, known)) = self.entries.get(version as usize - 1) {
             return match **known == **entry {
                 true => Ok(()),
-                false => Err(format!("two entries are version {version}: {known:?} and {entry:?}")),
+                false => {
+                    Err(format!("8: two entries are version {version}: {known:?} and {entry:?}"))
+                }
             };
         }
         if version > self.version() + 1 {
-            return Err(format!("version {version} was committed after {}", self.version()));
+            return Err(format!("5: version {version} was committed after {}", self.version()));
         }
         let mut table = self.table().clone();
-        self.check_condition(entry, &table)?;
         table.apply(entry);
+        let checked = self.check_request(entry, &table);
         self.tables.push(table);
         self.entries.push((now, entry.clone()));
-        let Some(request) = entry.request.as_ref().filter(|_| entry.answer.version > 0) else {
+        checked
+    }
+
+    /// 14, 15: what has a name is executed once, never after it was refused, and does what was asked.
+    fn check_request(&mut self, entry: &Entry, after: &Table) -> Result<(), String> {
+        let Some(name) = entry.request.as_ref().map(|r| (r.client, r.request)) else {
             return Ok(());
         };
-        let name = (request.client, request.request);
+        let version = entry.version;
+        if entry.answer.version == 0 {
+            return match entry.effects.is_empty() {
+                true => Ok(()),
+                false => Err(format!("14: version {version} is a refusal with effects")),
+            };
+        }
         if self.refused.contains(&name) {
-            return Err(format!("request {name:?} was refused, and executed as {version}"));
+            return Err(format!("14: request {name:?} was refused, and executed as {version}"));
         }
-        match self.executed.insert(name, version) {
-            Some(before) => Err(format!("request {name:?} was executed as {before} and {version}")),
-            None => Ok(()),
+        if let Some(before) = self.executed.insert(name, version) {
+            return Err(format!("14: request {name:?} was executed as {before} and {version}"));
         }
+        let ops = self.asked.get(&name).ok_or("14: nobody asked for it")?;
+        let before = self.tables.last().cloned().unwrap_or_default();
+        spec::check(ops, &before, entry, after, &mut self.numbers)
     }
 
-    /// A compare-and-swap finds what it expects.
-    fn check_condition(&self, entry: &Entry, table: &Table) -> Result<(), String> {
-        let Some(request) = entry.request.as_ref().filter(|_| !entry.effects.is_empty()) else {
-            return Ok(());
-        };
-        match self.expected.get(&(request.client, request.request)) {
-            Some((key, old)) if value(table, key).as_ref() != Some(old) => {
-                Err(format!("version {} replaces a value that it did not expect", entry.version))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A request will replace this value only.
-    pub fn expects(&mut self, name: Name, key: Key, old: Vec<u8>) {
-        self.expected.insert(name, (key, old));
+    /// A request will ask for this.
+    pub fn asks(&mut self, name: Name, ops: Vec<Op>) {
+        self.asked.insert(name, ops);
     }
 
     /// How much is committed.
@@ -117,16 +136,16 @@ impl Observer {
 
     /// The newest committed table.
     pub fn table(&self) -> &Table {
-        static EMPTY: std::sync::LazyLock<Table> = std::sync::LazyLock::new(Table::default);
         self.tables.last().unwrap_or(&EMPTY)
     }
 
-    /// A table of this version is what the log adds up to.
+    /// 8: a table of this version is what the log adds up to.
     pub fn same_state(&self, table: &Table) -> Result<(), String> {
-        let known = (table.version as usize).checked_sub(1).and_then(|at| self.tables.get(at));
-        match known {
-            Some(known) if !known.items().eq(table.items()) => {
-                Err(format!("two tables of version {} differ", table.version))
+        let Some(at) = (table.version as usize).checked_sub(1) else { return Ok(()) };
+        match self.tables.get(at) {
+            None => Err(format!("8: a table of version {}, which is not committed", table.version)),
+            Some(known) if known.epoch != table.epoch || !known.items().eq(table.items()) => {
+                Err(format!("8: two tables of version {} differ", table.version))
             }
             _ => Ok(()),
         }
@@ -137,46 +156,47 @@ impl Observer {
         self.entries.partition_point(|(at, _)| *at <= instant) as u64
     }
 
-    /// The value of a key after a version.
-    fn value(&self, key: &Key, version: u64) -> Option<Vec<u8>> {
-        value(self.tables.get((version as usize).checked_sub(1)?)?, key)
+    /// The tables that were the newest committed ones between two instants.
+    fn tables_between(&self, began: u64, ended: u64) -> impl Iterator<Item = &Table> {
+        let (first, last) = (self.version_at(began) as usize, self.version_at(ended) as usize);
+        let empty = (first == 0).then(|| &*EMPTY);
+        empty.into_iter().chain(self.tables[first.saturating_sub(1)..last].iter())
     }
 
-    /// A client has read this between two instants: it must have been the value at one of them between.
+    /// 13: a client has read this between two instants: it must have been the value at one of them between.
     pub fn read(
         &self,
-        key: &Key,
-        value: &Option<Vec<u8>>,
+        look: &Look,
+        seen: &Option<Vec<u8>>,
         began: u64,
         ended: u64,
     ) -> Result<(), String> {
-        let (first, last) = (self.version_at(began), self.version_at(ended));
-        if (first..=last).any(|version| self.value(key, version) == *value) {
+        if self.tables_between(began, ended).any(|table| look.at(table) == *seen) {
             return Ok(());
         }
         let show = |v: Option<Vec<u8>>| v.map(|v| String::from_utf8_lossy(&v).into_owned());
-        let (column, value) = (String::from_utf8_lossy(&key.column), show(value.clone()));
-        let (before, after) = (show(self.value(key, first)), show(self.value(key, last)));
+        let all: Vec<_> = self.tables_between(began, ended).map(|t| show(look.at(t))).collect();
+        let (began, ended, seen) = (began / 1000, ended / 1000, show(seen.clone()));
         Err(format!(
-            "stale or dirty read of {column} between {began} and {ended}: {value:?}; it was {before:?} at \
-             version {first} and {after:?} at {last}"
+            "13: a stale or dirty read of {look:?} between {began} and {ended} ms: {seen:?}; it was one of {all:?}"
         ))
     }
 
-    /// A client was told that its condition did not hold.
-    pub fn mismatch(
-        &self,
-        key: &Key,
-        expected: &[u8],
-        began: u64,
-        ended: u64,
-    ) -> Result<(), String> {
-        let (first, last) = (self.version_at(began), self.version_at(ended));
-        if (first..=last).any(|version| self.value(key, version).as_deref() != Some(expected)) {
-            return Ok(());
+    /// 13: a client was told between two instants that the condition of an op does not hold for this version of its
+    /// cell.
+    pub fn mismatch(&self, op: &Op, told: u64, began: u64, ended: u64) -> Result<(), String> {
+        let key = condition(op).ok_or_else(|| format!("13: {op:?} has no condition"))?;
+        let holds = |table: &Table| {
+            let cell = table.get(&key);
+            cell.map_or(0, |cell| cell.version) == told && is_mismatch(op, cell)
+        };
+        match self.tables_between(began, ended).any(holds) {
+            true => Ok(()),
+            false => Err(format!(
+                "13: a phantom mismatch of {op:?} at {told}, until {} ms",
+                ended / 1000
+            )),
         }
-        let column = String::from_utf8_lossy(&key.column);
-        Err(format!("phantom mismatch of {column} between {began} and {ended}"))
     }
 
     /// A request was refused for good: it must never be executed.
@@ -184,19 +204,23 @@ impl Observer {
         self.refused.insert(name);
         match self.executed.get(&name) {
             Some(version) => {
-                Err(format!("request {name:?} was executed as {version}, and refused"))
+                Err(format!("14: request {name:?} was executed as {version}, and refused"))
             }
             None => Ok(()),
         }
     }
 
-    /// As which version a request was executed.
-    pub fn executed(&self, name: Name) -> Option<u64> {
-        self.executed.get(&name).copied()
+    /// 14: a request was told that it was executed.
+    pub fn done(&self, name: Name, told: &Answer) -> Result<(), String> {
+        let executed = self.executed.get(&name).and_then(|version| self.entry(*version));
+        match executed.is_some_and(|entry| entry.answer == *told) {
+            true => Ok(()),
+            false => Err(format!("14: {name:?} was told {told:?}, and executed as {executed:?}")),
+        }
     }
 
     /// Heads of big values that are visible now.
-    pub fn heads(&self) -> impl Iterator<Item = &Arc<penncloud::protocol::cell::Head>> {
+    pub fn heads(&self) -> impl Iterator<Item = &Arc<Head>> {
         self.table().cells_from(std::ops::Bound::Unbounded).filter_map(|(_, cell)| {
             match &cell.value {
                 Value::Big(head) => Some(head),

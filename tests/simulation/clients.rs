@@ -1,24 +1,31 @@
 //! Clients: reads and writes through any node, retries, and what they are told.
 
+use super::ops::{Ask, Look, choose};
 use super::plan::Adversary;
-use super::values::{Part, value};
+use super::values::Part;
 use super::world::*;
 use penncloud::error::Error;
 use penncloud::protocol::cell::Key;
 use penncloud::protocol::command::{Op, RequestId};
-use penncloud::protocol::entry::Effect;
-use penncloud::replication::{DiskSpace, Input, Outcome, Proposal, Reads, Replica, Setting, Table};
+use penncloud::replication::{Input, Outcome, Proposal, Reads, Replica, Setting, Table};
 use std::sync::Arc;
 
 /// How long a client waits for an operation.
 const PATIENCE: u64 = 4 * SECOND;
 /// The client that sends once and waits: retries would hide stale reads.
 const PATIENT: usize = CLIENTS - 1;
+/// How long an operation may take when all is well.
+const PROBE_PATIENCE: u64 = 2 * SECOND;
+/// Writes of a burst, and the size of each: more than may be prepared.
+const BURST: u64 = 60;
+const BURST_BYTES: usize = 2000;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     Client(usize),
+    /// Who writes a lot at once, and waits for no answer.
+    Burst,
     /// Part of a protocol of several steps.
     Part(Part),
 }
@@ -29,9 +36,9 @@ pub struct Asked {
     pub who: Who,
     pub seq: u64,
     pub t: usize,
-    pub key: Key,
-    /// None: a read.
-    pub op: Option<Op>,
+    pub look: Look,
+    /// What to do together. None: a read.
+    pub ops: Vec<Op>,
     pub retry: bool,
     /// Which of its client's tries it is.
     pub nth: u32,
@@ -44,10 +51,13 @@ pub enum Told {
     Retry,
 }
 
+/// An operation of a client that is not over.
 pub struct Doing {
     seq: u64,
-    key: Key,
-    op: Option<Op>,
+    t: usize,
+    ask: Ask,
+    /// The node that is asked; none: any one, at every try.
+    through: Option<usize>,
     began: u64,
     deadline: u64,
     /// Whether some try was not refused definitely.
@@ -70,47 +80,44 @@ impl Client {
 }
 
 impl World {
+    /// A client asks for something.
     pub fn begin(&mut self, c: usize) {
         let until = if c == PATIENT { CLIENTS_UNTIL - PATIENCE } else { CLIENTS_UNTIL };
         if self.now >= until {
             return;
         }
-        let column = [b'x' + self.random.below(3) as u8];
-        let value = format!("c{c}-{}", self.clients[c].seq + 1).into_bytes();
-        let op = self.choose(column.to_vec(), value);
+        let name = format!("c{c}-{}", self.clients[c].seq + 1);
+        let nobody = Table::default();
+        let known = self.nodes.iter().find_map(|node| node.replica(0));
+        let known = known.map_or(&nobody, |replica| replica.committed());
+        let ask = choose(&mut self.random, &name, known);
         let patience = if c == PATIENT { 2 * PATIENCE } else { PATIENCE };
-        let (key, name) =
-            (Key::new(b"alice", &column), (self.clients[c].id, self.clients[c].seq + 1));
-        if let Some(Op::Cput { old, .. }) = &op {
-            self.observers[0].expects(name, key.clone(), old.clone());
-        }
+        self.ask(c, ask, 0, None, patience);
+    }
+
+    fn ask(&mut self, c: usize, ask: Ask, t: usize, through: Option<usize>, patience: u64) {
+        let (began, deadline) = (self.now, self.now + patience);
         let client = &mut self.clients[c];
         client.seq += 1;
-        client.doing = Some(Doing {
-            seq: client.seq,
-            key,
-            op,
-            began: self.now,
-            deadline: self.now + patience,
-            open: false,
-            tries: 0,
-            waits: false,
-        });
-        let seq = client.seq;
+        let (id, seq) = (client.id, client.seq);
+        self.observers[t].asks((id, seq), ask.ops.clone());
+        let (open, tries, waits) = (false, 0, false);
+        client.doing = Some(Doing { seq, t, ask, through, began, deadline, open, tries, waits });
         self.again(c, seq);
     }
 
-    fn choose(&mut self, column: Vec<u8>, new: Vec<u8>) -> Option<Op> {
-        let row = b"alice".to_vec();
-        match self.random.below(10) {
-            0..4 => None,
-            4..7 => Some(Op::put(row, column, new)),
-            7 => Some(Op::delete(row, column)),
-            _ => {
-                let known = self.nodes.iter().find_map(|node| node.replica(0));
-                let key = Key::new(b"alice", &column);
-                let old = known.and_then(|r| value(r.committed(), &key)).unwrap_or_default();
-                Some(Op::Cput { row, column, old, new, ttl: None })
+    /// 19: now a write to each tablet, and a read, is answered at each node.
+    pub fn probe(&mut self) {
+        let tablets = self.plan.tablets;
+        for place in 0..self.plan.nodes * tablets {
+            let (node, t) = (place / tablets, place % tablets);
+            let column = format!("probe-{node}").into_bytes();
+            let look = Look::Cell(Key::new(b"probe", &column));
+            let write = vec![Op::put(b"probe", column, b"here")];
+            for ops in [write, Vec::new()] {
+                let c = self.clients.len();
+                self.clients.push(Client::new(c));
+                self.ask(c, Ask { look: look.clone(), ops }, t, Some(node), PROBE_PATIENCE);
             }
         }
     }
@@ -119,7 +126,7 @@ impl World {
     pub fn again(&mut self, c: usize, seq: u64) {
         let Some(doing) = self.clients[c].doing.as_mut().filter(|d| d.seq == seq) else { return };
         if self.now >= doing.deadline {
-            let refused = doing.op.is_some() && !doing.open && !doing.waits;
+            let refused = !doing.ask.ops.is_empty() && !doing.open && !doing.waits;
             return self.give_up(c, seq, refused);
         }
         doing.open |= doing.waits;
@@ -128,11 +135,13 @@ impl World {
         }
         let retry = doing.open;
         (doing.tries, doing.waits) = (doing.tries + 1, true);
-        let (key, op, nth) = (doing.key.clone(), doing.op.clone(), doing.tries);
-        let asked = Arc::new(Asked { who: Who::Client(c), seq, t: 0, key, op, retry, nth });
-        let node = self.random.below(self.plan.nodes as u64) as usize;
+        let (t, nth, who) = (doing.t, doing.tries, Who::Client(c));
+        let (look, ops) = (doing.ask.look.clone(), doing.ask.ops.clone());
+        let asked = Arc::new(Asked { who, seq, t, look, ops, retry, nth });
+        let any = self.random.below(self.plan.nodes as u64) as usize;
+        let node = doing.through.unwrap_or(any);
         let delay = self.delay_of_try(retry);
-        if self.random.chance(98) {
+        if self.is_peace() || self.random.chance(98) {
             self.after(delay, Event::Request { node, asked, hops: 0 });
         }
         let wait = self.random.between(300 * MS, 900 * MS);
@@ -149,6 +158,10 @@ impl World {
     }
 
     fn give_up(&mut self, c: usize, seq: u64, refused: bool) {
+        if c >= CLIENTS {
+            let ask = self.clients[c].doing.as_ref().map(|doing| &doing.ask);
+            return self.fail(Err(format!("19: in peace nobody answers {ask:?}")));
+        }
         if refused {
             let checked = self.observers[0].refused((self.clients[c].id, seq));
             self.fail(checked);
@@ -163,7 +176,21 @@ impl World {
         let held_up = self.plan.adversary == Some(Adversary::FirstTry);
         let longest = if held_up { SECOND } else { 60 * MS };
         let pause = self.random.between(MS, longest);
-        self.after(pause, Event::Client { client: c });
+        if c < CLIENTS {
+            self.after(pause, Event::Client { client: c });
+        }
+    }
+
+    /// A write that nobody waits for, many times at once.
+    pub fn burst(&mut self) {
+        let node = self.random.below(self.plan.nodes as u64) as usize;
+        let look = Look::Cell(Key::new(b"burst", b"b"));
+        for n in 0..BURST {
+            let ops = vec![Op::put(b"burst", b"b", vec![b'0' + (n % 10) as u8; BURST_BYTES])];
+            let (who, seq, retry, look) = (Who::Burst, 0, false, look.clone());
+            let asked = Arc::new(Asked { who, seq, t: 0, look, ops, retry, nth: 1 });
+            self.after(n * 100, Event::Request { node, asked, hops: 0 });
+        }
     }
 
     pub fn request(&mut self, i: usize, asked: Arc<Asked>, hops: u8) {
@@ -171,13 +198,13 @@ impl World {
             return self.answer(asked, Told::Retry);
         }
         let t = asked.t;
-        match &asked.op {
-            Some(op) if self.replica(i, t).leads() => {
-                let proposal = self.proposal(i, &asked, op.clone());
+        match asked.ops.is_empty() {
+            false if self.replica(i, t).leads() => {
+                let proposal = self.proposal(i, &asked);
                 self.step(i, t, Input::Propose(proposal));
             }
-            None if self.can_read(i, t) || self.reads_anyhow(i, t) => self.read(i, asked),
-            None if self.can_ask(i, t) => {
+            true if self.can_read(i, t) || self.reads_anyhow(i, t) => self.read(i, asked),
+            true if self.can_ask(i, t) => {
                 let token = self.token(i, asked);
                 self.step(i, t, Input::Query(token));
             }
@@ -188,23 +215,23 @@ impl World {
         }
     }
 
-    fn proposal(&mut self, i: usize, asked: &Arc<Asked>, op: Op) -> Proposal {
+    fn proposal(&mut self, i: usize, asked: &Arc<Asked>) -> Proposal {
         let (token, low) = (self.token(i, asked.clone()), asked.seq);
         let request = match asked.who {
             Who::Client(c) => Some(RequestId { client: self.clients[c].id, request: low, low }),
-            Who::Part(_) => None,
+            Who::Part(_) | Who::Burst => None,
         };
-        let (ops, setting) = (vec![op], self.setting());
-        Proposal { token, request, retry: asked.retry, ops, single: true, setting }
+        let (ops, setting, single) = (asked.ops.clone(), self.setting(i), asked.ops.len() == 1);
+        Proposal { token, request, retry: asked.retry, ops, single, setting }
     }
 
-    pub fn setting(&self) -> Setting {
+    pub fn setting(&self, i: usize) -> Setting {
         Setting {
             now: self.now / MS,
             stage_ms: super::values::STAGE_MS,
             retire_ms: if self.switches.retire_grace { super::values::RETIRE_MS } else { 0 },
             tablet_bytes_max: 1 << 30,
-            disk_space: DiskSpace::Enough,
+            disk_space: self.nodes[i].space,
         }
     }
 
@@ -243,7 +270,7 @@ impl World {
     /// clock after it. Now and then the thread is held up between the two, alone or with its node.
     fn read(&mut self, i: usize, asked: Arc<Asked>) {
         let (t, replica) = (asked.t, self.replica(i, asked.t));
-        let touched = |entry: &Arc<_>| touches(entry, &asked.key);
+        let touched = |entry: &Arc<_>| asked.look.is_touched_by(entry);
         if !replica.leads() && replica.prepared().any(touched) && self.switches.dirty_check {
             let token = self.token(i, asked);
             return self.step(i, t, Input::Query(token));
@@ -255,7 +282,7 @@ impl World {
         let replica = self.replica(i, t);
         let committed = self.switches.serve_committed;
         let table: &Table = if committed { replica.committed() } else { replica.last() };
-        let copied = Told::Value(value(table, &asked.key));
+        let copied = Told::Value(asked.look.at(table));
         let lease = self.switches.rules.lease_check;
         let lease_until = if lease { replica.lease_until() } else { u64::MAX };
         let (life, often) = (self.nodes[i].life, self.plan.adversary == Some(Adversary::Reader));
@@ -279,7 +306,7 @@ impl World {
     }
 
     pub fn answer(&mut self, asked: Arc<Asked>, told: Told) {
-        if self.random.chance(99) {
+        if self.is_peace() || self.random.chance(99) {
             let delay = self.random.between(100, 2 * MS);
             self.after(delay, Event::Told { asked, told });
         }
@@ -288,44 +315,43 @@ impl World {
     pub fn told(&mut self, asked: &Asked, told: Told) {
         match asked.who {
             Who::Client(client) => self.told_client(client, asked, told),
+            Who::Burst => {}
             Who::Part(part) => self.told_part(part, asked, told),
         }
     }
 
     fn told_client(&mut self, c: usize, asked: &Asked, told: Told) {
-        let (now, id) = (self.now, self.clients[c].id);
+        let (now, name) = (self.now, (self.clients[c].id, asked.seq));
         let current = |d: &&mut Doing| d.seq == asked.seq && d.tries == asked.nth;
         let Some(doing) = self.clients[c].doing.as_mut().filter(current) else { return };
-        let (key, began, name) = (doing.key.clone(), doing.began, (id, asked.seq));
-        let observer = &mut self.observers[0];
-        let checked = match (told, &doing.op) {
-            (Told::Value(value), _) => {
+        let (began, observer) = (doing.began, &mut self.observers[doing.t]);
+        let checked = match told {
+            Told::Value(value) => {
                 self.tally.reads += 1;
-                observer.read(&key, &value, began, now)
+                observer.read(&asked.look, &value, began, now)
             }
-            (Told::Outcome(Outcome::Done(answer)), _) => {
-                let executed = observer.executed(name);
-                match executed.is_some_and(|at| at <= answer.version) {
-                    true => Ok(()),
-                    false => {
-                        Err(format!("{name:?} was acknowledged, and executed as {executed:?}"))
-                    }
-                }
-            }
-            (Told::Outcome(Outcome::Mismatch { .. }), Some(Op::Cput { old, .. })) => {
-                let held = observer.mismatch(&key, old, began, now);
+            Told::Outcome(Outcome::Done(answer)) => observer.done(name, &answer),
+            Told::Outcome(Outcome::Mismatch { version, at }) => {
+                let held = observer.mismatch(&asked.ops[at], version, began, now);
                 held.and(observer.refused(name))
             }
-            (Told::Outcome(Outcome::NotFound), _) => {
-                observer.read(&key, &None, began, now).and(observer.refused(name))
+            Told::Outcome(Outcome::NotFound) => {
+                observer.read(&asked.look, &None, began, now).and(observer.refused(name))
             }
-            (Told::Outcome(Outcome::Refused(Error::Unknown(_))), _) => {
+            Told::Outcome(Outcome::Refused(Error::NoSpace)) => {
+                self.tally.no_space += 1;
+                check_no_space(&asked.ops).and(observer.refused(name))
+            }
+            Told::Outcome(Outcome::Refused(Error::Unknown(_))) => {
                 doing.open = true;
                 return;
             }
-            (Told::Retry | Told::Outcome(_), _) => {
+            Told::Retry | Told::Outcome(Outcome::Refused(Error::Retry(_))) => {
                 doing.waits = false;
                 return;
+            }
+            Told::Outcome(Outcome::Refused(other)) => {
+                Err(format!("{:?} is told {other}", asked.ops))
             }
         };
         self.fail(checked);
@@ -334,11 +360,11 @@ impl World {
     }
 }
 
-/// Whether an entry touches a key.
-fn touches(entry: &penncloud::protocol::entry::Entry, key: &Key) -> bool {
-    entry.effects.iter().any(|effect| match effect {
-        Effect::Put { key: k, .. } | Effect::Delete(k) => k == key,
-        Effect::DeleteRow { row, .. } => *row == key.row,
-        _ => false,
-    })
+/// However full disks are, what only removes is taken.
+fn check_no_space(ops: &[Op]) -> Result<(), String> {
+    let removes = |op: &Op| matches!(op, Op::Delete { .. } | Op::DeleteRow { .. });
+    match ops.iter().all(removes) {
+        true => Err(format!("{ops:?} is refused for want of space")),
+        false => Ok(()),
+    }
 }

@@ -3,7 +3,7 @@
 use super::plan::Adversary;
 use super::world::*;
 use penncloud::master::membership;
-use penncloud::replication::Reads;
+use penncloud::replication::{DiskSpace, Reads};
 
 impl World {
     pub fn fault(&mut self) {
@@ -20,7 +20,7 @@ impl World {
     }
 
     fn random_fault(&mut self, i: usize) {
-        match self.random.below(110) {
+        match self.random.below(122) {
             0..4 => self.adverse(Adversary::Forget),
             4..22 => self.crash(i),
             22..32 => self.pause(i),
@@ -48,8 +48,45 @@ impl World {
                 let back = self.random.between(SECOND, 6 * SECOND);
                 self.after(back, Event::WakeUp { node: i });
             }
-            _ => self.lose_disk(i),
+            109 => self.lose_disk(i),
+            110..113 => {
+                let (dies, left) = (self.random.chance(50), self.random.between(3, 9) as u32);
+                self.flap(i, dies, left);
+            }
+            113..117 => self.fill_disk(i),
+            117..120 => self.burst(),
+            _ => self.pause_master(),
         }
+    }
+
+    /// A node dies and comes back at once, or its links are cut for a moment, again and again.
+    pub fn flap(&mut self, i: usize, dies: bool, left: u32) {
+        if left == 0 || self.is_peace() {
+            return;
+        }
+        if dies {
+            self.crash_for(i, 150 * MS);
+        } else {
+            let others = (0..=self.plan.nodes).filter(|j| *j != i);
+            let cuts = others.flat_map(|j| [(i, j), (j, i)]).collect();
+            let length = self.random.between(20 * MS, 400 * MS);
+            self.cut_for(cuts, length);
+        }
+        let pause = self.random.between(200 * MS, 900 * MS);
+        self.after(pause, Event::Flap { node: i, dies, left: left - 1 });
+    }
+
+    /// A disk is low, or full, for a while.
+    fn fill_disk(&mut self, i: usize) {
+        self.nodes[i].space = [DiskSpace::Low, DiskSpace::Exhausted][self.random.below(2) as usize];
+        let length = self.random.between(100 * MS, 6 * SECOND);
+        let space = DiskSpace::Enough;
+        self.after(self.until_peace(length), Event::Space { node: i, space });
+    }
+
+    fn pause_master(&mut self) {
+        let length = self.random.between(100 * MS, 9 * SECOND);
+        self.master.paused_until = self.now + self.until_peace(length);
     }
 
     fn adverse(&mut self, adversary: Adversary) {

@@ -1,27 +1,42 @@
 //! The invariants of the protocol, checked where they may break. The numbers are those of the list in [`super`].
 
 use super::world::*;
+use penncloud::master::record::NodeRecord;
 use penncloud::protocol::cluster::TabletRoute;
 use penncloud::protocol::entry::Entry;
-use penncloud::replication::{Ack, Message, Outcome, Output, Position, Replica};
+use penncloud::replication::lead::PREPARED_WINDOWS;
+use penncloud::replication::{Configuration, Position, Replica, Time};
 use std::sync::Arc;
 
-type Checked = Result<(), String>;
+pub type Checked = Result<(), String>;
+
+/// What may be prepared beyond the windows: the request that was still taken, and first entries of epochs.
+const BEYOND_WINDOWS_BYTES: u64 = 20_000;
 
 impl World {
-    fn may_read(&self, i: usize, t: usize) -> bool {
+    pub fn may_read(&self, i: usize, t: usize) -> bool {
         let clock = self.nodes[i].clock(self.now);
         self.nodes[i].replica(t).is_some_and(|replica| replica.may_read(clock))
     }
 
+    /// 1, 12: after every step of a replica.
+    pub fn check_step(&self, i: usize, t: usize) -> Checked {
+        self.check_one_primary(t).and_then(|()| self.check_lease(i, t))
+    }
+
+    /// 11, 17: what need not be looked at so often.
+    pub fn check_tick(&self, i: usize, t: usize) -> Checked {
+        self.check_left_behind(i, t).and_then(|()| self.check_memory(i, t))
+    }
+
     /// 1: at most one node serves as primary.
-    pub fn check_one_primary(&self, t: usize) -> Checked {
+    fn check_one_primary(&self, t: usize) -> Checked {
         let serves = |i: &usize| {
             self.nodes[*i].replica(t).is_some_and(Replica::leads) && self.may_read(*i, t)
         };
         let serving: Vec<usize> = (0..self.plan.nodes).filter(serves).collect();
         match serving[..] {
-            [a, b, ..] => Err(format!("{} and {} both serve as primaries", name(a), name(b))),
+            [a, b, ..] => Err(format!("1: {} and {} both serve as primaries", name(a), name(b))),
             _ => Ok(()),
         }
     }
@@ -31,42 +46,71 @@ impl World {
         let added: Vec<&String> = new.isr.iter().filter(|n| !old.isr.contains(n)).collect();
         let primary = new.primary.as_ref().filter(|primary| old.isr.contains(primary));
         if new.epoch != old.epoch + 1 || added.len() > 1 || primary.is_none() {
-            return Err(format!("a wrong change of the register: from {old:?} to {new:?}"));
+            return Err(format!("2: a wrong change of the register: from {old:?} to {new:?}"));
         }
         if new.isr.len() < new.min_insync as usize {
-            return Err(format!("too few in sync: {new:?}"));
+            return Err(format!("2: too few in sync: {new:?}"));
         }
         match added[..] {
-            [node] if self.nodes[number(node)].refused => {
-                Err(format!("{node} is in sync with a disk that was refused"))
+            [node] if self.nodes[number(node)].refused || !self.is_known(number(node)) => {
+                Err(format!("18: {node} is in sync with a disk that is not accepted"))
             }
             _ => self.check_durable(t, &new.isr),
         }
     }
 
-    /// 3: epochs do not fall when a process starts.
+    /// 18: a disk is accepted in the place of another only while its node is in no in-sync set.
+    pub fn check_disk(&self, new: &NodeRecord) -> Checked {
+        let counted = |t: &usize| self.route(*t).isr.contains(&new.name);
+        let replaced = self.disk_of(&new.name) != new.store_uuid.as_ref();
+        match (0..self.plan.tablets).find(counted).filter(|_| replaced) {
+            Some(t) => Err(format!("18: {new:?} is accepted, and in sync in {}", self.ids[t])),
+            None => Ok(()),
+        }
+    }
+
+    /// 2: what the master tells is on its disk.
+    pub fn check_told(&self, route: &TabletRoute) -> Checked {
+        let written = self.registers[self.tablet(&route.id)].get(&route.epoch);
+        match written == Some(route) || !self.switches.durable_register {
+            true => Ok(()),
+            false => Err(format!("2: the master tells {route:?}, and has written {written:?}")),
+        }
+    }
+
+    /// 2: what a node adopts was on the master's disk.
+    pub fn check_adopted(&self, i: usize, t: usize, adopted: &Configuration) -> Checked {
+        let written = self.registers[t].get(&adopted.epoch).map(Configuration::of);
+        let written = written.map(|written| Configuration { clean: adopted.clean, ..written });
+        match written.as_ref() == Some(adopted) || !self.switches.durable_register {
+            true => Ok(()),
+            false => Err(format!("2: {} adopts {adopted:?}, the master has {written:?}", name(i))),
+        }
+    }
+
+    /// 3, 8: a process starts with the epochs that it had, and with nothing that is not committed for granted.
     pub fn check_start(&self, i: usize, t: usize) -> Checked {
         let held = &self.nodes[i].tablets[t];
         let Some(replica) = &held.replica else { return Ok(()) };
         let now = (replica.configuration().epoch, replica.sealed_epoch());
         if now.0 < held.epochs.0 || now.1 < held.epochs.1 {
-            return Err(format!("{} forgot epochs: {:?}, now {now:?}", name(i), held.epochs));
+            return Err(format!("3: {} forgot epochs: {:?}, now {now:?}", name(i), held.epochs));
         }
-        Ok(())
+        self.check_state(i, t)
     }
 
-    /// 7: every committed entry is on the disk of every member of the in-sync set. A disk that was replaced holds
-    /// nothing, and counts for nothing.
-    fn check_durable(&self, t: usize, isr: &[String]) -> Checked {
+    /// 7: every committed entry is on the disk of every one of these. A disk that was replaced holds nothing, and
+    /// counts for nothing.
+    fn check_durable<'a>(&self, t: usize, isr: impl IntoIterator<Item = &'a String>) -> Checked {
         let version = self.observers[t].version();
         let Some(entry) = self.observers[t].entry(version) else { return Ok(()) };
-        let at = Position { epoch: entry.epoch, version };
+        let at = Position::of(entry);
         let lacks = |node: &&String| {
             let i = number(node);
             self.is_known(i) && !self.nodes[i].tablets[t].disk.holds(at)
         };
-        match isr.iter().find(lacks) {
-            Some(node) => Err(format!("{node} of the in-sync set has not version {version}")),
+        match isr.into_iter().find(lacks) {
+            Some(node) => Err(format!("7: {node} of the in-sync set has not version {version}")),
             None => Ok(()),
         }
     }
@@ -79,136 +123,99 @@ impl World {
         }
     }
 
-    /// 7, 11: an entry is committed for the first time, by this node.
+    /// 6, 7, 11, 16: an entry is committed for the first time, by this node.
     pub fn check_commit(&self, i: usize, t: usize, entry: &Arc<Entry>) -> Checked {
-        self.check_durable(t, &self.route(t).isr)?;
         let Some(replica) = self.nodes[i].replica(t) else { return Ok(()) };
-        let configuration = replica.configuration();
-        let served_elsewhere = |j: &usize| {
-            let other = &self.nodes[*j];
-            let older = |r: &Replica| r.configuration().epoch < configuration.epoch;
-            other.replica(t).is_some_and(older)
-                && !configuration.isr.contains(&other.name)
-                && self.may_read(*j, t)
+        let (version, configuration) = (entry.version, replica.configuration());
+        if !configuration.is_primary(&self.nodes[i].name) {
+            return Err(format!(
+                "6: {} is the first to commit {version}: {configuration:?}",
+                name(i)
+            ));
+        }
+        let needed = configuration.isr.iter().chain(replica.pending_add());
+        let lacks = |j: &usize| {
+            self.is_known(*j) && !self.nodes[*j].tablets[t].disk.holds(Position::of(entry))
         };
-        if let Some(j) = (0..self.plan.nodes).find(served_elsewhere) {
-            let (version, epoch) = (entry.version, configuration.epoch);
+        if let Some(j) = needed.map(|node| number(node)).find(lacks) {
+            return Err(format!("6: {} commits {version}, {} does not have it", name(i), name(j)));
+        }
+        self.check_durable(t, &self.route(t).isr)?;
+        let reads_on =
+            |j: &usize| self.is_left_behind(*j, t, configuration) && self.may_read(*j, t);
+        if let Some(j) = (0..self.plan.nodes).find(reads_on) {
+            let epoch = configuration.epoch;
             let j = name(j);
             return Err(format!(
-                "version {version} is committed in epoch {epoch}; {j} still reads"
+                "11: version {version} is committed in epoch {epoch}; {j} still reads"
             ));
         }
         if t == 0 { self.check_heads(entry) } else { self.check_chunks(entry) }
     }
 
-    /// 3, 4, 5, 8, 9, 10, 17: what a replica wants done.
-    pub fn check_output(
-        &mut self,
-        i: usize,
-        t: usize,
-        committed_before: u64,
-        output: &Output,
-    ) -> Checked {
-        let held = &self.nodes[i].tablets[t];
-        let replica = held.replica.as_ref().ok_or("a dead node speaks")?;
-        match output {
-            Output::Adopt(configuration, sealed)
-                if configuration.epoch < held.epochs.0 || *sealed < held.epochs.1 =>
-            {
-                return Err(format!("an epoch of {} fell", name(i)));
-            }
-            Output::Append(entry) => {
-                let before = replica.entries().find(|e| e.version + 1 == entry.version);
-                if before.is_some_and(|e| e.epoch != entry.prev_epoch || e.epoch > entry.epoch) {
-                    return Err(format!("{entry:?} follows {before:?}"));
-                }
-                return self.observers[t].prepared(entry);
-            }
-            Output::Truncate(version) if *version < committed_before => {
-                return Err(format!("{} cuts its log off at {version}", name(i)));
-            }
-            Output::Send(_, Message::Ack(ack)) => return self.check_ack(i, t, ack),
-            Output::Send(_, Message::Committed { .. }) | Output::Confirm(_, Ok(())) => {
-                return self.check_serving(i, t);
-            }
-            Output::Answer(_, Outcome::Refused(_)) => {}
-            Output::Answer(_, outcome) => {
-                if let Outcome::Done(answer) = outcome
-                    && answer.version > replica.committed().version
-                {
-                    return Err(format!("{} answers before it applies", name(i)));
-                }
-                return self.check_serving(i, t);
-            }
-            _ => {}
-        }
-        Ok(())
+    /// Whether a node is in an older epoch than this one, which does without it.
+    fn is_left_behind(&self, i: usize, t: usize, of: &Configuration) -> bool {
+        let node = &self.nodes[i];
+        let older = |r: &Replica| r.configuration().epoch < of.epoch;
+        node.replica(t).is_some_and(older) && !of.isr.contains(&node.name)
     }
 
-    /// 10: a primary serves nothing before its first entry is committed.
-    pub fn check_serving(&self, i: usize, t: usize) -> Checked {
-        let Some(replica) = self.nodes[i].replica(t).filter(|r| r.leads()) else { return Ok(()) };
-        let epoch = replica.configuration().epoch;
-        if replica.committed().version < self.observers[t].barrier(epoch) {
-            return Err(format!("{} serves in epoch {epoch} before its barrier", name(i)));
+    /// 11: who is left behind does not read once something was committed without it.
+    fn check_left_behind(&self, i: usize, t: usize) -> Checked {
+        let epoch = self.observers[t].table().epoch;
+        let Some(newest) = self.registers[t].get(&epoch).map(Configuration::of) else {
+            return Ok(());
+        };
+        match self.is_left_behind(i, t, &newest) && self.may_read(i, t) {
+            true => Err(format!("11: {} reads; epoch {epoch} commits without it", name(i))),
+            false => Ok(()),
         }
-        Ok(())
-    }
-
-    /// 4, 9, 17: an acknowledgement.
-    fn check_ack(&self, i: usize, t: usize, ack: &Ack) -> Checked {
-        let held = &self.nodes[i].tablets[t];
-        let replica = held.replica.as_ref().ok_or("a dead node acknowledges")?;
-        if ack.epoch <= replica.sealed_epoch() || ack.epoch < replica.configuration().epoch {
-            return Err(format!("{} acknowledges in epoch {}, which it left", name(i), ack.epoch));
-        }
-        if ack.version > held.disk.end().version || ack.version > replica.end().version {
-            return Err(format!("{} acknowledges {} and has less", name(i), ack.version));
-        }
-        let leads = |r: &&Replica| r.leads() && r.configuration().epoch == ack.epoch;
-        let primary = self.nodes.iter().filter_map(|node| node.replica(t)).find(leads);
-        let theirs = primary.and_then(|r| r.entries().find(|e| e.version == ack.version));
-        let mine = held.disk.epoch_at(ack.version);
-        if theirs.is_some_and(|entry| mine.is_some_and(|epoch| epoch != entry.epoch)) {
-            return Err(format!("{} acknowledges {}, and has another", name(i), ack.version));
-        }
-        Ok(())
     }
 
     /// 12: in real time, a lease ends before the promises of those on whom it depends.
-    pub fn check_leases(&mut self, i: usize) {
-        for t in 0..self.plan.tablets {
-            let checked = self.check_lease(i, t);
-            self.fail(checked);
-        }
-    }
-
     fn check_lease(&self, i: usize, t: usize) -> Checked {
         let Some(replica) = self.nodes[i].replica(t) else { return Ok(()) };
         let Some(lease) = self.left(i, replica.lease_until()).filter(|left| *left > 0) else {
             return Ok(());
         };
         let configuration = replica.configuration();
-        let others =
-            configuration.isr.iter().filter(|n| configuration.primary.as_ref() != Some(*n));
-        for j in others.map(|node| number(node)) {
+        let needed = configuration.isr.iter().chain(replica.pending_add());
+        for j in needed.filter(|n| !configuration.is_primary(n)).map(|n| number(n)) {
             let Some(other) = self.nodes[j].replica(t) else { continue };
-            if self.left(j, other.promise_until()).is_some_and(|promise| promise < lease) {
-                return Err(format!(
-                    "the lease of {} outlasts the promise of {}",
-                    name(i),
-                    name(j)
-                ));
+            if self.left(j, other.promise_until()).is_some_and(|promise| promise <= lease) {
+                let (i, j) = (name(i), name(j));
+                return Err(format!("12: the lease of {i} outlasts the promise of {j}"));
             }
         }
         Ok(())
     }
 
     /// How long it is until a node's clock shows a time; none: for ever.
-    fn left(&self, i: usize, until: u64) -> Option<u64> {
+    fn left(&self, i: usize, until: Time) -> Option<u64> {
         let node = &self.nodes[i];
         let left = until.saturating_sub(node.clock(self.now));
-        (until < u64::MAX && node.rate > 0).then(|| left * 1000 / node.rate)
+        (until < Time::MAX && node.rate > 0).then(|| left * 1000 / node.rate)
+    }
+
+    /// 17: of entries that are not committed a replica holds no more than a primary takes, and of those that are no more
+    /// than it keeps for others.
+    fn check_memory(&self, i: usize, t: usize) -> Checked {
+        let Some(replica) = self.nodes[i].replica(t) else { return Ok(()) };
+        let (timing, committed) = (self.timing(), self.observers[t].version());
+        let weight = |entry: &Arc<Entry>| entry.weight();
+        let prepared = replica.prepared().filter(|entry| entry.version > committed);
+        let prepared: u64 = prepared.map(weight).sum();
+        if prepared > PREPARED_WINDOWS * timing.window_bytes + BEYOND_WINDOWS_BYTES {
+            return Err(format!("17: {} holds {prepared} bytes of prepared entries", name(i)));
+        }
+        let known = replica.committed().version;
+        let kept = replica.entries().filter(|entry| entry.version <= known);
+        let kept: Vec<u64> = kept.map(weight).collect();
+        let after_first: u64 = kept.iter().skip(1).sum();
+        if kept.len() > timing.keep && after_first >= timing.catch_up_bytes.max(timing.keep_bytes) {
+            return Err(format!("17: {} keeps {after_first} bytes of committed entries", name(i)));
+        }
+        Ok(())
     }
 
     /// 8: what a node has committed is what the log adds up to.

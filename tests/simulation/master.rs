@@ -1,4 +1,5 @@
-//! The production master over a simulated store: a restart loses everything but what was written.
+//! The production master over a simulated store: a restart loses everything but what was written. While a record is
+//! being synced the master does nothing else; if it dies meanwhile, the record is there afterwards, or it is not.
 
 use super::plan::Plan;
 use super::world::*;
@@ -6,9 +7,33 @@ use penncloud::master::membership::{self, Input, Membership, Output};
 use penncloud::master::record::{NodeRecord, Record};
 use penncloud::protocol::cluster::{Class, GroupRoute, NodeState, Report, SlotRange, TabletRoute};
 use penncloud::replication::Plea;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Silence after which the master takes a node for dead, in milliseconds.
 const SILENT_MS: u64 = 1500;
+
+/// The master.
+pub struct Master {
+    /// None: it is dead.
+    pub membership: Option<Membership>,
+    pub life: u64,
+    /// What the configuration store holds: each record, and the revision at which it was written.
+    pub store: BTreeMap<String, (Record, u64)>,
+    revision: u64,
+    /// Records that are written and not synced: one at most.
+    unsynced: VecDeque<Record>,
+    /// What is done when they are on disk.
+    todo: VecDeque<Output>,
+    /// What is heard meanwhile.
+    heard: VecDeque<Input>,
+    /// Nothing happens to it before (SIGSTOP).
+    pub paused_until: u64,
+    /// The life of each node that has said HELLO to this master.
+    greeted: BTreeMap<usize, u64>,
+}
+
+/// Words heard that wait for the disk; one more is lost, as in the production master's queue.
+const HEARD_MAX: usize = 1024;
 
 impl World {
     /// The tables of a cluster in which everything is well.
@@ -43,7 +68,17 @@ impl World {
             ranges: vec![SlotRange { from: 0, to: 1023, group: "a".into() }],
         });
         let store = records.into_iter().map(|record| (record.key(), (record, 1))).collect();
-        Master { membership: None, life: 0, store, revision: 1, greeted: Default::default() }
+        Master {
+            membership: None,
+            life: 0,
+            store,
+            revision: 1,
+            unsynced: VecDeque::new(),
+            todo: VecDeque::new(),
+            heard: VecDeque::new(),
+            paused_until: 0,
+            greeted: BTreeMap::new(),
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -51,7 +86,15 @@ impl World {
     }
 
     pub fn stop_master(&mut self) {
-        self.master.membership = None;
+        if self.master.membership.take().is_none() {
+            return;
+        }
+        let unsynced = std::mem::take(&mut self.master.unsynced);
+        let written = self.random.below(unsynced.len() as u64 + 1) as usize;
+        unsynced.into_iter().take(written).for_each(|record| self.write_down(record));
+        self.master.todo.clear();
+        self.master.heard.clear();
+        self.master.paused_until = 0;
         let back = self.random.between(100 * MS, 5 * SECOND);
         self.after(self.until_peace(back), Event::MasterStart);
     }
@@ -93,6 +136,12 @@ impl World {
         self.tell_master(Input::Tick);
     }
 
+    /// Takes down for the observer what a tablet's register holds.
+    pub fn note_register(&mut self, t: usize) {
+        let route = self.route(t).clone();
+        self.registers[t].insert(route.epoch, route);
+    }
+
     /// A tablet's register, as it is written down.
     pub fn route(&self, t: usize) -> &TabletRoute {
         match &self.master.store[&format!("tablet/{}", self.ids[t])].0 {
@@ -103,28 +152,53 @@ impl World {
 
     /// Whether a node's disk is the one that is written down.
     pub fn is_known(&self, i: usize) -> bool {
-        let record = &self.master.store[&format!("node/{}", name(i))].0;
-        let own = store_uuid(self.nodes[i].store);
-        matches!(record, Record::Node(node) if node.store_uuid.as_ref() == Some(&own))
+        self.disk_of(&name(i)) == Some(&store_uuid(self.nodes[i].store))
     }
 
-    pub fn tell_master(&mut self, input: Input) {
-        let now = self.now_ms();
-        let Some(membership) = &mut self.master.membership else { return };
-        for output in membership.step(now, input) {
-            if !self.perform_for_master(output) {
-                break;
-            }
+    /// The disk that is written down for a node.
+    pub fn disk_of(&self, node: &str) -> Option<&String> {
+        match &self.master.store[&format!("node/{node}")].0 {
+            Record::Node(node) => node.store_uuid.as_ref(),
+            other => unreachable!("{other:?} is no node"),
         }
     }
 
-    /// Whether the outputs that follow are to be performed.
-    fn perform_for_master(&mut self, output: Output) -> bool {
+    /// Tells the master, now or when its disk has done its work.
+    pub fn tell_master(&mut self, input: Input) {
+        if self.master.membership.is_some() && self.master.heard.len() < HEARD_MAX {
+            self.master.heard.push_back(input);
+            self.go_on_as_master();
+        }
+    }
+
+    /// Performs outputs in order, what follows from one before the next, until there is something to wait for.
+    fn go_on_as_master(&mut self) {
+        while self.master.unsynced.is_empty() || !self.switches.register_synced {
+            if let Some(output) = self.master.todo.pop_front() {
+                self.perform_for_master(output);
+                continue;
+            }
+            let Some(input) = self.master.heard.pop_front() else { return };
+            let outputs = self.think_as_master(input);
+            self.master.todo.extend(outputs);
+        }
+    }
+
+    fn think_as_master(&mut self, input: Input) -> Vec<Output> {
+        let now = self.now_ms();
+        self.master.membership.as_mut().map_or(Vec::new(), |m| m.step(now, input))
+    }
+
+    fn perform_for_master(&mut self, output: Output) {
         match output {
-            Output::Cas(record, revision) => return self.compare_and_swap(record, revision),
+            Output::Cas(record, revision) => self.compare_and_swap(record, revision),
             Output::Announce => (0..self.plan.nodes).for_each(|i| self.announce(i)),
             Output::Beat(node) => self.tell(&node, |node| Event::Report { node }),
-            Output::Seal(node, route) => self.tell(&node, |node| Event::Seal { node, route }),
+            Output::Seal(node, route) => {
+                let checked = self.check_told(&route);
+                self.fail(checked);
+                self.tell(&node, |node| Event::Seal { node, route });
+            }
             Output::Resign(node, route) => {
                 let (t, epoch) = (self.tablet(&route.id), route.epoch);
                 self.tell(&node, |node| Event::Resign { node, t, epoch });
@@ -137,31 +211,68 @@ impl World {
             Output::Accept(node) => self.nodes[number(&node)].refused = false,
             Output::Log(..) => {}
         }
-        true
     }
 
-    fn compare_and_swap(&mut self, mut record: Record, revision: u64) -> bool {
-        let known = self.master.store.get(&record.key());
-        if known.map_or(0, |(_, revision)| *revision) != revision {
-            return false;
+    /// Begins to write a record; drops what was judged by tables that are no more.
+    fn compare_and_swap(&mut self, mut record: Record, revision: u64) {
+        if self.revision_of(&record.key()) != revision {
+            return self.master.todo.clear();
         }
-        if let Record::Tablet(new) = &mut record {
-            if !self.switches.promote_from_isr {
-                self.promote_anyone(new);
+        if let (Record::Tablet(new), false) = (&mut record, self.switches.promote_from_isr) {
+            self.promote_anyone(new);
+        }
+        let slow = !self.is_peace() && self.random.chance(2);
+        let delay = self.random.between(100, if slow { SECOND } else { 4 * MS });
+        self.after(delay, Event::MasterSynced { life: self.master.life });
+        self.master.unsynced.push_back(record.clone());
+        if !self.switches.register_synced {
+            self.take_as_written(record);
+        }
+    }
+
+    fn revision_of(&self, key: &str) -> u64 {
+        let unsynced = self.master.unsynced.iter().rposition(|record| record.key() == key);
+        let synced = self.master.store.get(key).map_or(0, |(_, revision)| *revision);
+        unsynced.map_or(synced, |at| self.master.revision + at as u64 + 1)
+    }
+
+    /// A record is on disk: now it may be told.
+    pub fn master_synced(&mut self, life: u64) {
+        if self.master.life != life {
+            return;
+        }
+        let Some(record) = self.master.unsynced.pop_front() else { return };
+        self.write_down(record.clone());
+        if self.switches.register_synced {
+            self.take_as_written(record);
+        }
+        self.go_on_as_master();
+    }
+
+    /// What follows from a record comes before what was to be done after it.
+    fn take_as_written(&mut self, record: Record) {
+        let revision = self.master.revision + self.master.unsynced.len() as u64;
+        let outputs = self.think_as_master(Input::Stored { record, revision });
+        outputs.into_iter().rev().for_each(|output| self.master.todo.push_front(output));
+    }
+
+    fn write_down(&mut self, record: Record) {
+        let checked = match &record {
+            Record::Tablet(new) => {
+                let t = self.tablet(&new.id);
+                let checked = self.check_change(t, self.route(t), new);
+                self.tally.epochs += 1;
+                self.tally.clean += u64::from(new.clean);
+                self.registers[t].insert(new.epoch, new.clone());
+                checked
             }
-            let t = self.tablet(&new.id);
-            let old = self.route(t).clone();
-            let checked = self.check_change(t, &old, new);
-            self.fail(checked);
-            self.tally.epochs += 1;
-            self.tally.clean += u64::from(new.clean);
-        }
+            Record::Node(node) => self.check_disk(node),
+            Record::Group(_) | Record::Slots { .. } => Ok(()),
+        };
+        self.fail(checked);
         self.master.revision += 1;
-        let revision = self.master.revision;
-        self.master.store.insert(record.key(), (record.clone(), revision));
+        self.master.store.insert(record.key(), (record, self.master.revision));
         self.check_all_durable();
-        self.tell_master(Input::Stored { record, revision });
-        true
     }
 
     /// The rule off: a new primary may come from outside the in-sync set.
@@ -178,11 +289,12 @@ impl World {
 
     /// Tells a node the routes, unless it is not who it should be.
     fn announce(&mut self, i: usize) {
-        if !self.is_known(i) {
+        let Some(membership) = self.master.membership.as_ref().filter(|_| self.is_known(i)) else {
             return;
-        }
-        for t in 0..self.plan.tablets {
-            let route = self.route(t).clone();
+        };
+        for route in membership.routes().tablets {
+            let checked = self.check_told(&route);
+            self.fail(checked);
             self.tell(&name(i), |node| Event::Configure { node, route });
         }
     }

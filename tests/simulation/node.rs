@@ -1,9 +1,11 @@
 //! A node of the simulation: its clock, and for each tablet a replica and a disk.
 
+use super::plan::{Plan, Random, Switches};
+use super::world::{SECOND, name};
 use penncloud::protocol::cluster::{NodeState, Report, Role, TabletReport};
 use penncloud::protocol::entry::Entry;
 use penncloud::replication::{
-    Configuration, Node as Name, Position, Replica, Rules, Table, Timing,
+    Configuration, DiskSpace, Node as Name, Output, Position, Reads, Replica, Rules, Table, Timing,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ pub struct Disk {
     pub log: Vec<Entry>,
     /// Entries written, not synced.
     pub buffer: VecDeque<Arc<Entry>>,
+    /// How many of these the sync that runs will have synced.
+    pub in_flight: usize,
     /// A table that is being installed.
     pub installing: Option<Table>,
 }
@@ -43,16 +47,33 @@ impl Disk {
         at.version <= self.checkpoint.version || self.epoch_at(at.version) == Some(at.epoch)
     }
 
+    /// The last entry that was written, synced or not.
+    pub fn written(&self) -> Position {
+        match (self.buffer.back(), &self.installing) {
+            (Some(entry), _) => Position::of(entry),
+            (None, Some(table)) => table.position(),
+            (None, None) => self.end(),
+        }
+    }
+
     /// Cuts the log off after a version.
     pub fn truncate(&mut self, version: u64) {
         self.buffer.retain(|entry| entry.version <= version);
+        self.in_flight = self.in_flight.min(self.buffer.len());
         self.log.retain(|entry| entry.version <= version);
     }
 
-    /// Syncs the first `n` buffered entries.
+    /// Has the first `n` buffered entries synced.
     pub fn sync(&mut self, n: usize) {
-        let synced: Vec<_> = self.buffer.drain(..n.min(self.buffer.len())).collect();
-        self.log.extend(synced.iter().map(|entry| Entry::clone(entry)));
+        self.log.extend(self.buffer.drain(..n).map(|entry| Entry::clone(&entry)));
+        self.in_flight = 0;
+    }
+
+    /// What was not synced is gone, all but the first `n` entries.
+    pub fn lose_power(&mut self, n: usize) {
+        self.sync(n);
+        self.buffer.clear();
+        self.installing = None;
     }
 
     /// Writes a checkpoint: everything up to it leaves the log.
@@ -63,11 +84,19 @@ impl Disk {
         }
     }
 
-    /// A table from the primary replaces everything.
-    pub fn install(&mut self, table: Table) {
+    /// A table from the primary is to replace everything that was written.
+    pub fn begin_install(&mut self, table: Table) {
+        self.buffer.clear();
+        self.in_flight = 0;
+        self.installing = Some(table);
+    }
+
+    /// It has; its version, unless another one has come.
+    pub fn end_install(&mut self) -> Option<u64> {
+        let table = self.installing.take()?;
         self.log.clear();
-        self.buffer.retain(|entry| entry.version > table.version);
         self.checkpoint = table;
+        Some(self.checkpoint.version)
     }
 }
 
@@ -80,8 +109,21 @@ pub struct Held {
     /// Up to here the observer has seen what is committed here.
     pub seen: u64,
     pub syncing: bool,
+    /// The room on the disk, as its replica was told last.
+    pub space: DiskSpace,
+    /// What its replica has to say at the end of the round.
+    pub said: Vec<Output>,
     /// The highest epochs that were adopted and sealed here.
     pub epochs: (u64, u64),
+}
+
+impl Held {
+    /// Takes down the epochs that its replica has adopted and sealed.
+    pub fn note_epochs(&mut self) {
+        if let Some(replica) = &self.replica {
+            self.epochs = (replica.configuration().epoch, replica.sealed_epoch());
+        }
+    }
 }
 
 /// A node.
@@ -100,6 +142,8 @@ pub struct Node {
     pub paused_until: u64,
     /// Syncs take so long until then (a stalled disk).
     pub stalled_until: u64,
+    /// The room on its disk.
+    pub space: DiskSpace,
     /// The clock when its rate was set last, and when that was.
     pub clock: (u64, u64),
     /// Parts per thousand; 0: it stands still.
@@ -111,6 +155,29 @@ pub struct Node {
 }
 
 impl Node {
+    pub fn new(random: &mut Random, i: usize, switches: &Switches, plan: Plan) -> Node {
+        let rate = match plan.reads {
+            Reads::Confirm => random.between(300, 1701),
+            Reads::Lease if switches.drift_bound => random.between(900, 1101),
+            Reads::Lease => [650, 1350][random.below(2) as usize],
+        };
+        Node {
+            name: name(i).into(),
+            tablets: (0..plan.tablets).map(|_| Held::default()).collect(),
+            life: 0,
+            store: i as u64 + 1,
+            refused: false,
+            shut_down: false,
+            paused_until: 0,
+            stalled_until: 0,
+            space: DiskSpace::Enough,
+            clock: (random.below(1000) * SECOND + SECOND, 0),
+            rate,
+            usual_rate: rate,
+            staged: BTreeMap::new(),
+        }
+    }
+
     /// The node's own clock.
     pub fn clock(&self, now: u64) -> u64 {
         self.clock.0 + (now - self.clock.1) * self.rate / 1000
@@ -137,8 +204,8 @@ impl Node {
         let (clock, name) = (self.clock(now), self.name.clone());
         for held in &mut self.tablets {
             held.syncing = false;
-            held.disk.buffer.clear();
-            held.disk.installing = None;
+            held.said.clear();
+            held.space = DiskSpace::Enough;
             held.seen = held.disk.checkpoint.version;
             let disk = &held.disk;
             held.replica = Some(Replica::recover(

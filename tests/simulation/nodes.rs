@@ -2,10 +2,12 @@
 
 use super::clients::Told;
 use super::plan::Adversary;
-use super::values::value;
 use super::world::*;
 use penncloud::master::membership;
 use penncloud::replication::{Input, Message, Output, Plea};
+
+/// Tables are compared when a replica passes versions that this divides.
+const COMPARED_EVERY: u64 = 8;
 
 impl World {
     pub fn start(&mut self, i: usize) {
@@ -19,6 +21,7 @@ impl World {
         for t in 0..self.plan.tablets {
             let checked = self.check_start(i, t);
             self.fail(checked);
+            self.nodes[i].tablets[t].note_epochs();
         }
         let first = self.random.below(50 * MS);
         self.after(first, Event::Tick { node: i, life });
@@ -49,8 +52,7 @@ impl World {
             held.replica = None;
             let disk = &mut held.disk;
             let written = if disk.installing.is_some() { 0 } else { disk.buffer.len() };
-            disk.sync(self.random.below(written as u64 + 1) as usize);
-            disk.buffer.clear();
+            disk.lose_power(self.random.below(written as u64 + 1) as usize);
         }
         self.check_all_durable();
     }
@@ -116,6 +118,8 @@ impl World {
         }
     }
 
+    /// A replica takes an input. What is to be done here is done at once, in order; what others hear waits for the end
+    /// of the round, where one message may say what several said.
     pub fn step(&mut self, i: usize, t: usize, input: Input) {
         let clock = self.nodes[i].clock(self.now);
         let Some(replica) = &mut self.nodes[i].tablets[t].replica else { return };
@@ -123,15 +127,29 @@ impl World {
         let before = self.nodes[i].tablets[t].seen;
         self.observe(i, t);
         for output in outputs {
-            if self.nodes[i].is_up() {
-                let checked = self.check_output(i, t, before, &output);
-                self.fail(checked);
-                self.perform(i, t, output);
-            }
+            let checked = self.check_output(i, t, before, &output);
+            self.fail(checked);
+            self.perform(i, t, output);
         }
         self.sync(i, t);
-        let checked = self.check_one_primary(t);
+        let checked = self.check_step(i, t);
         self.fail(checked);
+        let (life, now_and_then) = (self.nodes[i].life, self.random.chance(30));
+        if !now_and_then {
+            self.speak(i, t);
+        } else if !self.nodes[i].tablets[t].said.is_empty() {
+            let round = self.random.between(10, MS);
+            self.after(round, Event::Speak { node: i, life, t });
+        }
+    }
+
+    /// The end of a round.
+    pub fn speak(&mut self, i: usize, t: usize) {
+        for output in std::mem::take(&mut self.nodes[i].tablets[t].said) {
+            if self.nodes[i].is_up() {
+                self.say_output(i, t, output);
+            }
+        }
     }
 
     /// What a replica takes as committed is committed.
@@ -140,14 +158,14 @@ impl World {
         let Some(replica) = &held.replica else { return };
         let (version, seen) = (replica.committed().version, held.seen);
         if version < seen {
-            let fell = Err(format!("the committed point of {} fell from {seen}", name(i)));
+            let fell = Err(format!("8: the committed point of {} fell from {seen}", name(i)));
             return self.fail(fell);
         }
         if version == seen {
             return;
         }
         let Some(new) = self.observers[t].lineage(replica.committed(), seen) else {
-            return self.fail(Err(format!("{} committed {version} out of nowhere", name(i))));
+            return self.fail(Err(format!("8: {} committed {version} out of nowhere", name(i))));
         };
         held.seen = version;
         for entry in new {
@@ -159,15 +177,19 @@ impl World {
                 self.fail(checked);
             }
         }
+        if seen / COMPARED_EVERY < version / COMPARED_EVERY {
+            let checked = self.check_state(i, t);
+            self.fail(checked);
+        }
     }
 
     fn perform(&mut self, i: usize, t: usize, output: Output) {
-        let life = self.nodes[i].life;
+        let (life, batch_bytes) = (self.nodes[i].life, self.timing().batch_bytes);
         let held = &mut self.nodes[i].tablets[t];
         match output {
             Output::Adopt(configuration, sealed) => {
-                held.epochs = (configuration.epoch, sealed);
                 held.disk.adopted = (configuration, sealed);
+                held.note_epochs();
             }
             Output::Truncate(version) => {
                 held.disk.truncate(version);
@@ -175,10 +197,27 @@ impl World {
             }
             Output::Append(entry) => held.disk.buffer.push_back(entry),
             Output::Install(table) => {
-                held.disk.installing = Some(table);
+                held.disk.begin_install(table);
                 let delay = self.random.between(MS, 200 * MS);
                 self.after(delay, Event::Installed { node: i, life, t });
             }
+            Output::Send(to, message) => {
+                let last = held.said.iter_mut().rev().find_map(|said| match said {
+                    Output::Send(other, last) if *other == to => Some(last),
+                    _ => None,
+                });
+                let left = match last {
+                    Some(last) => last.join(message, batch_bytes),
+                    None => Some(message),
+                };
+                held.said.extend(left.map(|message| Output::Send(to, message)));
+            }
+            said => held.said.push(said),
+        }
+    }
+
+    fn say_output(&mut self, i: usize, t: usize, output: Output) {
+        match output {
             Output::Send(to, message) => {
                 let to = number(&to);
                 let stores = (self.nodes[i].store, self.nodes[to].store);
@@ -208,11 +247,12 @@ impl World {
                 let Some(asked) = self.tokens.remove(&(i, token)) else { return };
                 let Some(replica) = self.nodes[i].replica(t) else { return };
                 let told = match answer {
-                    Ok(()) => Told::Value(value(replica.committed(), &asked.key)),
+                    Ok(()) => Told::Value(asked.look.at(replica.committed())),
                     Err(_) => Told::Retry,
                 };
                 self.answer(asked, told);
             }
+            done => unreachable!("{done:?} does not wait for the end of a round"),
         }
     }
 
@@ -246,10 +286,10 @@ impl World {
             return;
         }
         held.syncing = true;
-        let n = held.disk.buffer.len();
+        held.disk.in_flight = held.disk.buffer.len();
         let stall = node.stalled_until.saturating_sub(self.now);
         let delay = stall + self.random.between(300, 8 * MS);
-        self.after(delay, Event::Synced { node: i, life, t, n });
+        self.after(delay, Event::Synced { node: i, life, t });
         if delay > lease / 2 {
             self.after(lease / 2, Event::Hung { node: i, life, t });
         }
@@ -262,22 +302,38 @@ impl World {
         }
     }
 
-    pub fn synced(&mut self, i: usize, t: usize, n: usize) {
+    /// What was written when the sync began is on disk, unless it was cut off or replaced meanwhile.
+    pub fn synced(&mut self, i: usize, t: usize) {
         let held = &mut self.nodes[i].tablets[t];
         held.syncing = false;
-        held.disk.sync(n);
-        let end = held.disk.end().version;
+        held.disk.sync(held.disk.in_flight);
+        let end = held.disk.installing.is_none().then(|| held.disk.end().version);
         self.step(i, t, Input::Stuck(false));
-        self.step(i, t, Input::Persisted(end));
+        if let Some(end) = end {
+            self.step(i, t, Input::Persisted(end));
+        }
     }
 
     pub fn installed(&mut self, i: usize, t: usize) {
-        let disk = &mut self.nodes[i].tablets[t].disk;
-        let Some(table) = disk.installing.take() else { return };
-        let version = table.version;
-        disk.install(table);
+        let Some(version) = self.nodes[i].tablets[t].disk.end_install() else { return };
         self.check_all_durable();
+        let checked = self.check_state(i, t);
+        self.fail(checked);
         self.step(i, t, Input::Persisted(version));
+    }
+
+    /// What a node does all the time. A process has seen nothing of its disk when it begins.
+    pub fn tick(&mut self, i: usize, life: u64) {
+        for t in 0..self.plan.tablets {
+            let space = self.nodes[i].space;
+            if std::mem::replace(&mut self.nodes[i].tablets[t].space, space) != space {
+                self.step(i, t, Input::Space(space));
+            }
+            self.step(i, t, Input::Tick);
+            let checked = self.check_tick(i, t);
+            self.fail(checked);
+        }
+        self.after(50 * MS, Event::Tick { node: i, life });
     }
 
     /// A node's own checkpoint, of what it knows to be committed.
@@ -290,13 +346,8 @@ impl World {
                 return;
             };
             let table = if committed { replica.committed() } else { replica.last() }.clone();
-            let (version, seen) = (table.version, held.seen);
-            if version <= held.disk.end().version {
+            if table.version <= held.disk.end().version {
                 held.disk.take_checkpoint(table);
-            }
-            if version <= seen {
-                let checked = self.check_state(i, t);
-                self.fail(checked);
             }
         }
     }

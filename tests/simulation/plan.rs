@@ -23,6 +23,8 @@ pub struct Switches {
     pub promote_from_isr: bool,
     /// The master's register survives its restart.
     pub durable_register: bool,
+    /// The master tells nobody of a change before it is on disk.
+    pub register_synced: bool,
     /// The head of a big value is written after its chunks.
     pub head_last: bool,
     /// A staged value is abandoned, in the log, before its chunks go.
@@ -42,6 +44,7 @@ impl Switches {
         suspend_counts: true,
         promote_from_isr: true,
         durable_register: true,
+        register_synced: true,
         head_last: true,
         abandon_first: true,
         retire_grace: true,

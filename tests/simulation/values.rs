@@ -4,12 +4,14 @@
 //! primary, if it can be reached and has a lease; everything that is written goes the way of all requests.
 
 use super::clients::{Asked, Told, Who};
+use super::ops::{Look, ROW};
 use super::world::*;
 use penncloud::protocol::cell::{Chunk, Head, Key, Value, ValueId, parse_hex128, slot};
 use penncloud::protocol::command::Op;
 use penncloud::protocol::entry::{Effect, Entry};
 use penncloud::replication::table::Timer;
 use penncloud::replication::{Outcome, Table};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub const RETIRE_MS: u64 = 9000;
 /// How long a reader may count on the chunks of the head that it has seen: the grace counts from when the
 /// overwriting was asked for, and its commit may take a while.
 const READERS_TIME: u64 = 4 * SECOND;
+/// How long chunks may stay beyond the grace, and a staged value beyond its time, when all is well.
+const SWEEPERS_TIME: u64 = 5 * SECOND;
 /// Writers begin nothing after this.
 const WRITERS_UNTIL: u64 = 14 * SECOND;
 const WRITERS: usize = 3;
@@ -27,15 +31,6 @@ const READERS: usize = 2;
 /// Values whose chunks a sweeper drops in one round.
 const DROPS_PER_ROUND: usize = 8;
 const CHUNK_BYTES: usize = 8;
-const ROW: &[u8] = b"alice";
-
-/// The value of a key: its bytes, or the name of a big one.
-pub fn value(table: &Table, key: &Key) -> Option<Vec<u8>> {
-    Some(match &table.get(key)?.value {
-        Value::Inline(bytes) => bytes.to_vec(),
-        Value::Big(head) => format!("{}", head.id).into_bytes(),
-    })
-}
 
 /// Who does a part of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,14 +72,17 @@ pub struct Values {
     writers: Vec<Writer>,
     readers: Vec<Reader>,
     last_id: u128,
+    /// Values that are neither visible nor staged and have chunks, and since when.
+    orphans: BTreeMap<u128, u64>,
 }
 
 fn chunk(id: u128, k: usize) -> Vec<u8> {
     format!("{:08}", id * 10 + k as u128).into_bytes()
 }
 
-fn key(n: u64) -> Key {
-    Key::new(ROW, format!("v{n}").as_bytes())
+/// The cell of a visible value.
+fn place(n: u64) -> Look {
+    Look::Cell(Key::new(ROW, format!("v{n}").as_bytes()))
 }
 
 fn chunk_key(id: u128, k: usize) -> Key {
@@ -100,6 +98,7 @@ impl World {
         self.values.readers.resize_with(READERS, Reader::default);
         (0..WRITERS).for_each(|writer| self.at(SECOND, Event::Write { writer, seq: 0 }));
         (0..READERS).for_each(|reader| self.at(SECOND, Event::Read { reader }));
+        self.at(SECOND, Event::Leaks);
     }
 
     /// The table of a tablet's primary, as a node gets to see it now.
@@ -116,7 +115,7 @@ impl World {
     /// A chunk is taken only while its value is staged. That is remembered for at most half the grace, for others
     /// may have committed or abandoned it meanwhile.
     pub fn is_for_now(&mut self, i: usize, asked: &Asked) -> bool {
-        let Some(Op::Chunk { id, .. }) = &asked.op else { return true };
+        let Some(Op::Chunk { id, .. }) = asked.ops.first() else { return true };
         if asked.seq == 0 || self.nodes[i].staged.get(&id.0).is_some_and(|until| *until > self.now)
         {
             return true;
@@ -151,9 +150,9 @@ impl World {
         }
         let (id, seq) = (writer.id, writer.seq);
         let (row, node) = (ROW.to_vec(), self.random.below(self.plan.nodes as u64) as usize);
-        let place = self.random.below(2);
+        let n = self.random.below(2);
         let (t, op) = match step {
-            Step::Stage if fate < 25 => (0, Op::put(row, format!("v{place}"), b"small".to_vec())),
+            Step::Stage if fate < 25 => (0, Op::put(row, format!("v{n}"), b"small".to_vec())),
             Step::Stage => (0, Op::Stage { row, id: ValueId(id), renew: false }),
             _ if fate < 15 => (0, Op::Abandon { row, id: ValueId(id) }),
             Step::Chunk(k) => {
@@ -161,13 +160,13 @@ impl World {
                 (1, Op::Chunk { slot, id: ValueId(id), offset, value: chunk(id, k) })
             }
             Step::Commit => match self.head(w, node) {
-                Some(head) => (0, commit(place, head)),
+                Some(head) => (0, commit(n, head)),
                 None => return self.after(300 * MS, Event::Write { writer: w, seq }),
             },
         };
         let who = Who::Part(Part::Writer(w));
         let asked =
-            Arc::new(Asked { who, seq, t, key: key(place), op: Some(op), retry: false, nth: 1 });
+            Arc::new(Asked { who, seq, t, look: place(n), ops: vec![op], retry: false, nth: 1 });
         self.after(MS, Event::Request { node, asked, hops: 0 });
         let wait = self.random.between(SECOND, 2 * SECOND);
         self.after(wait, Event::Write { writer: w, seq });
@@ -208,7 +207,8 @@ impl World {
             return;
         }
         let Told::Outcome(Outcome::Done(_)) = told else { return };
-        let next = match (&asked.op, writer.step) {
+        let op = asked.ops.first();
+        let next = match (op, writer.step) {
             (Some(Op::Stage { .. }), _) if !head_last => Some(Step::Commit),
             (Some(Op::Stage { .. }), _) => Some(Step::Chunk(0)),
             (Some(Op::Chunk { .. }), Step::Chunk(k)) if k + 1 < writer.chunks => {
@@ -218,7 +218,7 @@ impl World {
             (Some(Op::Commit { .. }), _) if !head_last => Some(Step::Chunk(0)),
             _ => None,
         };
-        self.tally.values += u64::from(matches!(asked.op, Some(Op::Commit { .. })));
+        self.tally.values += u64::from(matches!(op, Some(Op::Commit { .. })));
         let Some(next) = next else { return self.rest(w) };
         writer.step = next;
         writer.seq += 1;
@@ -236,9 +236,9 @@ impl World {
         let reader = &mut self.values.readers[r];
         (reader.seq, reader.began, reader.pinned) = (reader.seq + 1, self.now, None);
         let (who, seq) = (Who::Part(Part::Reader(r)), reader.seq);
-        let key = key(self.random.below(2));
+        let look = place(self.random.below(2));
         let node = self.random.below(self.plan.nodes as u64) as usize;
-        let asked = Arc::new(Asked { who, seq, t: 0, key, op: None, retry: false, nth: 1 });
+        let asked = Arc::new(Asked { who, seq, t: 0, look, ops: Vec::new(), retry: false, nth: 1 });
         self.after(MS, Event::Request { node, asked, hops: 0 });
         self.after(READERS_TIME, Event::Read { reader: r });
     }
@@ -286,14 +286,14 @@ impl World {
     fn sweep_by(&mut self, i: usize, t: usize, op: Op) {
         let who = Who::Part(Part::Sweeper(i));
         let asked =
-            Arc::new(Asked { who, seq: 1, t, key: key(0), op: Some(op), retry: false, nth: 1 });
+            Arc::new(Asked { who, seq: 1, t, look: place(0), ops: vec![op], retry: false, nth: 1 });
         self.after(0, Event::Request { node: i, asked, hops: 0 });
     }
 
     /// The entry of the retire list goes when no chunk is left.
     fn told_sweeper(&mut self, i: usize, asked: &Asked, told: Told) {
         let (Some(Op::DropChunks { id, .. }), Told::Outcome(Outcome::Done(answer))) =
-            (&asked.op, told)
+            (asked.ops.first(), told)
         else {
             return;
         };
@@ -327,7 +327,7 @@ impl World {
             let right = matches!(there, Some(Value::Inline(bytes))
                 if crc32c::crc32c(bytes) == chunk.crc && bytes.len() as u32 == chunk.length);
             if !right {
-                return Err(format!("value {} is visible without its chunk {k}", head.id));
+                return Err(format!("16: value {} is visible without its chunk {k}", head.id));
             }
         }
         Ok(())
@@ -337,16 +337,46 @@ impl World {
     pub fn check_chunks(&self, entry: &Entry) -> Result<(), String> {
         for effect in &entry.effects {
             let Effect::Delete(key) = effect else { continue };
-            let id = parse_hex128(&key.row).unwrap_or(0);
+            let Some(id) = parse_hex128(&key.row) else { continue };
             if self.observers[0].heads().any(|head| head.id.0 == id) {
-                return Err(format!("value {id} is visible and loses a chunk"));
+                return Err(format!("16: value {id} is visible and loses a chunk"));
             }
             let reads = |r: &&Reader| r.pinned == Some(id) && self.now < r.began + READERS_TIME;
             if let Some(reader) = self.values.readers.iter().find(reads) {
-                return Err(format!("value {id} loses a chunk, read since {}", reader.began / MS));
+                return Err(format!(
+                    "16: value {id} loses a chunk, read since {}",
+                    reader.began / MS
+                ));
             }
         }
         Ok(())
+    }
+
+    /// 16: in peace, chunks that nothing shows are gone in bounded time.
+    pub fn look_for_leaks(&mut self) {
+        self.after(SECOND, Event::Leaks);
+        let (cells, chunks) = (self.observers[0].table(), self.observers[1].table());
+        let visible: BTreeSet<u128> = self.observers[0].heads().map(|head| head.id.0).collect();
+        let held = chunks.cells_from(Bound::Unbounded);
+        let held: BTreeSet<u128> = held.filter_map(|(key, _)| parse_hex128(&key.row)).collect();
+        let stays = |id: &u128| cells.staged(ValueId(*id)).is_some() || visible.contains(id);
+        let known = &self.values.orphans;
+        let since = |id: u128| (id, known.get(&id).copied().unwrap_or(self.now));
+        let orphans = held.into_iter().filter(|id| !stays(id)).map(since).collect();
+        let late =
+            |since: u64, time: u64| self.now > since.max(FAULTS_UNTIL) + time + SWEEPERS_TIME;
+        let expired = |id: &u128| {
+            cells.staged(ValueId(*id)).is_some_and(|staged| late(staged.deadline * MS, 0))
+        };
+        let staged = (1..=self.values.last_id).find(expired);
+        let left = |(_, since): &(&u128, &u64)| late(**since, RETIRE_MS * MS);
+        let orphan = known.iter().find(left).map(|(id, _)| *id);
+        let checked = match staged.or(orphan) {
+            Some(id) => Err(format!("16: value {id} is not visible, and stays")),
+            None => Ok(()),
+        };
+        self.values.orphans = orphans;
+        self.fail(checked);
     }
 
     /// 16: at the end there are no chunks but those of visible values, and these are whole.
@@ -356,9 +386,9 @@ impl World {
         }
         self.observers[0].heads().try_for_each(|head| self.check_whole(head))?;
         for (key, _) in self.observers[1].table().cells_from(Bound::Unbounded) {
-            let id = parse_hex128(&key.row).unwrap_or(0);
+            let Some(id) = parse_hex128(&key.row) else { continue };
             if !self.observers[0].heads().any(|head| head.id.0 == id) {
-                return Err(format!("chunks of value {id} are left, and nothing shows them"));
+                return Err(format!("16: chunks of value {id} are left, and nothing shows them"));
             }
         }
         Ok(())
