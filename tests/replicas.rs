@@ -294,6 +294,49 @@ fn without_a_master_reads_and_writes_go_on() {
 }
 
 #[test]
+fn without_a_master_a_replica_that_restarts_serves_again() {
+    let cluster = start(|_| {});
+    let (primary, [node, _]) = roles(&cluster, "row0");
+    let mut writer = Writer::at(&cluster, &primary, "w").with_row("row0");
+    writer.write_well(SOME);
+    cluster.kill("m1");
+    cluster.kill(&node);
+    let answer = writer.write(" deadline=3000").unwrap();
+    assert!(answer.starts_with("RETRY") || answer.starts_with("UNKNOWN"), "{answer}");
+    cluster.start_again(&node);
+    writer.write_on(SOME);
+    let mut other = Writer::at(&cluster, &node, "other").with_row("row0");
+    other.write_on(SOME);
+    assert_read_through(&cluster, &node, &writer.acknowledged);
+    assert_read_through(&cluster, &node, &other.acknowledged);
+    cluster.start_again("m1");
+    assert_whole(&cluster, &[writer.acknowledged, other.acknowledged].concat());
+}
+
+#[test]
+fn backends_that_all_restart_refuse_until_the_master_is_back() {
+    let cluster = start(|_| {});
+    let mut writer = Writer::at(&cluster, "a1", "w");
+    writer.write_well(SOME);
+    cluster.kill("m1");
+    let nodes = cluster.backends();
+    nodes.iter().for_each(|node| cluster.kill(node));
+    nodes.iter().for_each(|node| cluster.start_again(node));
+    let Cell { row, column, .. } = &writer.acknowledged[0];
+    for node in &nodes {
+        let mut store = text(&cluster, node);
+        for request in [format!("GET {row} {column}"), format!("DELETE {row} {column}")] {
+            let answer = store.ask(format!("{request} deadline=2000")).unwrap();
+            assert!(answer.starts_with("RETRY"), "{node} answers {request} with {answer}");
+        }
+    }
+    cluster.start_again("m1");
+    cluster.wait_in_service();
+    assert_read_through(&cluster, "a1", &writer.acknowledged);
+    assert_whole(&cluster, &writer.acknowledged);
+}
+
+#[test]
 fn all_die_at_once_and_nothing_acknowledged_is_lost() {
     let cluster = start(|_| {});
     let all: Vec<String> = cluster.backends().into_iter().chain(["m1".into()]).collect();

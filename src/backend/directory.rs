@@ -1,39 +1,58 @@
-//! What a node knows of the cluster: what the master said last, and before that what is configured.
+//! What a node knows of the cluster: what the master said last, in an earlier run too, and before that what is configured.
+//!
+//! The routes are kept on disk, so that a node that starts while the master is away knows its tablets' primaries and
+//! serves with the others. Routes that are old do no harm. They only say whom to ask: what a replica may do is decided
+//! by the epoch that it has adopted itself, and who is asked in vain refuses. The first word of the master replaces them.
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cluster::Routes;
+use crossbeam::channel::{Receiver, Sender, bounded};
 use std::sync::{Arc, RwLock};
 
 /// What a node knows of the cluster. Shared by all threads.
 pub struct Directory {
     config: Config,
     routes: RwLock<Arc<Routes>>,
+    /// Rings when the routes have changed.
+    bell: (Sender<()>, Receiver<()>),
 }
 
 impl Directory {
-    /// What is configured.
-    pub fn new(config: &Config) -> Directory {
-        Directory { config: config.clone(), routes: RwLock::default() }
+    /// What the master said in an earlier run, if that was kept, at the addresses that are configured now.
+    pub fn new(config: &Config, kept: Option<Routes>) -> Directory {
+        let mut routes = kept.unwrap_or_default();
+        routes.version = 0;
+        for node in &mut routes.nodes {
+            let configured = config.backends().find(|backend| backend.name == node.name);
+            node.address =
+                configured.map_or(std::mem::take(&mut node.address), |b| b.address.clone());
+        }
+        let routes = RwLock::new(Arc::new(routes));
+        Directory { config: config.clone(), routes, bell: bounded(1) }
     }
 
-    /// What the master said last.
+    /// What the master said last. Version 0: nothing in this run.
     pub fn routes(&self) -> Arc<Routes> {
         self.routes.read().expect("routes are replaced whole").clone()
     }
 
     /// Takes what the master says now.
-    pub fn replace(&self, mut routes: Routes) {
-        for node in &mut routes.nodes {
-            node.address = self.config.via(&node.name, &node.address).into();
-        }
+    pub fn replace(&self, routes: Routes) {
         *self.routes.write().expect("routes are replaced whole") = Arc::new(routes);
+        let _ = self.bell.0.try_send(());
+    }
+
+    /// Waits until the master says something new; one thread may.
+    pub fn wait_change(&self) -> Arc<Routes> {
+        self.bell.1.recv().expect("the directory holds the other end");
+        self.routes()
     }
 
     /// `host:port` of a node: as the master says, or as configured while it has said nothing.
     pub fn address(&self, node: &str) -> Result<String> {
         if let Some(known) = self.routes().node(node) {
-            return Ok(known.address.clone());
+            return Ok(self.config.via(node, &known.address).into());
         }
         let configured = self.config.backends().find(|backend| backend.name == node);
         configured

@@ -59,8 +59,8 @@
 //!
 //! One for each connection, of clients and of others' links. Two for each tablet: one owns the replica, one the log;
 //! one more while a checkpoint is written, and one while a table is fetched. One for each link to another node,
-//! one for the line to the master, one that sweeps, one that watches the disk and one that waits for signals. Readers
-//! never wait for a sync: they read the last committed table.
+//! one for the line to the master, one that keeps what the master said, one that sweeps, one that watches the disk and
+//! one that waits for signals. Readers never wait for a sync: they read the last committed table.
 //!
 //! # Failures
 //!
@@ -131,7 +131,8 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let secret: Arc<str> = config.secrets()?.cluster.into();
     let listener = net::bind(&backend.address)?;
     let node = Node::open(config, name)?;
-    for (task, run) in [("disk", Node::watch_disk as fn(&Node)), ("sweep", Node::sweep)] {
+    let watch = ("disk", Node::watch_disk as fn(&Node));
+    for (task, run) in [watch, ("sweep", Node::sweep), ("routes", Node::keep_routes)] {
         let node = node.clone();
         std::thread::Builder::new().name(task.into()).spawn(move || run(&node))?;
     }

@@ -103,7 +103,7 @@ impl Node {
             connections: AtomicU64::new(0),
             started: Instant::now(),
             in_service: AtomicBool::new(true),
-            directory: Arc::new(Directory::new(config)),
+            directory: Arc::new(Directory::new(config, kept_routes(&data))),
             tablets: RwLock::new(tablets),
             damaged: Mutex::new(damaged),
             unopened: Mutex::new(unopened),
@@ -381,6 +381,21 @@ impl Node {
         self.staged.lock().expect("a map is not left half-changed").remove(&id);
     }
 
+    /// Keeps on disk what the master says of the cluster, for ever.
+    pub fn keep_routes(&self) {
+        let mut kept = 0;
+        loop {
+            let routes = self.directory.wait_change();
+            if routes.version == kept {
+                continue;
+            }
+            match self.data.keep_routes(&routes) {
+                Ok(()) => kept = routes.version,
+                Err(error) => log::warn!("what the master says is not kept: {error}"),
+            }
+        }
+    }
+
     /// Watches the disk for ever: where there is little room, writes are refused before anything is written.
     pub fn watch_disk(&self) {
         loop {
@@ -456,6 +471,14 @@ fn partners(config: &Config, name: &str) -> Vec<String> {
     let group = config.groups.iter().find(|group| group.backends.iter().any(|b| b.name == name));
     let backends = group.into_iter().flat_map(|group| &group.backends);
     backends.map(|backend| backend.name.clone()).filter(|other| other != name).collect()
+}
+
+/// What the master said in an earlier run. It is a help and no more: without it the master is waited for.
+fn kept_routes(data: &DataDir) -> Option<Routes> {
+    data.kept_routes().unwrap_or_else(|error| {
+        log::warn!("what the master said before is lost: {error}");
+        None
+    })
 }
 
 type Tablets = BTreeMap<String, Arc<Tablet>>;

@@ -300,16 +300,6 @@ impl Routes {
     pub fn node(&self, name: &str) -> Option<&NodeRoute> {
         self.nodes.iter().find(|n| n.name == name)
     }
-
-    /// `host:port` of a tablet's primary.
-    pub fn primary_address(&self, tablet: &TabletRoute) -> Result<&str> {
-        tablet
-            .primary
-            .as_deref()
-            .and_then(|name| self.node(name))
-            .map(|node| node.address.as_str())
-            .ok_or_else(|| Error::retry(format!("tablet {} has no primary now", tablet.id)))
-    }
 }
 
 /// Spreads all slots evenly over groups, in ranges.
@@ -437,11 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tablet_without_a_primary_is_a_retry() {
-        let mut routes = routes();
-        routes.tablets[0].primary = None;
-        assert!(matches!(routes.primary_address(&routes.tablets[0]), Err(Error::Retry(_))));
-        assert_eq!(routes.primary_address(&routes.tablets[1]), Ok("a1:5101"));
+    fn without_routes_a_row_is_a_retry() {
         assert!(matches!(Routes::default().tablet_of_row(b"alice"), Err(Error::Retry(_))));
     }
 

@@ -4,6 +4,7 @@ use super::TabletConfig;
 use super::ballast::Ballast;
 use super::file::{self, AtPath};
 use crate::error::{Error, Result};
+use crate::protocol::cluster::Routes;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use uuid::Uuid;
 
 /// Version of all formats in a data directory. Another one is refused.
 pub const FORMAT_VERSION: u32 = 1;
+
+/// Name of the file that holds what the master said of the cluster.
+const ROUTES: &str = "routes";
 
 /// Damaged copies of one tablet that are kept; the oldest goes for one more.
 const SET_ASIDE_MAX: usize = 3;
@@ -85,6 +89,16 @@ impl DataDir {
             return Ok(Vec::new());
         }
         Ok(file::names(&tablets)?.into_iter().filter(|n| is_tablet_name(n)).collect())
+    }
+
+    /// Keeps what the master said of the cluster, durably.
+    pub fn keep_routes(&self, routes: &Routes) -> Result<()> {
+        file::store_json(&self.path.join(ROUTES), routes)
+    }
+
+    /// What was kept of the cluster; none if nothing was.
+    pub fn kept_routes(&self) -> Result<Option<Routes>> {
+        file::load_json(&self.path.join(ROUTES))
     }
 
     /// Moves a damaged tablet's directory to `tablets-damaged/<tablet>-<n>`, which is answered, and puts an empty
@@ -234,6 +248,18 @@ mod tests {
         let file = dir.path().join("file");
         File::create(&file).expect("created");
         assert!(sentence(DataDir::open_or_create(&file.join("a1"))).contains("cannot write"));
+    }
+
+    #[test]
+    fn routes_are_kept_and_damaged_ones_are_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = DataDir::open_or_create(dir.path()).expect("created");
+        assert_eq!(data.kept_routes(), Ok(None));
+        let routes = Routes { version: 7, ..Routes::default() };
+        data.keep_routes(&routes).expect("kept");
+        assert_eq!(data.kept_routes(), Ok(Some(routes)));
+        std::fs::write(dir.path().join(ROUTES), "{}").expect("written");
+        assert!(matches!(data.kept_routes(), Err(Error::Corrupt(_))));
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! data/<node>/LOCK                          held while a process uses the directory
 //!             format                        version of all formats here, store_uuid
 //!             ballast                       room that is given up when there is no other left
+//!             routes                        what the master said of the cluster last
 //!             tablets/<tablet>/epoch        durable configuration (TabletConfig)
 //!                              durable      the durable mark
 //!                              log-<sequence>           segments, 16 hexadecimal digits
@@ -30,8 +31,8 @@
 //!             tablets-damaged/<tablet>-<n>          directories of tablets that were set aside, at most 3 each
 //! ```
 //!
-//! All integers are little-endian; every CRC is CRC-32C. `format` and `epoch` are text that a person can
-//! read: one JSON object, and below it a line `crc32c=<8 hexadecimal digits>` over the bytes above.
+//! All integers are little-endian; every CRC is CRC-32C. `format`, `routes` and `epoch` are text that a person
+//! can read: one JSON object, and below it a line `crc32c=<8 hexadecimal digits>` over the bytes above.
 //!
 //! ## Segment
 //!
