@@ -90,6 +90,11 @@ impl View {
         self.prepared.iter().any(|entry| entry.touches_row(slot, row))
     }
 
+    /// Whether this is a primary that serves nothing yet: what begins its epoch is not committed.
+    fn begins(&self) -> bool {
+        self.role == Role::Primary && self.table.epoch < self.configuration.epoch
+    }
+
     /// Whether this node takes part in the epoch, so that it may learn what is committed.
     fn takes_part(&self) -> bool {
         matches!(self.role, Role::Primary | Role::Replica)
@@ -285,6 +290,7 @@ impl Tablet {
             version: view.end.version,
             committed: view.table.version,
             role: if hangs { Role::Stuck } else { view.role },
+            begins: view.begins(),
             lease_ms: (view.lease_until != Time::MAX).then_some(left_ms),
             cells: view.table.len() as u64,
             bytes: view.table.bytes(),

@@ -72,6 +72,27 @@ fn a_low_disk_gets_back_what_was_deleted() {
     }
 }
 
+#[test]
+fn a_primary_says_whether_it_serves_already() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let tablet = Tablet::open("a-s0", dir.path(), &surroundings("a1", dir.path())).expect("opened");
+    let leads = |epoch, begins| loop {
+        let said = tablet.report();
+        if (said.epoch, said.role, said.begins) == (epoch, Role::Primary, begins) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{said:?}");
+        std::thread::yield_now();
+    };
+    tablet.tell(Event::Configure(alone(1)));
+    leads(1, false);
+    let both = BTreeSet::from(["a1".into(), "a2".into()]);
+    let with_another = Configuration { isr: both.clone(), members: both, ..alone(2) };
+    tablet.tell(Event::Configure(with_another));
+    leads(2, true);
+}
+
 /// What a log thread that was asked to do has in its queue.
 fn appended(batches: &Receiver<Vec<Task>>) -> usize {
     batches

@@ -75,7 +75,9 @@ fn service_fault(tablet: &TabletRoute, status: &ClusterStatus) -> Option<Fault> 
         Some(said) if said.epoch == tablet.epoch && said.role == Role::Sealed => {
             Some(Fault::NoPrimary(format!("{primary} has ended its epoch")))
         }
-        Some(said) if said.epoch == tablet.epoch && said.role == Role::Primary => None,
+        Some(said) if said.epoch == tablet.epoch && said.role == Role::Primary && !said.begins => {
+            None
+        }
         _ => Some(Fault::Begins(primary.into())),
     }
 }

@@ -110,6 +110,13 @@ fn a_primary_that_has_not_heard_of_its_epoch_is_about_to_begin() {
 }
 
 #[test]
+fn a_primary_that_serves_nothing_yet_takes_over() {
+    let mut cluster = cluster();
+    cluster.nodes[0].report.tablets[1].begins = true;
+    assert_eq!(judged(Ok(cluster), vec![]), said("degraded", "a1 takes over (a-s1)"));
+}
+
+#[test]
 fn a_tablet_that_lacks_replicas_for_a_write_is_down() {
     let mut cluster = cluster();
     for tablet in &mut cluster.tablets {

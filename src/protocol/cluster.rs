@@ -163,6 +163,8 @@ pub struct TabletReport {
     pub committed: u64,
     /// What the node is for it.
     pub role: Role,
+    /// Whether it is a primary that has not committed the first entry of its epoch: it serves nothing yet.
+    pub begins: bool,
     /// How much longer it may answer reads by itself, in milliseconds; none: for ever, as the sole replica.
     pub lease_ms: Option<u64>,
     /// Cells in it.

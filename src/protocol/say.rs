@@ -33,9 +33,11 @@ impl Report {
 }
 
 impl TabletReport {
-    /// How much longer the node may answer reads by itself: `lease 1.7 s`.
+    /// How much longer the node may answer reads by itself: `lease 1.7 s`; of a primary that does not serve yet that it
+    /// `takes over`.
     pub fn lease(&self) -> String {
         match self.lease_ms {
+            _ if self.begins => "takes over".into(),
             Some(0) => "no lease".into(),
             Some(ms) => format!("lease {}", seconds(ms)),
             None => "needs no lease".into(),
@@ -122,6 +124,8 @@ mod tests {
         assert_eq!(replica(Role::Learner, Some(0)).place(9), "learner, lag 9, no lease");
         assert_eq!(replica(Role::Primary, None).place(0), "primary, lag 0, needs no lease");
         assert_eq!(replica(Role::Damaged, None).place(0), "damaged, serves nothing");
+        let begins = TabletReport { begins: true, ..replica(Role::Primary, Some(0)) };
+        assert_eq!(begins.place(0), "primary, lag 0, takes over");
         let full =
             TabletReport { problem: Some("no room".into()), ..replica(Role::Replica, Some(0)) };
         assert_eq!(full.place(0), "replica, lag 0, no lease (no room)");
