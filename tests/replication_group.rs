@@ -144,7 +144,7 @@ impl Runner {
                     node.disk.retain(|entry| entry.version <= *version);
                     format!("cuts its log off after {version}")
                 }
-                Output::Send(to, message) => {
+                Output::Send(to, message) | Output::Mention(to, message) => {
                     self.sent.push((name.into(), to.to_string(), message.clone()));
                     format!("-> {to} {}", show_message(message))
                 }

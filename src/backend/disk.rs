@@ -1,18 +1,21 @@
 //! A tablet's log thread: writes what has gathered, syncs once, reports back.
 
 use super::room::{PAUSE, Room};
-use super::tablet::Event;
+use super::tablet::{Event, Tablet};
 use super::trouble::{Troubles, With};
+use super::waits::Worker;
 use crate::error::{Error, Result};
 use crate::protocol::entry::Entry;
 use crate::replication::Table;
-use crate::storage::Log;
-use crossbeam::channel::{Receiver, Sender};
+use crate::storage::{Log, TabletConfig};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 /// What is to be done to the log, in this order.
 pub enum Task {
+    /// Store an epoch.
+    Adopt(TabletConfig),
     /// Append an entry.
     Append(Arc<Entry>),
     /// Cut the log off after this version.
@@ -25,15 +28,27 @@ pub enum Task {
     Trim,
 }
 
+/// What a log thread has done since it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// Version of the last entry on disk.
+    pub version: u64,
+    /// How often the log was cut or replaced.
+    pub cuts: u64,
+    /// How many epochs were stored.
+    pub adopted: u64,
+    /// Bytes that the log has grown by.
+    pub grown_bytes: u64,
+}
+
 /// Bytes that are written and synced at a time.
 const ROUND_BYTES: u64 = 8 << 20;
 
-fn weight(tasks: &[Task]) -> u64 {
-    let weight = |task: &Task| match task {
+fn weight(task: &Task) -> u64 {
+    match task {
         Task::Append(entry) => entry.weight(),
         _ => 0,
-    };
-    tasks.iter().map(weight).sum()
+    }
 }
 
 /// Since when a disk has been at work on one write or sync: microseconds of the machine's clock; 0: it rests.
@@ -62,6 +77,8 @@ impl Busy {
 pub struct Disk {
     /// The tablet's log.
     pub log: Log,
+    /// The tablet's directory.
+    pub dir: PathBuf,
     /// What it is at.
     pub busy: Arc<Busy>,
     /// Held while a checkpoint is written: a table is not installed meanwhile.
@@ -73,43 +90,43 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Runs until nobody gives it tasks any more.
-    pub fn run(mut self, batches: &Receiver<Vec<Task>>, to_replica: &Sender<Event>) {
-        let mut cuts = 0;
-        while let Ok(mut round) = batches.recv() {
-            while weight(&round) < ROUND_BYTES
-                && let Ok(more) = batches.try_recv()
-            {
-                round.extend(more);
-            }
-            if self.perform(round, &mut cuts) {
-                let (version, grown_bytes) = (self.log.end().version, self.log.grown_bytes());
-                if to_replica.send(Event::Persisted { version, cuts, grown_bytes }).is_err() {
-                    return;
-                }
+    /// Runs until nobody gives it tasks any more. The tablet is told what is on disk.
+    pub fn run(mut self, tasks: &Worker<Task>, tablet: &Weak<Tablet>) {
+        let mut done = Done::default();
+        while let Some(round) = tasks.take(weight, ROUND_BYTES) {
+            if self.perform(round, &mut done) {
+                (done.version, done.grown_bytes) = (self.log.end().version, self.log.grown_bytes());
+                let Some(tablet) = tablet.upgrade() else { return };
+                tablet.tell(Event::Persisted(done));
             }
         }
     }
 
-    /// Performs tasks, and syncs what was appended; whether the log's end may have changed.
-    fn perform(&mut self, tasks: Vec<Task>, cuts: &mut u64) -> bool {
-        let (mut entries, mut appended, mut replaced) = (Vec::new(), false, false);
+    /// Performs tasks, and syncs what was appended; whether the replica is to hear of it.
+    fn perform(&mut self, tasks: Vec<Task>, done_so_far: &mut Done) -> bool {
+        let (mut entries, mut appended) = (Vec::new(), false);
+        let before = (done_so_far.cuts, done_so_far.adopted);
         for task in tasks {
             if !matches!(task, Task::Append(_)) {
                 self.append(&mut entries);
             }
             let done = match task {
+                Task::Adopt(epoch) => {
+                    done_so_far.adopted += 1;
+                    let store = || epoch.store(&self.dir);
+                    self.busy.during(|| self.room.until_done(&self.troubles, store))
+                }
                 Task::Append(entry) => {
                     entries.push(entry);
                     appended = true;
                     Ok(())
                 }
                 Task::Cut(version) => {
-                    (*cuts, replaced) = (*cuts + 1, true);
+                    done_so_far.cuts += 1;
                     self.write(|log| log.truncate_after(version))
                 }
                 Task::Install(table) => {
-                    (*cuts, replaced) = (*cuts + 1, true);
+                    done_so_far.cuts += 1;
                     self.install(&table)
                 }
                 Task::Release(version) => self.busy.during(|| self.log.truncate_before(version)),
@@ -122,7 +139,7 @@ impl Disk {
             let synced = self.busy.during(|| self.log.sync());
             synced.unwrap_or_else(|error| fail_stop("syncing the log", &error));
         }
-        appended || replaced
+        appended || before != (done_so_far.cuts, done_so_far.adopted)
     }
 
     fn append(&mut self, entries: &mut Vec<Arc<Entry>>) {

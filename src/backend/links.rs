@@ -1,10 +1,16 @@
-//! Links to other nodes: one connection and one thread for each, on which replicas' messages stream one way.
+//! Links to other nodes: one connection for each, on which replicas' messages stream one way.
 //!
 //! Whatever is lost on the way, the protocol sends again. So a link never makes anyone wait: what it cannot take
 //! is dropped, and after a break it goes on with what is said then.
+//!
+//! What is said waits in a queue, where messages that say the same become one. Whoever said something sends the
+//! queue, others' messages with it, as far as the socket takes it at once; who finds somebody at it leaves it to them.
+//! So an idle link costs no switch to another thread, and a busy one sends many messages at a time. The link's own
+//! thread dials, and waits for the socket where the other side is slow.
 
 use super::directory::Directory;
 use super::node::Node;
+use super::tablet::Event;
 use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::protocol::command::{Command, Peer, Request};
@@ -13,13 +19,18 @@ use crate::protocol::reply::Reply;
 use crate::protocol::wire::{Incoming, read_request};
 use crate::replication::{Message, wire};
 use crossbeam::channel::{Receiver, Sender, bounded};
-use std::collections::BTreeMap;
-use std::io::{BufReader, BufWriter, Write};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufReader, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Messages that wait for one link. Their bytes are bounded by the replicas' windows.
 const QUEUE_MAX: usize = 4096;
+/// Messages at the end of the queue among which one is looked for that the next may become one with.
+const JOIN_MAX: usize = 32;
+/// Bytes of messages that are made ready for the socket at a time; one message in any case.
+const SEND_BYTES: usize = 256 << 10;
 /// Pause before a node is dialled again.
 const REDIAL: Duration = Duration::from_millis(100);
 /// How long another node may take to let us in.
@@ -36,31 +47,68 @@ struct Said {
 }
 
 /// Ways to the other nodes.
-pub struct Links(BTreeMap<String, Sender<Said>>);
+pub struct Links {
+    links: BTreeMap<String, Arc<Link>>,
+    /// Largest sum of the entries of messages that become one, in bytes.
+    batch_bytes: u64,
+}
 
-/// The end of a link from which its thread takes messages.
-pub struct Line {
+/// The way to one node.
+pub struct Link {
     to: String,
-    said: Receiver<Said>,
+    said: Mutex<VecDeque<Said>>,
+    /// Whether somebody waits for what is in the queue.
+    is_urgent: AtomicBool,
+    /// Whoever holds it sends.
+    line: Mutex<Line>,
+    wake: Sender<()>,
+    woken: Receiver<()>,
+}
+
+/// The connection, and what of the messages taken from the queue the socket has not taken yet.
+#[derive(Default)]
+struct Line {
+    stream: Option<Stream>,
+    unsent: Vec<u8>,
 }
 
 impl Links {
-    /// Links to nodes, and their lines, each to be run by a thread.
-    pub fn new(nodes: impl IntoIterator<Item = String>) -> (Links, Vec<Line>) {
-        let (mut links, mut lines) = (BTreeMap::new(), Vec::new());
-        for to in nodes {
-            let (sender, said) = bounded(QUEUE_MAX);
-            links.insert(to.clone(), sender);
-            lines.push(Line { to, said });
-        }
-        (Links(links), lines)
+    /// Links to nodes. Each needs a thread that [runs](Link::run) it.
+    pub fn new(nodes: impl IntoIterator<Item = String>, batch_bytes: u64) -> Links {
+        let link = |to: String| (to.clone(), Arc::new(Link::new(to)));
+        Links { links: nodes.into_iter().map(link).collect(), batch_bytes }
     }
 
-    /// Sends a tablet's message to a node, if it can be sent.
+    /// All links.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Link>> {
+        self.links.values()
+    }
+
+    /// Has a tablet's message sent to a node with the next [`Links::flush`].
     pub fn say(&self, to: &str, tablet: &Arc<str>, message: Message) {
-        if let Some(link) = self.0.get(to) {
-            let _ = link.try_send(Said { tablet: tablet.clone(), message });
+        if let Some(link) = self.links.get(to) {
+            link.say(Said { tablet: tablet.clone(), message }, self.batch_bytes);
+            link.is_urgent.store(true, Ordering::Release);
         }
+    }
+
+    /// Has a tablet's message sent to a node with the next one that is [said](Links::say) to it, or by the next
+    /// [`Links::flush_all`].
+    pub fn mention(&self, to: &str, tablet: &Arc<str>, message: Message) {
+        if let Some(link) = self.links.get(to) {
+            link.say(Said { tablet: tablet.clone(), message }, self.batch_bytes);
+        }
+    }
+
+    /// Sends what was said, and what was mentioned to the same nodes. It never waits.
+    pub fn flush(&self) {
+        let urgent = |link: &&Arc<Link>| link.is_urgent.swap(false, Ordering::Acquire);
+        self.links.values().filter(urgent).for_each(|link| link.flush());
+    }
+
+    /// Sends everything that is said and mentioned. It never waits.
+    pub fn flush_all(&self) {
+        self.links.values().for_each(|link| link.flush());
     }
 }
 
@@ -76,53 +124,105 @@ pub struct Speaker {
     pub directory: Arc<Directory>,
 }
 
-/// The number of each node's newest link to this one.
-#[derive(Default)]
-pub struct Newest(Mutex<BTreeMap<String, u64>>);
-
-impl Newest {
-    /// The number of a new link, which is the newest from now on.
-    fn take(&self, node: &str) -> u64 {
-        let mut newest = self.0.lock().expect("a map is not left half-changed");
-        let number = newest.entry(node.into()).or_default();
-        *number += 1;
-        *number
+impl Link {
+    fn new(to: String) -> Link {
+        let (wake, woken) = bounded(1);
+        let (said, line, is_urgent) = Default::default();
+        Link { to, said, is_urgent, line, wake, woken }
     }
 
-    fn is(&self, node: &str, number: u64) -> bool {
-        let newest = self.0.lock().expect("a map is not left half-changed");
-        newest.get(node) == Some(&number)
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Said>> {
+        self.said.lock().expect("a queue is not left half-changed")
     }
-}
 
-impl Line {
-    /// Sends what is said, for as long as anyone may say something.
+    fn say(&self, said: Said, batch_bytes: u64) {
+        let mut queue = self.queue();
+        let mut latest = queue.iter_mut().rev().take(JOIN_MAX);
+        let left = match latest.find(|before| before.tablet == said.tablet) {
+            Some(before) => before.message.join(said.message, batch_bytes),
+            None => Some(said.message),
+        };
+        if let Some(message) = left
+            && queue.len() < QUEUE_MAX
+        {
+            queue.push_back(Said { tablet: said.tablet, message });
+        }
+    }
+
+    /// Sends the queue, unless somebody is at it: they look again after they have let go of the line.
+    fn flush(&self) {
+        while !self.queue().is_empty() {
+            let Ok(mut line) = self.line.try_lock() else { return };
+            if !self.send_now(&mut line) {
+                let _ = self.wake.try_send(());
+                return;
+            }
+        }
+    }
+
+    /// Sends what the socket takes at once; false if something is left for the link's thread.
+    fn send_now(&self, line: &mut Line) -> bool {
+        let Some(stream) = line.stream.clone() else { return false };
+        while line.unsent.is_empty() {
+            self.make_ready(&mut line.unsent);
+            if line.unsent.is_empty() {
+                return true;
+            }
+            match stream.write_now(&line.unsent) {
+                Ok(sent) => drop(line.unsent.drain(..sent)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    *line = Line::default();
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    /// Takes messages from the queue, as bytes.
+    fn make_ready(&self, bytes: &mut Vec<u8>) {
+        while bytes.len() < SEND_BYTES {
+            let Some(said) = self.queue().pop_front() else { return };
+            let peer = wire::encode(&said.tablet, &said.message);
+            bytes.extend(Request::new(Command::Peer(peer)).to_bytes());
+        }
+    }
+
+    /// Dials, and sends what could not be sent at once, for as long as anyone may say something.
     pub fn run(&self, speaker: &Speaker) {
-        while let Ok(first) = self.said.recv() {
-            if let Err(error) = self.speak(speaker, first) {
+        while self.woken.recv().is_ok() {
+            if let Err(error) = self.send(speaker) {
                 log::debug!("link to {}: {error}", self.to);
                 std::thread::sleep(REDIAL);
-                self.said.try_iter().for_each(drop);
+                self.queue().clear();
             }
+            self.flush();
         }
     }
 
-    /// One connection, until it breaks.
-    fn speak(&self, speaker: &Speaker, first: Said) -> Result<()> {
-        let stream = self.dial(speaker)?;
-        let mut out = BufWriter::with_capacity(64 << 10, stream);
-        let mut next = first;
-        loop {
-            let peer = wire::encode(&next.tablet, &next.message);
-            out.write_all(&Request::new(Command::Peer(peer)).to_bytes())?;
-            if self.said.is_empty() {
-                out.flush()?;
+    /// Sends what there is, and waits for the socket.
+    fn send(&self, speaker: &Speaker) -> Result<()> {
+        let mut line = self.line.lock().expect("a line is not left half-changed");
+        let Line { stream, unsent } = &mut *line;
+        let sent = (|| {
+            let stream = match stream {
+                Some(stream) => stream,
+                None => stream.insert(self.dial(speaker)?),
+            };
+            loop {
+                self.make_ready(unsent);
+                if unsent.is_empty() {
+                    return Ok(());
+                }
+                stream.write_all(unsent)?;
+                unsent.clear();
             }
-            match self.said.recv() {
-                Ok(said) => next = said,
-                Err(_) => return Ok(()),
-            }
+        })();
+        if sent.is_err() {
+            *line = Line::default();
         }
+        sent
     }
 
     /// Connects, and makes sure of the other's name and disk.
@@ -148,6 +248,25 @@ impl Line {
         stream.set_stall(Some(STALL));
         stream.set_user_timeout(STALL)?;
         Ok(stream)
+    }
+}
+
+/// The number of each node's newest link to this one.
+#[derive(Default)]
+pub struct Newest(Mutex<BTreeMap<String, u64>>);
+
+impl Newest {
+    /// The number of a new link, which is the newest from now on.
+    fn take(&self, node: &str) -> u64 {
+        let mut newest = self.0.lock().expect("a map is not left half-changed");
+        let number = newest.entry(node.into()).or_default();
+        *number += 1;
+        *number
+    }
+
+    fn is(&self, node: &str, number: u64) -> bool {
+        let newest = self.0.lock().expect("a map is not left half-changed");
+        newest.get(node) == Some(&number)
     }
 }
 
@@ -198,6 +317,9 @@ impl Node {
                         return Ok(());
                     }
                     self.hear(name, &peer)?;
+                    if from.buffer().is_empty() {
+                        self.around.links.flush();
+                    }
                 }
                 Incoming::Closed => return Ok(()),
                 Incoming::Refused(error) | Incoming::Lost(error) => return Err(error),
@@ -223,7 +345,9 @@ impl Node {
             _ => return Ok(()),
         };
         match heard {
-            wire::Heard::Message(message) => tablet.hear(from.clone(), message),
+            wire::Heard::Message(message) => {
+                tablet.hear(Event::Message(from.clone(), Box::new(message)));
+            }
             wire::Heard::Offer(configuration, at) => {
                 self.fetch(&tablet, from, configuration, at);
             }

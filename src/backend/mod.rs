@@ -4,7 +4,7 @@
 //! else by the tablet's primary. A write goes to the primary. Nothing is passed on twice.
 //!
 //! ```text
-//! client ──▶ serve ──▶ reads, writes ──▶ tablet (here) ──▶ replica thread ──▶ log thread ──▶ disk
+//! client ──▶ serve ──▶ reads, writes ──▶ tablet (here) ──▶ shell, replica ──▶ log thread ──▶ disk
 //!                           │                                  ▲  │   ▲           │
 //!                           │                                  │  │   └─ Persisted ┘
 //!                           └──▶ peer (the primary's node)     │  └──▶ link ──▶ other nodes' replicas
@@ -12,9 +12,10 @@
 //! ```
 //!
 //! * [`node`]: the tablets of this node, and how it reaches the rest. [`directory`]: what the master said of the cluster.
-//! * [`tablet`]: a tablet as other threads see it, with the view that readers share. Behind it [`shell`], the thread
-//!   that owns the replica; [`disk`], the thread that owns the log; [`checkpoints`]: when the next is due;
-//!   [`surroundings`]: what the two know of their node; [`clock`]: what leases are counted by.
+//! * [`tablet`]: a tablet as other threads see it, with the view that readers share. Behind it [`shell`], which
+//!   drives the replica under the tablet's lock; [`disk`], the thread that owns the log; [`checkpoints`]: when the next
+//!   is due; [`surroundings`]: what the two know of their node; [`clock`]: what leases are counted by; [`waits`]: where
+//!   threads wait for one another.
 //! * [`reads`], [`writes`]: GET, SCAN, ROWS; single ops, batches, and big values chunk by chunk.
 //! * [`links`]: what replicas say to one another. [`catch_up`]: whole tables for those that are too far behind.
 //!   [`master_line`]: what the node says to the master by itself.
@@ -57,10 +58,14 @@
 //!
 //! # Threads
 //!
-//! One for each connection, of clients and of others' links. Two for each tablet: one owns the replica, one the log;
-//! one more while a checkpoint is written, and one while a table is fetched. One for each link to another node,
-//! one for the line to the master, one that keeps what the master said, one that sweeps, one that watches the disk and
-//! one that waits for signals. Readers never wait for a sync: they read the last committed table.
+//! One for each connection, of clients and of others' links. Two for each tablet: one owns the log, one tells the
+//! replica that time passes; one more while a checkpoint is written, and one while a table is fetched. What a replica has
+//! to do is done by the thread that brings it, a connection's or a link's or the log's, under the tablet's lock, and that
+//! thread sends what comes of it too: a switch to another thread costs more than all that a replica does.
+//!
+//! One for each link to another node, one for the line to the master, one that keeps what the master said, one that
+//! sweeps, one that watches the disk and one that waits for signals. Readers never wait for a sync: they read the last
+//! committed table.
 //!
 //! # Failures
 //!
@@ -69,9 +74,9 @@
 //! * A tablet whose files are damaged is not served; the node's others are. The master takes the node out of the
 //!   tablet's in-sync set; then the files are set aside (`tablets-damaged/`), and the tablet is fetched from the
 //!   primary. The last copy is never set aside.
-//! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again. Under
-//!   the log the replica says so itself. Under the replica thread, which writes a new epoch down before it goes on, the
-//!   node's heartbeat says it (`stuck`), and the master gives the tablet to others.
+//! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again:
+//!   the replica stands down, and the node's heartbeat says it (`stuck`), for before a new epoch is on disk the replica
+//!   tells nobody anything.
 //! * Below `disk_reserve_bytes` of free space on the disk of any in-sync replica, what grows a tablet by more than
 //!   4 KiB is refused with `NOSPACE` before anything is written: people sign in, move and delete. Below half of it,
 //!   all that does not shrink a tablet is refused. A replica says with every acknowledgement how its disk is.
@@ -102,7 +107,6 @@ mod forwards;
 mod links;
 mod master_line;
 mod node;
-mod outbox;
 mod peer;
 mod reads;
 mod room;
@@ -113,6 +117,7 @@ mod surroundings;
 mod sweep;
 mod tablet;
 mod trouble;
+mod waits;
 mod writes;
 
 use crate::config::Config;

@@ -3,7 +3,7 @@
 use super::catch_up::Snapshots;
 use super::directory::Directory;
 use super::forwards::Forwards;
-use super::links::{Line, Links, Newest, Speaker};
+use super::links::{Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
 use super::room::{self, Room};
 use super::surroundings::{Surroundings, timing};
@@ -79,18 +79,18 @@ impl Node {
     pub fn open(config: &Config, name: &str) -> Result<Arc<Node>> {
         let data = DataDir::open_or_create(&config.data_dir(name))?;
         let secret = config.secrets()?.cluster;
-        let (links, lines) = Links::new(partners(config, name));
+        let timing = timing(&config.replication);
         let (master, said) = MasterLine::new(name);
         let around = Surroundings {
             node: name.into(),
             limits: config.store.clone(),
-            timing: timing(&config.replication),
+            timing,
             free_bytes: Arc::new(AtomicU64::new(data.free_bytes()?)),
             freeing: Arc::default(),
             room: Arc::new(Room::new(
                 data.ballast(config.store.disk_reserve_bytes / room::BALLAST_PART),
             )),
-            links: Arc::new(links),
+            links: Arc::new(Links::new(partners(config, name), timing.batch_bytes)),
             master,
             snapshots: Arc::new(Snapshots::default()),
         };
@@ -114,22 +114,22 @@ impl Node {
             staged: Mutex::default(),
             data,
         });
-        node.speak(&secret, lines, said)?;
+        node.speak(&secret, said)?;
         Ok(node)
     }
 
     /// Starts a thread for each way to another process.
-    fn speak(&self, secret: &str, lines: Vec<Line>, said: Receiver<Peer>) -> Result<()> {
+    fn speak(&self, secret: &str, said: Receiver<Peer>) -> Result<()> {
         let speaker = Arc::new(Speaker {
             node: self.name.clone(),
             store_uuid: self.data.store_uuid().to_string(),
             secret: secret.into(),
             directory: self.directory.clone(),
         });
-        for line in lines {
-            let speaker = speaker.clone();
+        for link in self.around.links.all() {
+            let (link, speaker) = (link.clone(), speaker.clone());
             let thread = std::thread::Builder::new().name("link".into());
-            thread.spawn(move || line.run(&speaker))?;
+            thread.spawn(move || link.run(&speaker))?;
         }
         let (config, pool) = (self.config.clone(), self.pool.clone());
         let thread = std::thread::Builder::new().name("master line".into());

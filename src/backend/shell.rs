@@ -1,38 +1,35 @@
-//! The shell around a tablet's [`Replica`]: the thread that owns it.
+//! The shell around a tablet's [`Replica`]: hands it what happens, and performs what it wants done.
 //!
-//! It takes inputs, performs outputs in their order, and hands what is to be written to the log thread. What is
-//! asked while a sync runs goes into the next one: group commit.
+//! It is called under the tablet's lock, by whatever thread has something to say, and waits for nothing. What is to be
+//! written goes to the log thread; what is asked while that syncs goes into its next sync: group commit.
 
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
-use super::disk::{Busy, Task, fail_stop};
-use super::outbox::Outbox;
+use super::disk::{Busy, Done, Task};
 use super::surroundings::Surroundings;
-use super::tablet::{Asked, Event, SharedView, View, Write, spawn, stored};
+use super::tablet::{Event, SharedView, Tablet, View, Write, spawn, stored};
 use super::trouble::{HANGS, Troubles, With};
+use super::waits::{Filler, Tray};
 use crate::error::Result;
 use crate::protocol::cluster::Role;
 use crate::replication::{
     Configuration, DiskSpace, Input, Outcome, Output, Proposal, Replica, Setting, Table, Token,
 };
 use crate::storage;
-use crossbeam::channel::{Receiver, Sender, select};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-/// Writes that the replica thread takes before it hands entries to the log.
-const WRITES_PER_ROUND: usize = 256;
-/// Pause between two ticks of a replica.
-const TICK: Duration = Duration::from_millis(50);
+/// What others are to hear that is kept while an epoch is stored.
+const HELD_MAX: usize = 4096;
 /// Pause between two looks at what can be given back to a low disk.
 const FREE_PAUSE: Duration = Duration::from_secs(10);
 /// Pause before a checkpoint that failed is tried again.
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 
-/// The replica thread's state.
+/// A replica, and what is around it.
 pub struct Shell {
     id: Arc<str>,
     dir: PathBuf,
@@ -40,22 +37,24 @@ pub struct Shell {
     replica: Replica,
     configuration: Arc<Configuration>,
     view: SharedView,
-    to_log: Sender<Vec<Task>>,
-    to_self: Sender<Event>,
-    /// What is said once the round's inputs were taken and their result is published.
-    outbox: Outbox,
+    /// The log's tasks. Their bytes are bounded by the windows of the replication.
+    to_log: Tray<Task>,
+    /// The tablet itself, for what ends later.
+    me: Weak<Tablet>,
     /// Who waits for the outcome of a write.
-    writers: HashMap<Token, Sender<Outcome>>,
+    writers: HashMap<Token, Filler<Outcome>>,
     /// Who waits for word of what is committed.
-    readers: HashMap<Token, Sender<Result<()>>>,
+    readers: HashMap<Token, Filler<Result<()>>>,
     /// The last token. Tokens of an earlier process are smaller: an answer to one is no answer here.
     next: Token,
-    next_tick: Instant,
+    /// How many epochs were to be stored, and how many are.
+    adopting: u64,
+    adopted: u64,
+    /// What others are to hear once the epoch is on disk.
+    held: Vec<Output>,
     /// How often the log was cut: what the log thread said before means another log.
     cuts: u64,
     busy: Arc<Busy>,
-    /// What this thread is at itself.
-    adopting: Arc<Busy>,
     stuck: bool,
     /// The room on the disk, as the replica was told last.
     space: DiskSpace,
@@ -78,8 +77,8 @@ impl Shell {
         dir: &Path,
         around: &Surroundings,
         replica: Replica,
-        to_log: Sender<Vec<Task>>,
-        to_self: Sender<Event>,
+        to_log: Tray<Task>,
+        me: Weak<Tablet>,
     ) -> Shell {
         let mut shell = Shell {
             id: id.into(),
@@ -89,15 +88,15 @@ impl Shell {
             replica,
             view: SharedView::default(),
             to_log,
-            to_self,
-            outbox: Outbox::new(around.timing.batch_bytes),
+            me,
             writers: HashMap::new(),
             readers: HashMap::new(),
             next: boot_time(),
-            next_tick: Instant::now(),
+            adopting: 0,
+            adopted: 0,
+            held: Vec::new(),
             cuts: 0,
             busy: Arc::default(),
-            adopting: Arc::default(),
             stuck: false,
             space: DiskSpace::Enough,
             checkpointing: Arc::default(),
@@ -121,9 +120,9 @@ impl Shell {
         Shell { checkpoints, ..self }
     }
 
-    /// Where it says what is wrong, and that it is at work on the disk itself.
-    pub fn with_troubles(self, troubles: Arc<Troubles>, adopting: Arc<Busy>) -> Shell {
-        Shell { troubles, adopting, ..self }
+    /// Where it says what is wrong.
+    pub fn with_troubles(self, troubles: Arc<Troubles>) -> Shell {
+        Shell { troubles, ..self }
     }
 
     /// Where it publishes what readers see.
@@ -131,126 +130,110 @@ impl Shell {
         self.view.clone()
     }
 
-    /// Runs until nobody can send to it any more.
-    pub fn run(mut self, events: &Receiver<Event>, asked: &Receiver<Asked>) {
-        let mut tasks = Vec::new();
-        loop {
-            let rest = self.next_tick.saturating_duration_since(Instant::now());
-            select! {
-                recv(events) -> event => match event {
-                    Ok(event) => self.hear(event, &mut tasks),
-                    Err(_) => return,
-                },
-                recv(asked) -> write => match write {
-                    Ok(write) => self.propose(write, &mut tasks),
-                    Err(_) => return,
-                },
-                default(rest) => {}
+    /// Takes what happened.
+    pub fn hear(&mut self, event: Event) {
+        match event {
+            Event::Configure(configuration) => self.step(Input::Configure(configuration)),
+            Event::Seal(configuration) => self.step(Input::Seal(configuration)),
+            Event::Resign(epoch) => self.step(Input::Resign(epoch)),
+            Event::Message(from, message) => self.step(Input::Message(from, *message)),
+            Event::Confirm(answer) => {
+                self.next += 1;
+                self.readers.insert(self.next, answer);
+                self.step(Input::Query(self.next));
             }
-            events.try_iter().take(WRITES_PER_ROUND).for_each(|event| self.hear(event, &mut tasks));
-            asked
-                .try_iter()
-                .take(WRITES_PER_ROUND)
-                .for_each(|write| self.propose(write, &mut tasks));
-            self.tick_if_due(&mut tasks);
-            self.speak(&mut tasks);
-            while !tasks.is_empty() {
-                let full = std::mem::take(&mut tasks);
-                if !self.hand_over(full, events, &mut tasks) {
-                    return;
-                }
+            Event::Persisted(done) => self.persisted(done),
+            Event::Write(write, answer) => {
+                self.next += 1;
+                self.writers.insert(self.next, answer);
+                let proposal = self.proposal(write);
+                self.step(Input::Propose(proposal));
             }
+            Event::Checkpointed(done) => self.checkpointed(done),
+            Event::Tick => self.tick(),
         }
     }
 
-    /// Hands tasks to the log thread. What is heard while its queue is full goes into the next batch. False if
-    /// there is no log thread any more.
-    fn hand_over(
-        &mut self,
-        full: Vec<Task>,
-        events: &Receiver<Event>,
-        next: &mut Vec<Task>,
-    ) -> bool {
-        let to_log = self.to_log.clone();
-        loop {
-            select! {
-                send(to_log, full) -> sent => return sent.is_ok(),
-                recv(events) -> event => match event {
-                    Ok(event) => self.hear(event, next),
-                    Err(_) => return false,
-                },
-                default(TICK) => {}
+    fn persisted(&mut self, done: Done) {
+        self.checkpoints.note_grown(done.grown_bytes);
+        self.adopted = done.adopted;
+        if self.adopted == self.adopting {
+            for output in std::mem::take(&mut self.held) {
+                self.perform(output);
             }
-            self.tick_if_due(next);
-            self.speak(next);
+        }
+        if done.cuts == self.cuts {
+            self.step(Input::Persisted(done.version));
         }
     }
 
-    fn tick_if_due(&mut self, tasks: &mut Vec<Task>) {
-        if Instant::now() < self.next_tick {
-            return;
-        }
-        self.next_tick = Instant::now() + TICK;
+    fn tick(&mut self) {
         let stuck = self.busy.time(boot_time()) > self.around.hangs_after();
         if stuck != std::mem::replace(&mut self.stuck, stuck) {
             match stuck {
                 true => self.troubles.note(With::Disk, HANGS),
                 false => self.troubles.end(With::Disk),
             }
-            self.step(Input::Stuck(stuck), tasks);
+            self.step(Input::Stuck(stuck));
         }
         let space = self.around.disk_space();
         if space != std::mem::replace(&mut self.space, space) {
-            self.step(Input::Space(space), tasks);
+            self.step(Input::Space(space));
         }
-        self.step(Input::Tick, tasks);
+        self.step(Input::Tick);
         self.checkpoint_if_due();
-        self.free_disk(tasks);
+        self.free_disk();
     }
 
-    fn hear(&mut self, event: Event, tasks: &mut Vec<Task>) {
-        match event {
-            Event::Configure(configuration) => self.step(Input::Configure(configuration), tasks),
-            Event::Seal(configuration) => self.step(Input::Seal(configuration), tasks),
-            Event::Resign(epoch) => self.step(Input::Resign(epoch), tasks),
-            Event::Message(from, message) => self.step(Input::Message(from, *message), tasks),
-            Event::Confirm(answer) => {
-                self.next += 1;
-                self.readers.insert(self.next, answer);
-                self.step(Input::Query(self.next), tasks);
-            }
-            Event::Persisted { version, cuts, grown_bytes } => {
-                self.checkpoints.note_grown(grown_bytes);
-                if cuts == self.cuts {
-                    self.step(Input::Persisted(version), tasks);
-                }
-            }
-            Event::Checkpointed(done) => self.checkpointed(done, tasks),
+    /// Has the replica take an input. What is to be stored is on its way to the log, and what readers see is published,
+    /// before anybody else hears of it; of a new epoch nobody hears before it is on disk.
+    fn step(&mut self, input: Input) {
+        let outputs = self.replica.step(boot_time(), input);
+        let (tasks, others): (Vec<_>, Vec<_>) = outputs.into_iter().partition(is_task);
+        if !tasks.is_empty() {
+            let tasks: Vec<Task> = tasks.into_iter().filter_map(|task| self.task(task)).collect();
+            self.to_log.add(tasks);
         }
-    }
-
-    fn propose(&mut self, Asked(write, answer): Asked, tasks: &mut Vec<Task>) {
-        self.next += 1;
-        self.writers.insert(self.next, answer);
-        let proposal = self.proposal(write);
-        self.step(Input::Propose(proposal), tasks);
-    }
-
-    /// Takes an input. What is to be done here is done at once, in order; what others hear waits for the end of the
-    /// round.
-    fn step(&mut self, input: Input, tasks: &mut Vec<Task>) {
-        for output in self.replica.step(boot_time(), input) {
-            if let Some(output) = self.outbox.add(output) {
-                self.perform(output, tasks);
-            }
-        }
-    }
-
-    /// Ends a round. What is committed is published before anyone is answered, what is prepared before it is
-    /// acknowledged, and the end of an epoch before the master hears of it.
-    fn speak(&mut self, tasks: &mut Vec<Task>) {
         self.publish();
-        self.outbox.take().for_each(|output| self.perform(output, tasks));
+        for output in others {
+            match self.adopted == self.adopting {
+                true => self.perform(output),
+                false => self.hold(output),
+            }
+        }
+    }
+
+    /// What the log thread is to do.
+    fn task(&mut self, output: Output) -> Option<Task> {
+        Some(match output {
+            Output::Adopt(configuration, sealed_epoch) => {
+                self.adopting += 1;
+                self.note_epoch(&configuration, sealed_epoch);
+                Task::Adopt(stored(&configuration, sealed_epoch))
+            }
+            Output::Append(entry) => Task::Append(entry),
+            Output::Truncate(version) => {
+                self.cuts += 1;
+                Task::Cut(version)
+            }
+            Output::Install(table) => {
+                self.cuts += 1;
+                log::info!("tablet {}: takes the table of version {}", self.id, table.version);
+                Task::Install(table)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Keeps what others hear until the epoch is on disk. On a disk that hangs for long what is too much is lost, as on
+    /// the way; who waits for it hears that no answer came.
+    fn hold(&mut self, output: Output) {
+        match output {
+            output if self.held.len() < HELD_MAX => self.held.push(output),
+            Output::Answer(token, _) => drop(self.writers.remove(&token)),
+            Output::Confirm(token, _) => drop(self.readers.remove(&token)),
+            _ => {}
+        }
     }
 
     fn proposal(&self, write: Write) -> Proposal {
@@ -272,43 +255,30 @@ impl Shell {
         }
     }
 
-    fn perform(&mut self, output: Output, tasks: &mut Vec<Task>) {
+    fn perform(&mut self, output: Output) {
         let (around, id) = (&self.around, &self.id);
         match output {
-            Output::Adopt(configuration, sealed) => self.adopt(configuration, sealed),
-            Output::Append(entry) => tasks.push(Task::Append(entry)),
-            Output::Truncate(version) => {
-                self.cuts += 1;
-                tasks.push(Task::Cut(version));
-            }
-            Output::Install(table) => {
-                self.cuts += 1;
-                log::info!("tablet {id}: takes the table of version {}", table.version);
-                tasks.push(Task::Install(table));
-            }
             Output::Send(to, message) => around.send(&to, id, message),
+            Output::Mention(to, message) => around.links.mention(&to, id, message),
             Output::Plead(plea) => around.master.plead(id, self.configuration.epoch, &plea),
             Output::Sealed(epoch, end) => around.master.sealed(id, epoch, end),
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
             Output::Answer(token, outcome) => {
                 if let Some(answer) = self.writers.remove(&token) {
-                    let _ = answer.send(outcome);
+                    answer.fill(outcome);
                 }
             }
             Output::Confirm(token, answer) => {
                 if let Some(reader) = self.readers.remove(&token) {
-                    let _ = reader.send(answer);
+                    reader.fill(answer);
                 }
             }
+            Output::Adopt(..) | Output::Append(_) | Output::Truncate(_) | Output::Install(_) => {}
         }
     }
 
-    fn adopt(&mut self, configuration: Configuration, sealed_epoch: u64) {
-        let stored = stored(&configuration, sealed_epoch);
-        let store = || self.around.room.until_done(&self.troubles, || stored.store(&self.dir));
-        let done = self.adopting.during(store);
-        done.unwrap_or_else(|error| fail_stop("storing the tablet's epoch", &error));
-        let Configuration { epoch, primary, isr, .. } = &configuration;
+    fn note_epoch(&self, configuration: &Configuration, sealed_epoch: u64) {
+        let Configuration { epoch, primary, isr, .. } = configuration;
         let (primary, isr) = (primary.as_deref().unwrap_or("none"), isr.iter());
         let isr: Vec<&str> = isr.map(|node| &**node).collect();
         let isr = isr.join(",");
@@ -370,14 +340,14 @@ impl Shell {
 
     /// While the disk is low: gives spare segments back, and writes a checkpoint where that lets more go than
     /// it takes. On one that is exhausted the ballast goes first, where a checkpoint needs its room.
-    fn free_disk(&mut self, tasks: &mut Vec<Task>) {
+    fn free_disk(&mut self) {
         let given = self.around.room.times_given();
         let lately = |(at, seen): (Instant, u64)| seen == given && at.elapsed() < FREE_PAUSE;
         if self.around.disk_space() == DiskSpace::Enough || self.freed.is_some_and(lately) {
             return;
         }
         self.freed = Some((Instant::now(), given));
-        tasks.push(Task::Trim);
+        self.to_log.add([Task::Trim]);
         let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
         let exhausted = self.around.disk_space() == DiskSpace::Exhausted;
         let ballast = if exhausted { self.around.room.bytes() } else { 0 };
@@ -402,16 +372,19 @@ impl Shell {
 
     fn checkpoint(&mut self, table: Table) {
         self.checkpoints.begin(table.bytes());
-        let (dir, to_self) = (self.dir.clone(), self.to_self.clone());
+        let (dir, me) = (self.dir.clone(), self.me.clone());
         let checkpointing = self.checkpointing.clone();
         spawn(format!("{} checkpoint", self.id), move || {
             let _alone = checkpointing.lock();
-            let _ = to_self.send(Event::Checkpointed(write_checkpoint(&dir, &table)));
+            let done = write_checkpoint(&dir, &table);
+            if let Some(tablet) = me.upgrade() {
+                tablet.tell(Event::Checkpointed(done));
+            }
         });
     }
 
     /// What is before a checkpoint may go, and its segments with it if the disk is low.
-    fn checkpointed(&mut self, done: Result<u64>, tasks: &mut Vec<Task>) {
+    fn checkpointed(&mut self, done: Result<u64>) {
         self.checkpoints.end(done.is_ok());
         if std::mem::take(&mut self.freeing) {
             self.around.freeing.store(false, Ordering::Relaxed);
@@ -421,9 +394,9 @@ impl Shell {
             Ok(version) => {
                 self.troubles.end(With::Checkpoint);
                 log::info!("tablet {}: checkpoint of version {version}", self.id);
-                tasks.push(Task::Release(version));
+                self.to_log.add([Task::Release(version)]);
                 if self.around.disk_space() != DiskSpace::Enough {
-                    tasks.push(Task::Trim);
+                    self.to_log.add([Task::Trim]);
                 }
             }
             Err(error) => {
@@ -432,6 +405,12 @@ impl Shell {
             }
         }
     }
+}
+
+/// Whether this is for the log thread to do.
+fn is_task(output: &Output) -> bool {
+    use Output::{Adopt, Append, Install, Truncate};
+    matches!(output, Adopt(..) | Append(_) | Truncate(_) | Install(_))
 }
 
 /// What a node is for a tablet. A primary whose first entry is not committed yet is one, and serves nothing.

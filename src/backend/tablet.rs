@@ -1,14 +1,17 @@
 //! A tablet on this node: what it is asked, and what readers see of it.
 //!
-//! Behind it stand two threads: the *replica thread* ([`super::shell`]) owns the replica and decides, the *log
-//! thread* ([`super::disk`]) writes and syncs.
+//! Whoever has something to say to its replica, a client's connection, another node's link, the log, the clock, takes
+//! the lock and has the replica act ([`super::shell`]): nobody waits under that lock, and no thread stands between. What
+//! is to be written goes to the *log thread* ([`super::disk`]), which writes and syncs.
 
 use super::checkpoints::Checkpoints;
 use super::clock::boot_time;
-use super::disk::{Busy, Disk, fail_stop};
+use super::disk::{Busy, Disk, Done, fail_stop};
+use super::links::Links;
 use super::shell::Shell;
 use super::surroundings::Surroundings;
 use super::trouble::{HANGS, Troubles};
+use super::waits::{Filler, Nothing, slot, tray};
 use crate::error::{Error, Result};
 use crate::protocol::cell::Key;
 use crate::protocol::cluster::{Role, TabletReport};
@@ -18,23 +21,15 @@ use crate::replication::{
     Configuration, Message, Node, Outcome, Position, Replica, Rules, Table, Time,
 };
 use crate::storage::{self, TabletConfig};
-use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-/// Requests that wait for one tablet.
-pub const INBOX_MAX: usize = 1024;
-/// What other nodes, the master, readers and its own threads have to say to a tablet. The replica thread hears it
-/// even while it waits for the log thread, so the two never wait for each other.
-pub const CONTROL_MAX: usize = 1024;
-/// Batches of tasks that wait for the log.
-pub const LOG_QUEUE_MAX: usize = 64;
-/// How long a message of another node waits for its tablet before it is dropped.
-const HEAR: Duration = Duration::from_millis(100);
+/// Pause between two ticks of a replica.
+const TICK: Duration = Duration::from_millis(50);
 /// How long a reader waits for the primary's word.
 const CONFIRM: Duration = Duration::from_secs(1);
 
@@ -46,15 +41,15 @@ pub struct Tablet {
     pub fetching: AtomicBool,
     /// What is wrong with it.
     pub troubles: Arc<Troubles>,
-    inbox: Sender<Asked>,
-    control: Sender<Event>,
+    shell: Mutex<Shell>,
+    links: Arc<Links>,
     view: SharedView,
-    /// What the replica thread itself is at on the disk, and how long it may be at it.
-    adopting: Arc<Busy>,
+    /// What the log thread is at on the disk, and how long it may be at it.
+    busy: Arc<Busy>,
     hangs_after: Time,
 }
 
-/// Where the replica thread publishes what readers see.
+/// Where what readers see is published.
 pub type SharedView = Arc<RwLock<Arc<View>>>;
 
 /// What readers see: one instant of the replica.
@@ -112,10 +107,7 @@ pub struct Write {
     pub options: Options,
 }
 
-/// A write, and where its outcome goes.
-pub struct Asked(pub Write, pub Sender<Outcome>);
-
-/// What a tablet hears apart from writes. These do not queue behind clients.
+/// What a tablet hears.
 pub enum Event {
     /// The master's configuration.
     Configure(Configuration),
@@ -125,19 +117,16 @@ pub enum Event {
     Resign(u64),
     /// Another node says something.
     Message(Node, Box<Message>),
+    /// A client asks for a write.
+    Write(Write, Filler<Outcome>),
     /// A reader asks what is committed.
-    Confirm(Sender<Result<()>>),
-    /// The log is on disk up to a version, after so many cuts.
-    Persisted {
-        /// Version of the last entry on disk.
-        version: u64,
-        /// How often the log was cut before.
-        cuts: u64,
-        /// Bytes that the log has grown by.
-        grown_bytes: u64,
-    },
+    Confirm(Filler<Result<()>>),
+    /// What is on disk.
+    Persisted(Done),
     /// A checkpoint was written, or not.
     Checkpointed(Result<u64>),
+    /// Time has passed.
+    Tick,
 }
 
 impl Tablet {
@@ -161,69 +150,70 @@ impl Tablet {
             table,
             entries,
         );
-        let (inbox, asked) = bounded(INBOX_MAX);
-        let (control, events) = bounded(CONTROL_MAX);
-        let (to_log, batches) = bounded(LOG_QUEUE_MAX);
+        let (to_log, tasks) = tray();
         let busy = Arc::new(Busy::default());
         let checkpointing = Arc::new(Mutex::new(()));
-        let (troubles, adopting) = (Arc::new(Troubles::new(id)), Arc::new(Busy::default()));
+        let troubles = Arc::new(Troubles::new(id));
         let disk = Disk {
             log: recovered.log,
+            dir: dir.into(),
             busy: busy.clone(),
             checkpointing: checkpointing.clone(),
             room: around.room.clone(),
             troubles: troubles.clone(),
         };
-        let to_replica = control.clone();
-        let shell = Shell::new(id, dir, around, replica, to_log, control.clone())
-            .with_disk(busy, checkpointing)
-            .with_checkpoints(checkpoints)
-            .with_troubles(troubles.clone(), adopting.clone());
-        let view = shell.view();
-        spawn(format!("{id} log"), move || disk.run(&batches, &to_replica));
-        spawn(format!("{id} replica"), move || shell.run(&events, &asked));
-        Ok(Arc::new(Tablet {
-            id: id.into(),
-            fetching: AtomicBool::new(false),
-            troubles,
-            inbox,
-            control,
-            view,
-            adopting,
-            hangs_after: around.hangs_after(),
-        }))
+        let tablet = Arc::new_cyclic(|me: &Weak<Tablet>| {
+            let shell = Shell::new(id, dir, around, replica, to_log, me.clone())
+                .with_disk(busy.clone(), checkpointing)
+                .with_checkpoints(checkpoints)
+                .with_troubles(troubles.clone());
+            Tablet {
+                id: id.into(),
+                fetching: AtomicBool::new(false),
+                troubles,
+                view: shell.view(),
+                shell: Mutex::new(shell),
+                links: around.links.clone(),
+                busy,
+                hangs_after: around.hangs_after(),
+            }
+        });
+        let me = Arc::downgrade(&tablet);
+        spawn(format!("{id} log"), move || disk.run(&tasks, &me));
+        let me = Arc::downgrade(&tablet);
+        spawn(format!("{id} clock"), move || run_clock(&me));
+        Ok(tablet)
     }
 
-    /// Tells the replica something that must not be lost.
+    /// Tells the replica something, and sends what it has to say to others.
     pub fn tell(&self, event: Event) {
-        let _ = self.control.send(event);
+        self.hear(event);
+        self.links.flush();
     }
 
-    /// Passes on what another node says; dropped while there is too much of it, as if it were lost on the way.
-    pub fn hear(&self, from: Node, message: Message) {
-        let wait = if self.hangs() { Duration::ZERO } else { HEAR };
-        let _ = self.control.send_timeout(Event::Message(from, Box::new(message)), wait);
+    /// Tells the replica something. What it has to say to others is sent with the next [`Links::flush`].
+    ///
+    /// # Panics
+    /// If another thread panicked at this: the clock comes by soon, and ends the process.
+    pub fn hear(&self, event: Event) {
+        self.shell.lock().expect("a replica that panicked is not asked again").hear(event);
     }
 
-    /// Whether the disk hangs under the replica thread itself, which then can tell nobody.
+    /// Whether the disk hangs: what the replica would tell others may wait for it.
     fn hangs(&self) -> bool {
-        self.adopting.time(boot_time()) > self.hangs_after
+        self.busy.time(boot_time()) > self.hangs_after
     }
 
     /// Has ops executed, and waits for the outcome until the deadline.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
-        let (answer, outcome) = bounded(1);
-        if self.inbox.send_deadline(Asked(write, answer), deadline).is_err() {
-            return Outcome::Refused(Error::retry("the tablet has too much to do"));
-        }
-        match outcome.recv_deadline(deadline) {
+        let (answer, outcome) = slot();
+        self.tell(Event::Write(write, answer));
+        match outcome.wait_until(deadline) {
             Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Timeout) => {
+            Err(Nothing::Late) => {
                 Outcome::Refused(Error::unknown("the write did not reach all disks in time"))
             }
-            Err(RecvTimeoutError::Disconnected) => {
-                Outcome::Refused(Error::unknown("the tablet was closed"))
-            }
+            Err(Nothing::Closed) => Outcome::Refused(Error::unknown("the tablet was closed")),
         }
     }
 
@@ -255,11 +245,10 @@ impl Tablet {
 
     /// Waits until everything that was committed before is in the view.
     fn confirm(&self, deadline: Instant) -> Result<()> {
-        let (to, answer) = bounded(1);
+        let (to, answer) = slot();
         let deadline = deadline.min(Instant::now() + CONFIRM);
-        let sent = self.control.send_deadline(Event::Confirm(to), deadline);
-        sent.map_err(|_| Error::retry("the tablet has too much to do"))?;
-        answer.recv_deadline(deadline).unwrap_or_else(|_| Err(self.not_serving()))
+        self.tell(Event::Confirm(to));
+        answer.wait_until(deadline).unwrap_or_else(|_| Err(self.not_serving()))
     }
 
     /// The committed table, if this node is the tablet's primary and may answer reads.
@@ -309,8 +298,18 @@ fn load_table(checkpoint: &storage::CheckpointReader) -> Result<Table> {
     Ok(table)
 }
 
-/// A tablet's threads end with the process, or when nobody can send to them any more. One that panics ends
-/// the process: without it the tablet would hang.
+/// Tells a tablet that time passes, for as long as anyone else holds it.
+fn run_clock(tablet: &Weak<Tablet>) {
+    while let Some(tablet) = tablet.upgrade() {
+        tablet.hear(Event::Tick);
+        tablet.links.flush_all();
+        drop(tablet);
+        std::thread::sleep(TICK);
+    }
+}
+
+/// A tablet's threads end with the process, or when nobody holds the tablet any more. One that panics ends the
+/// process: without it the tablet would hang.
 pub fn spawn(name: String, run: impl FnOnce() + Send + 'static) {
     let run = move || {
         if catch_unwind(AssertUnwindSafe(run)).is_err() {

@@ -8,7 +8,6 @@ use crate::backend::room::Room;
 use crate::backend::surroundings::timing;
 use crate::config;
 use crate::storage::Ballast;
-use crossbeam::channel::Receiver;
 use std::sync::atomic::AtomicU64;
 
 fn surroundings(node: &str, dir: &Path) -> Surroundings {
@@ -19,7 +18,7 @@ fn surroundings(node: &str, dir: &Path) -> Surroundings {
         free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
         freeing: Arc::default(),
         room: Arc::new(Room::new(Ballast::new(dir, 1 << 20))),
-        links: Arc::new(Links::new(Vec::new()).0),
+        links: Arc::new(Links::new(Vec::new(), 0)),
         master: MasterLine::new(node).0,
         snapshots: Arc::default(),
     }
@@ -93,42 +92,31 @@ fn a_primary_says_whether_it_serves_already() {
     leads(2, true);
 }
 
-/// What a log thread that was asked to do has in its queue.
-fn appended(batches: &Receiver<Vec<Task>>) -> usize {
-    batches
-        .recv()
-        .map_or(0, |tasks| tasks.iter().filter(|task| matches!(task, Task::Append(_))).count())
-}
-
 #[test]
-fn the_replica_hears_the_master_while_the_log_is_slow() {
+fn a_primary_serves_nothing_before_its_first_entry_is_on_disk() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let around = surroundings("a1", dir.path());
-    let (to_log, batches) = bounded(1);
-    let (control, events) = bounded(64);
-    let (_inbox, asked) = bounded(INBOX_MAX);
+    let (to_log, tasks) = tray();
     let rules = (Rules::ALL, around.timing);
     let (adopted, table) = (Default::default(), Table::default());
     let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
-    let shell = Shell::new("a-s0", dir.path(), &around, replica, to_log, control.clone());
-    let view = shell.view();
-    std::thread::spawn(move || shell.run(&events, &asked));
+    let mut shell = Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new());
     for epoch in 1..=128 {
-        let event = Event::Configure(alone(epoch));
-        let heard = control.send_timeout(event, Duration::from_secs(10));
-        assert!(heard.is_ok(), "epoch {epoch} is heard");
+        shell.hear(Event::Configure(alone(epoch)));
     }
-    let mut left = 128;
-    while left > 0 {
-        left -= appended(&batches);
-    }
-    let view = view.read().expect("the thread lives").clone();
-    assert_eq!(view.role, Role::Primary, "its first entry is not on disk, and it is not sealed");
+    let view = shell.view().read().expect("nobody panics").clone();
+    assert_eq!(view.role, Role::Primary, "it is not sealed");
     assert_eq!(view.lease_until, 0, "and it serves nothing");
+    let appended = |task: &Task| matches!(task, Task::Append(_));
+    let entries = tasks.take(|_| 1, 1000).unwrap_or_default().into_iter().filter(appended).count();
+    assert_eq!(entries, 128, "one for each epoch is on its way to the disk");
+    shell.hear(Event::Persisted(Done { version: 128, adopted: 128, ..Done::default() }));
+    let view = shell.view().read().expect("nobody panics").clone();
+    assert_eq!(view.lease_until, Time::MAX, "alone it needs no lease");
 }
 
 #[test]
-fn a_replica_thread_that_hangs_at_its_disk_is_reported() {
+fn a_disk_that_hangs_is_reported() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut around = surroundings("a1", dir.path());
     around.timing.lease = 20_000;
@@ -136,7 +124,7 @@ fn a_replica_thread_that_hangs_at_its_disk_is_reported() {
     let before = tablet.report();
     assert_eq!(before.problem, None);
     let deadline = Instant::now() + Duration::from_secs(60);
-    tablet.adopting.during(|| {
+    tablet.busy.during(|| {
         while tablet.report().role != Role::Stuck {
             assert!(Instant::now() < deadline, "nobody sees that it hangs");
         }

@@ -1,6 +1,7 @@
 //! A TCP stream with total deadlines.
 
 use crate::error::{Error, Result};
+use rustix::net::SendFlags;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -96,6 +97,15 @@ impl Stream {
     /// The socket itself, for options that only one layer needs.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Writes what the socket takes at once.
+    ///
+    /// # Errors
+    /// `WouldBlock`: it takes nothing now.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        Ok(rustix::net::send(&*self.socket, bytes, flags)?)
     }
 
     /// The longest that the next read or write may block, in milliseconds, 0 for ever; an error when the time is over.

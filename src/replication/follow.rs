@@ -6,7 +6,8 @@ use super::table::Table;
 use crate::protocol::entry::Position;
 
 impl Replica {
-    /// Takes entries and a beacon from the primary.
+    /// Takes entries and a beacon from the primary. A new beacon is acknowledged at once, and so are entries that are
+    /// here already. New entries are when they are on disk, and word of what is committed needs no answer.
     pub(super) fn prepare(
         &mut self,
         now: Time,
@@ -18,6 +19,7 @@ impl Replica {
             return;
         }
         self.promise_until = self.promise_until.max(now + self.timing.grace);
+        let is_beacon = prepare.round > self.heard.0;
         self.heard = self.heard.max((prepare.round, prepare.sent));
         let prev = prepare.prev;
         if prev.version >= self.base.version && self.epoch_at(prev.version) != Some(prev.epoch) {
@@ -26,11 +28,15 @@ impl Replica {
             out.push(Output::Send(from, Message::Nack { epoch, hint }));
             return self.acknowledge(now, out);
         }
+        let end = self.end();
         self.take_entries(&prepare, out);
         self.matched = self.matched.max(prev.version + prepare.entries.len() as u64);
         self.commit_to(now, prepare.committed.min(self.matched), out);
         self.take_lease(now, &prepare);
-        self.acknowledge(now, out);
+        let is_repeat = !prepare.entries.is_empty() && self.end() == end;
+        if is_beacon || is_repeat {
+            self.acknowledge(now, out);
+        }
     }
 
     /// Takes a lease from the primary, counted from an acknowledgement of this very process, and only with all that

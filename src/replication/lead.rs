@@ -360,9 +360,11 @@ impl Replica {
         }
         self.commit_to(now, version, out);
         if self.committed.version > before && self.committed.version == self.end().version {
+            let mut mentions = Vec::new();
             for node in self.others() {
-                self.message_for(now, &node, out);
+                self.message_for(now, &node, &mut mentions);
             }
+            out.extend(mentions.into_iter().map(Output::into_mention));
         }
         self.resign_if_drained(now, out);
     }

@@ -121,6 +121,8 @@ pub enum Output {
     Install(Table),
     /// Send to another replica.
     Send(Node, Message),
+    /// Send to another replica together with whatever goes there next: nobody waits for it.
+    Mention(Node, Message),
     /// Tell the master.
     Plead(Plea),
     /// Tell the master that this epoch is sealed, and where the log ends.
@@ -131,6 +133,16 @@ pub enum Output {
     Answer(Token, Outcome),
     /// Answer a question: what is committed now may be served, or why not.
     Confirm(Token, Result<(), Error>),
+}
+
+impl Output {
+    /// The same, but nobody waits for it.
+    pub(super) fn into_mention(self) -> Output {
+        match self {
+            Output::Send(to, message) => Output::Mention(to, message),
+            output => output,
+        }
+    }
 }
 
 /// How a proposal ended.

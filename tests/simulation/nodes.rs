@@ -201,7 +201,7 @@ impl World {
                 let delay = self.random.between(MS, 200 * MS);
                 self.after(delay, Event::Installed { node: i, life, t });
             }
-            Output::Send(to, message) => {
+            Output::Send(to, message) | Output::Mention(to, message) => {
                 let last = held.said.iter_mut().rev().find_map(|said| match said {
                     Output::Send(other, last) if *other == to => Some(last),
                     _ => None,
@@ -218,7 +218,7 @@ impl World {
 
     fn say_output(&mut self, i: usize, t: usize, output: Output) {
         match output {
-            Output::Send(to, message) => {
+            Output::Send(to, message) | Output::Mention(to, message) => {
                 let to = number(&to);
                 let stores = (self.nodes[i].store, self.nodes[to].store);
                 self.send(i, to, Event::Deliver { from: i, stores, to, t, message });
