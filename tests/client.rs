@@ -126,3 +126,19 @@ fn a_backend_that_hangs_leaves_time_to_ask_another() {
     client.write(Op::put("alice", "c", "v")).unwrap();
     assert_eq!(seen.lock().unwrap().len(), 2);
 }
+
+#[test]
+fn each_backend_has_little_time_in_the_first_round_and_more_in_the_next() {
+    let refused = Answer(Reply::Error(Error::retry("not yet")));
+    let script = [vec![refused; 2], vec![Answer(Reply::ok(7))]].concat();
+    let (client, seen) = client(script);
+    client.with_time_limit(Duration::from_secs(1000)).write(Op::put("alice", "c", "v")).unwrap();
+    let deadlines: Vec<u64> =
+        seen.lock().unwrap().iter().map(|request| request.options.deadline_ms.unwrap()).collect();
+    assert!(deadlines[..2].iter().all(|ms| *ms <= 125_000), "{deadlines:?}");
+    assert!((250_001..=500_000).contains(&deadlines[2]), "{deadlines:?}");
+    let (short, seen) = self::client(vec![Answer(Reply::ok(7))]);
+    short.with_time_limit(Duration::from_secs(4)).write(Op::put("alice", "c", "v")).unwrap();
+    let least = seen.lock().unwrap()[0].options.deadline_ms.unwrap();
+    assert!((501..=1000).contains(&least), "{least} ms");
+}

@@ -6,8 +6,8 @@
 //! however often it was sent. Then the caller hears `Retry` (it was definitely not executed) or
 //! `Unknown` (it may have been).
 //!
-//! * [`routes`]: which backend to ask. The master is asked once for a while per slot; while it is down, any
-//!   backend is asked.
+//! * [`routes`]: which backend to ask. The master is asked once for a while per slot, and again when a backend refuses;
+//!   while it is down, any backend is asked.
 //! * [`session`]: names of requests.
 //! * [`value`]: values as streams. A value of any size takes the memory of a few chunks.
 //!
@@ -40,8 +40,12 @@ pub use value::ValueReader;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// A backend has half of the time that is left to answer, and this at least: one that hangs leaves time to
-/// ask another.
+/// In the first round each backend has an eighth of the time that is left to answer: one that hangs leaves time to ask
+/// the others. All requests may be repeated.
+const FIRST_SHARE: u32 = 8;
+/// In later rounds it has half: where all are slow, one must be waited for.
+const LATER_SHARE: u32 = 2;
+/// Shortest time that a backend has to answer.
 const TRY_MIN: Duration = Duration::from_secs(1);
 
 /// The store, as frontends, SMTP servers and tools see it. Cheap to clone; safe to share.
@@ -396,11 +400,12 @@ impl Client {
         try_at: impl Fn(&str, &Request, Instant) -> Try<T>,
     ) -> Result<T> {
         let deadline = Instant::now() + self.limit;
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut share) = (PAUSE_MIN, FIRST_SHARE);
         let mut last = Error::retry("there was no time to ask");
         while Instant::now() < deadline {
             for address in self.shared.routes.candidates(&self.shared.pool, owner) {
-                let until = deadline.min(Instant::now() + (time_until(deadline) / 2).max(TRY_MIN));
+                let time = (time_until(deadline) / share).max(TRY_MIN);
+                let until = deadline.min(Instant::now() + time);
                 request.options.deadline_ms = Some(time_until(until).as_millis() as u64);
                 let error = match try_at(&address, &request, until) {
                     Try::Done(answer) => return Ok(answer),
@@ -415,8 +420,12 @@ impl Client {
                     }
                 };
                 request.options.retry |= matches!(error, Error::Unknown(_));
+                if matches!(error, Error::Retry(_)) {
+                    self.shared.routes.doubt(owner);
+                }
                 last = worse(last, error);
             }
+            share = LATER_SHARE;
             std::thread::sleep(pause.min(time_until(deadline)));
             pause = (pause * 2).min(PAUSE_MAX);
         }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long an answer of the master is used without asking again.
 const FRESH: Duration = Duration::from_secs(30);
+/// The same once a backend has refused a request: there may be another primary.
+const DOUBTED: Duration = Duration::from_secs(1);
 /// How long a backend that did not answer is asked last.
 const SHUNNED: Duration = Duration::from_secs(1);
 /// Longest time to wait for the master: without it, any backend can be asked.
@@ -29,9 +31,19 @@ pub struct Routes {
 
 #[derive(Default)]
 struct Known {
-    slots: HashMap<u16, (Instant, Vec<String>)>,
+    slots: HashMap<u16, Group>,
     shunned: HashMap<String, Instant>,
     master_failed: Option<Instant>,
+}
+
+/// What the master said of a slot.
+#[derive(Clone)]
+struct Group {
+    /// Addresses of the group's nodes, the best first.
+    addresses: Vec<String>,
+    asked: Instant,
+    /// For how long it is used.
+    good_for: Duration,
 }
 
 impl Routes {
@@ -66,30 +78,41 @@ impl Routes {
 
     fn remembered(&self, slot: u16) -> Option<Vec<String>> {
         let known = self.known.lock().expect("a map is not left half-changed");
-        known
-            .slots
-            .get(&slot)
-            .filter(|(at, _)| at.elapsed() < FRESH)
-            .map(|(_, group)| group.clone())
+        let group = known.slots.get(&slot).filter(|group| group.asked.elapsed() < group.good_for);
+        group.map(|group| group.addresses.clone())
     }
 
-    /// Asks the master for the group of an owner; nothing if it does not answer.
+    /// A backend has refused a request of an owner for now: what the master said is not used for long any more.
+    pub fn doubt(&self, owner: &[u8]) {
+        let mut known = self.known.lock().expect("a map is not left half-changed");
+        if let Some(group) = known.slots.get_mut(&slot_of_owner(owner)) {
+            group.good_for = DOUBTED;
+        }
+    }
+
+    /// Asks the master for the group of an owner; what it said before if it does not answer.
     fn ask_master(&self, pool: &Pool, owner: &[u8], slot: u16) -> Vec<String> {
         let paused =
             |known: &Known| known.master_failed.is_some_and(|at| at.elapsed() < MASTER_PAUSE);
-        if paused(&self.known.lock().expect("a map is not left half-changed")) {
-            return Vec::new();
+        let before = |known: &Known| {
+            known.slots.get(&slot).map(|group| group.addresses.clone()).unwrap_or_default()
+        };
+        let known = self.known.lock().expect("a map is not left half-changed");
+        if paused(&known) {
+            return before(&known);
         }
+        drop(known);
         let request = Request::new(Command::Where { owner: owner.to_vec() });
         let answer = pool.call(&self.master, &request, Instant::now() + MASTER_PATIENCE);
         let mut known = self.known.lock().expect("a map is not left half-changed");
         let Ok(Reply::Group { nodes, .. }) = answer else {
             known.master_failed = Some(Instant::now());
-            return Vec::new();
+            return before(&known);
         };
-        let group: Vec<String> = nodes.into_iter().map(|node| self.reached_at(node)).collect();
-        known.slots.insert(slot, (Instant::now(), group.clone()));
-        group
+        let addresses: Vec<String> = nodes.into_iter().map(|node| self.reached_at(node)).collect();
+        let group = Group { addresses: addresses.clone(), asked: Instant::now(), good_for: FRESH };
+        known.slots.insert(slot, group);
+        addresses
     }
 
     /// Where this process reaches a node that the master names.
@@ -105,7 +128,7 @@ impl Routes {
             .shunned
             .insert(address.into(), Instant::now())
             .is_none_or(|at| at.elapsed() > SHUNNED);
-        known.slots.retain(|_, (_, group)| !group.iter().any(|a| a == address));
+        known.slots.retain(|_, group| !group.addresses.iter().any(|a| a == address));
         drop(known);
         if news {
             let _ = self.suspect(pool, address);
@@ -125,14 +148,29 @@ impl Routes {
 mod tests {
     use super::*;
 
-    /// Routes that know the group of every slot.
+    /// Routes that know the group of every slot; nobody is at the master's address.
     fn knowing(group: &[&str]) -> Routes {
-        let config = Config::parse(include_str!("../../conf/local.toml")).unwrap();
+        let mut config = Config::parse(include_str!("../../conf/local.toml")).unwrap();
+        config.master.address = "127.0.0.1:1".into();
         let routes = Routes::new(&config);
-        let group: Vec<String> = group.iter().map(|a| a.to_string()).collect();
-        let known = (0..crate::protocol::cell::SLOTS).map(|s| (s, (Instant::now(), group.clone())));
+        let addresses = group.iter().map(|a| a.to_string()).collect();
+        let group = Group { addresses, asked: Instant::now(), good_for: FRESH };
+        let known = (0..crate::protocol::cell::SLOTS).map(|s| (s, group.clone()));
         routes.known.lock().unwrap().slots = known.collect();
         routes
+    }
+
+    #[test]
+    fn after_a_refusal_the_master_is_asked_soon_and_what_it_said_holds_until_it_answers() {
+        let (routes, pool) = (knowing(&["127.0.0.1:5203"]), Pool::new("secret"));
+        let slot = slot_of_owner(b"alice");
+        routes.doubt(b"alice");
+        assert!(routes.remembered(slot).is_some(), "it was asked just now");
+        routes.known.lock().unwrap().slots.get_mut(&slot).unwrap().asked -= DOUBTED;
+        assert_eq!(routes.remembered(slot), None);
+        assert_eq!(routes.candidates(&pool, b"alice")[0], "127.0.0.1:5203");
+        assert!(routes.known.lock().unwrap().master_failed.is_some(), "the master was asked");
+        assert_eq!(routes.candidates(&pool, b"alice")[0], "127.0.0.1:5203");
     }
 
     #[test]
