@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Ending of unfinished files. Whoever opens the directory removes them.
@@ -45,6 +46,29 @@ fn or_no_space(error: Error) -> Error {
         }
         other => other,
     }
+}
+
+/// Reads a part of a file. What the disk cannot read is damage.
+pub(super) fn read_at(file: &File, path: &Path, bytes: &mut [u8], offset: u64) -> Result<()> {
+    readable(file.read_exact_at(bytes, offset), path, offset)
+}
+
+/// Tells what the disk cannot read, which is damage, from other errors of reading.
+pub(super) fn readable<T>(read: io::Result<T>, path: &Path, offset: u64) -> Result<T> {
+    match read {
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            Err(corrupt(path, offset, format_args!("it cannot be read: {e}")))
+        }
+        read => read.at("read", path),
+    }
+}
+
+/// Has the kernel forget its copy of a file: what is read next is what the disk holds.
+pub(super) fn forget(path: &Path) -> Result<()> {
+    let file = File::open(path).at("open", path)?;
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+        .map_err(io::Error::from)
+        .at("read afresh", path)
 }
 
 /// Takes room on the disk for a new file, at once or not at all, where the file system can.

@@ -131,7 +131,8 @@
 //! # Caveats
 //!
 //! * A checkpoint is whole, never incremental: a large-value tablet rewrites its chunks once per doubling.
-//! * Damage is found when it is read; nothing reads in the background to find it early. `penncloud fsck` does.
+//! * The active segment is not scrubbed ([`scrub()`]): its records are on their way, and damage in it is found at the
+//!   next opening.
 //! * If power fails in the moment of a sync *and* the disk later damages a record of that same last group, the
 //!   two cannot be told apart: what nothing marks as durable counts as torn.
 //! * Each tablet has its own log, so each active tablet costs a sync of its own.
@@ -149,6 +150,7 @@ mod log;
 mod mark;
 mod record;
 mod scan;
+mod scrub;
 mod segment;
 mod spare;
 #[cfg(test)]
@@ -163,6 +165,7 @@ pub use epoch::TabletConfig;
 pub use inspect::{Inspection, LogSummary, inspect};
 pub use log::Log;
 pub use record::ENTRY_BYTES_MAX;
+pub use scrub::scrub;
 
 use crate::error::{Error, Result};
 use file::AtPath;
@@ -215,9 +218,7 @@ fn settle(dir: &Path) -> Result<()> {
     let Some((_, path)) = file::numbered(dir, segment::PREFIX)?.pop() else { return Ok(()) };
     let file = File::open(&path).at("open", &path)?;
     file.sync_data().at("sync", &path)?;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
-        .map_err(std::io::Error::from)
-        .at("read afresh", &path)
+    file::forget(&path)
 }
 
 fn gap(dir: &Path, start: Position, after: Position) -> Error {

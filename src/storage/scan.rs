@@ -68,31 +68,32 @@ fn list(dir: &Path, checkpoint: u64) -> Result<(Listed, Vec<PathBuf>)> {
     Ok((listed, unneeded))
 }
 
+/// Follows a segment's records from a position up to the limit; the last one, and where they end.
+pub(super) fn records(segment: &Segment, after: Position, limit: u64) -> (Position, u64) {
+    let (mut end, mut offset) = (after, segment::HEADER_BYTES);
+    while end.version < limit {
+        let record = segment.record(offset).filter(|record| record.follows(end));
+        let Some(record) = record else { break };
+        end = record.position;
+        offset += record.size() as u64;
+    }
+    (end, offset)
+}
+
 impl Scan {
     fn segment(&mut self, path: PathBuf, header: Header, limit: u64) -> Result<()> {
         if header.after != self.end {
             return Err(corrupt(&path, 0, self.gap(header.after)));
         }
         let segment = Segment::load(&path, header.sequence)?;
-        let end = self.records(&segment, limit);
+        let (last, end) = records(&segment, self.end, limit);
+        self.end = last;
         if self.end.version < limit && self.was_synced(&segment, end, limit) {
             return Err(corrupt(&path, end, format_args!("{} is damaged", self.next())));
         }
         self.torn = limit == u64::MAX && segment.headers_from(end).next().is_some();
         self.segments.push(Scanned { path, header, limit, end, len: segment.len() });
         Ok(())
-    }
-
-    /// Follows the records up to the limit; answers where they end.
-    fn records(&mut self, segment: &Segment, limit: u64) -> u64 {
-        let mut offset = segment::HEADER_BYTES;
-        while self.end.version < limit {
-            let record = segment.record(offset).filter(|record| record.follows(self.end));
-            let Some(record) = record else { break };
-            self.end = record.position;
-            offset += record.size() as u64;
-        }
-        offset
     }
 
     /// Whether anything in the log says that the record missing at an offset had been synced.

@@ -91,7 +91,7 @@ impl Segment {
     /// Reads a segment whole.
     pub fn load(path: &Path, sequence: u64) -> Result<Segment> {
         let header = Header::load(path, sequence)?;
-        Ok(Segment { header, bytes: std::fs::read(path).at("read", path)? })
+        Ok(Segment { header, bytes: file::readable(std::fs::read(path), path, 0)? })
     }
 
     /// Bytes of the file.

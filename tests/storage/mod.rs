@@ -9,6 +9,7 @@ mod full;
 mod installs;
 mod model;
 mod scripts;
+mod scrub;
 
 use penncloud::protocol::cell::{Cell, Key, Value};
 use penncloud::protocol::entry::{Answer, Effect, Encode, Entry, Item};

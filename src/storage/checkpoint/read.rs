@@ -4,9 +4,8 @@ use super::{Block, CheckpointSummary, FOOTER_BYTES, Footer, MAGIC};
 use crate::error::Result;
 use crate::protocol::cell::{Cell, Key};
 use crate::protocol::entry::{Decoder, Item};
-use crate::storage::file::{AtPath, corrupt};
+use crate::storage::file::{self, AtPath, corrupt};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// An open checkpoint. Reading does not disturb a newer one being written, nor its own removal.
@@ -29,7 +28,7 @@ impl CheckpointReader {
             .ok_or_else(|| corrupt(path, bytes, "the checkpoint is cut short"))?
             + MAGIC.len() as u64;
         let mut footer = [0; FOOTER_BYTES];
-        file.read_exact_at(&mut footer, footer_at).at("read", path)?;
+        file::read_at(&file, path, &mut footer, footer_at)?;
         let footer = Footer::decode(&footer)
             .filter(|f| f.position.version == version)
             .filter(|f| f.index_offset.checked_add(f.index_len) == Some(footer_at))
@@ -39,6 +38,21 @@ impl CheckpointReader {
             CheckpointReader { summary, file, path: path.to_path_buf(), index: Vec::new() };
         reader.load_index(&footer)?;
         Ok(reader)
+    }
+
+    /// Opens a checkpoint as it lies on the disk, whatever the kernel remembers of it.
+    pub(in crate::storage) fn open_afresh(path: &Path, version: u64) -> Result<CheckpointReader> {
+        file::forget(path)?;
+        CheckpointReader::open(path, version)
+    }
+
+    /// Checks all blocks; `pace` is told how many bytes were read each time.
+    pub(in crate::storage) fn check(&self, mut pace: impl FnMut(u64)) -> Result<()> {
+        self.index.iter().try_for_each(|block| {
+            self.checked(block)?;
+            pace(block.len.into());
+            Ok(())
+        })
     }
 
     /// All items, in the order in which they were written, checked block by block.
@@ -62,7 +76,7 @@ impl CheckpointReader {
         let damaged =
             |what: &str| corrupt(&self.path, footer.index_offset, format_args!("the index {what}"));
         let mut magic = [0; MAGIC.len()];
-        self.file.read_exact_at(&mut magic, 0).at("read", &self.path)?;
+        file::read_at(&self.file, &self.path, &mut magic, 0)?;
         let bytes = self.read(footer.index_offset, footer.index_len)?;
         if &magic != MAGIC {
             return Err(corrupt(&self.path, 0, "this is no checkpoint"));
@@ -89,19 +103,27 @@ impl CheckpointReader {
     }
 
     fn block(&self, block: &Block) -> Result<Vec<Item>> {
-        let bytes = self.read(block.offset, block.len.into())?;
-        let damaged = |what: &str| corrupt(&self.path, block.offset, what);
-        if crc32c::crc32c(&bytes) != block.crc {
-            return Err(damaged("the block is damaged"));
-        }
+        let bytes = self.checked(block)?;
         let mut from = Decoder(&bytes);
         let items = (0..block.items).map(|_| from.read()).collect::<Result<_>>()?;
-        if from.is_empty() { Ok(items) } else { Err(damaged("bytes follow the block's items")) }
+        match from.is_empty() {
+            true => Ok(items),
+            false => Err(corrupt(&self.path, block.offset, "bytes follow the block's items")),
+        }
+    }
+
+    /// The bytes of a block, as they were written.
+    fn checked(&self, block: &Block) -> Result<Vec<u8>> {
+        let bytes = self.read(block.offset, block.len.into())?;
+        if crc32c::crc32c(&bytes) != block.crc {
+            return Err(corrupt(&self.path, block.offset, "the block is damaged"));
+        }
+        Ok(bytes)
     }
 
     fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len as usize];
-        self.file.read_exact_at(&mut bytes, offset).at("read", &self.path)?;
+        file::read_at(&self.file, &self.path, &mut bytes, offset)?;
         Ok(bytes)
     }
 }
