@@ -102,6 +102,8 @@ pub struct Store {
     /// Free space of an in-sync replica's disk below which all but small writes are refused with `NOSPACE`; below
     /// half of it, all but deletes.
     pub disk_reserve_bytes: u64,
+    /// Pause between two rounds in which a backend reads its files, 4 MiB a second, to find damage early.
+    pub scrub_ms: u64,
     /// How long a staged value may wait for its COMMIT.
     pub stage_ms: u64,
     /// How long the chunks of an overwritten or deleted value stay for readers that began before.
@@ -123,6 +125,7 @@ impl Default for Store {
             checkpoint_bytes: 64 << 20,
             tablet_bytes_max: 512 << 20,
             disk_reserve_bytes: 256 << 20,
+            scrub_ms: 60 * 60 * 1000,
             stage_ms: 60 * 60 * 1000,
             retire_ms: 60 * 60 * 1000,
             request_ms: 10_000,
@@ -395,6 +398,7 @@ impl Config {
     fn check_times(&self) -> Result<()> {
         let (store, master, replication) = (&self.store, &self.master, &self.replication);
         for (name, ms) in [
+            ("store.scrub_ms", store.scrub_ms),
             ("store.stage_ms", store.stage_ms),
             ("store.retire_ms", store.retire_ms),
             ("store.request_ms", store.request_ms),

@@ -1,6 +1,8 @@
 //! Copies of a tablet on real nodes: whichever of them die, whatever is left goes on, what was acknowledged is
 //! there, and those that come back catch up by themselves.
 
+mod damage;
+
 use crate::harness::{Cluster, EndOnPanic, Text, eventually, noise};
 use penncloud::protocol::cluster::{Routes, TabletRoute};
 use std::collections::BTreeSet;
@@ -18,8 +20,6 @@ const SOME: usize = 40;
 const VALUE_BYTES: usize = 100;
 /// More than a read lease lasts, and more than the master waits for a silent node.
 const LONG_ENOUGH: Duration = Duration::from_secs(4);
-/// Records of a segment begin here.
-const FIRST_RECORD: usize = 4096;
 
 /// A cell that was acknowledged.
 #[derive(Clone)]
@@ -378,44 +378,6 @@ fn an_empty_disk_comes_back_as_a_replica() {
     let mut alone = Writer::at(&cluster, &node, "alone");
     alone.write_on(SOME);
     assert_read_through(&cluster, &node, &writer.acknowledged);
-}
-
-/// The directories of a node's damaged tablets.
-fn set_aside(cluster: &Cluster, node: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(cluster.config().data_dir(node).join("tablets-damaged"));
-    entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
-}
-
-/// Changes a byte of the first record of a tablet's log, behind which many others were synced.
-fn damage(cluster: &Cluster, node: &str, tablet: &str) {
-    let dir = cluster.config().data_dir(node).join("tablets").join(tablet);
-    let files = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
-    let is_log = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().starts_with("log-");
-    let log = files.filter(is_log).min().expect("a tablet has a log");
-    let mut bytes = fs::read(&log).unwrap();
-    assert_ne!(bytes[FIRST_RECORD..FIRST_RECORD + 64], [0; 64], "a record begins there");
-    bytes[FIRST_RECORD + 40] ^= 0x10;
-    fs::write(&log, bytes).unwrap();
-}
-
-#[test]
-fn a_damaged_copy_is_set_aside_and_fetched_anew() {
-    let cluster = start(|_| {});
-    let (other, [node, _]) = roles(&cluster, "row0");
-    let mut writer = Writer::at(&cluster, &other, "w");
-    writer.write_well(3 * SOME);
-    wait_for_cells_at(&cluster, &node, &writer.acknowledged);
-    cluster.kill(&node);
-    let tablet = tablet_of(&cluster.routes(), "row0").id.clone();
-    damage(&cluster, &node, &tablet);
-    writer.write_on(SOME);
-    cluster.start_again(&node);
-    let name = format!("{tablet}-1");
-    eventually("the damaged copy is set aside", || {
-        set_aside(&cluster, &node).iter().any(|dir| dir.ends_with(&name)).then_some(())
-    });
-    assert_whole(&cluster, &writer.acknowledged);
-    assert_eq!(set_aside(&cluster, &node).len(), 1, "one tablet was damaged, once");
 }
 
 /// The primary keeps so many bytes of its log for those who come back.

@@ -47,6 +47,11 @@ impl Checkpoints {
         self.running.is_none() && fits(table_bytes, free_bytes) && held >= table_bytes + FREED_MIN
     }
 
+    /// Whether one is being written.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// One begins, of a table of so many bytes.
     pub fn begin(&mut self, table_bytes: u64) {
         self.running = Some(Mark { log_bytes: self.grown, table_bytes });

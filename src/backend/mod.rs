@@ -22,6 +22,7 @@
 //! * [`serve`]: a client's connection. [`peer`]: the verbs between PennCloud's own processes. [`forwards`]: writes that
 //!   wait for another node's answer.
 //! * [`room`]: what is kept free on the disk for the worst. [`trouble`]: what is wrong with a copy, for people.
+//! * [`damage`]: copies that are damaged, and how files are read in the background to find that early.
 //! * [`sweep`]: what a primary does by itself: what has expired goes, chunks that nobody reads any more go.
 //! * [`status`]: lines for people. [`drain`]: what the node does before it ends.
 //!
@@ -64,8 +65,8 @@
 //! thread sends what comes of it too: a switch to another thread costs more than all that a replica does.
 //!
 //! One for each link to another node, one for the line to the master, one that keeps what the master said, one that
-//! sweeps, one that watches the disk and one that waits for signals. Readers never wait for a sync: they read the last
-//! committed table.
+//! sweeps, one that watches the disk, one that reads it for damage, and one that waits for signals. Readers never wait
+//! for a sync: they read the last committed table.
 //!
 //! # Failures
 //!
@@ -74,6 +75,9 @@
 //! * A tablet whose files are damaged is not served; the node's others are. The master takes the node out of the
 //!   tablet's in-sync set; then the files are set aside (`tablets-damaged/`), and the tablet is fetched from the
 //!   primary. The last copy is never set aside.
+//! * All files but those that are being written are read in the background, slowly. A copy in which damage is found goes
+//!   on until the master has an in-sync set without it, and is then set aside too. The last one says so, and
+//!   writes a checkpoint of what it has in memory.
 //! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again:
 //!   the replica stands down, and the node's heartbeat says it (`stuck`), for before a new epoch is on disk the replica
 //!   tells nobody anything.
@@ -100,6 +104,7 @@
 mod catch_up;
 mod checkpoints;
 mod clock;
+mod damage;
 mod directory;
 mod disk;
 mod drain;
@@ -136,8 +141,13 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let secret: Arc<str> = config.secrets()?.cluster.into();
     let listener = net::bind(&backend.address)?;
     let node = Node::open(config, name)?;
-    let watch = ("disk", Node::watch_disk as fn(&Node));
-    for (task, run) in [watch, ("sweep", Node::sweep), ("routes", Node::keep_routes)] {
+    let watch_disk: fn(&Node) = Node::watch_disk;
+    for (task, run) in [
+        ("disk", watch_disk),
+        ("sweep", Node::sweep),
+        ("routes", Node::keep_routes),
+        ("scrub", Node::scrub),
+    ] {
         let node = node.clone();
         std::thread::Builder::new().name(task.into()).spawn(move || run(&node))?;
     }

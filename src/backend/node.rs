@@ -51,9 +51,9 @@ pub struct Node {
     in_service: AtomicBool,
     /// What it knows of the cluster.
     pub directory: Arc<Directory>,
-    tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
+    pub(super) tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
     /// Tablets whose files were found damaged, and the epoch that they knew; 0: not known. They are not served.
-    damaged: Mutex<Damaged>,
+    pub(super) damaged: Mutex<Damaged>,
     /// Tablets that could not be opened because the disk is full: the epoch that they know, and when that was tried.
     unopened: Mutex<Unopened>,
     /// Writes on their way to primaries.
@@ -158,7 +158,7 @@ impl Node {
         routes.tablets.iter().filter(replaced).for_each(|route| self.forwards.cut(&route.id));
         for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
             let configuration = Configuration::of(route);
-            self.set_aside_if_damaged(&route.id, &configuration);
+            self.mend_tablet(&route.id, &configuration);
             if let Some(tablet) = self.open_as_member(&route.id, &configuration) {
                 tablet.tell(Event::Configure(configuration));
             }
@@ -180,6 +180,11 @@ impl Node {
         self.open_tablet(id, configuration, &mut damaged)
     }
 
+    /// The epoch that a tablet's files say; 0 if they do not.
+    pub(super) fn known_epoch(&self, id: &str) -> u64 {
+        known_epoch(&self.data, id)
+    }
+
     fn was_full_lately(&self, id: &str) -> bool {
         let unopened = self.unopened.lock().expect("a map is not left half-changed");
         unopened.get(id).is_some_and(|(_, at)| at.elapsed() < OPEN_PAUSE)
@@ -191,27 +196,6 @@ impl Node {
         let routes = self.routes();
         for route in unopened.keys().filter_map(|id| routes.tablet(id).ok()) {
             self.open_as_member(&route.id, &Configuration::of(route));
-        }
-    }
-
-    /// Sets a damaged tablet's files aside, so that it is begun anew, once the in-sync set does without this node: by
-    /// the master's word, in an epoch above all in which somebody may have counted on the damaged copy.
-    fn set_aside_if_damaged(&self, id: &str, configuration: &Configuration) {
-        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
-        let Some(known) = damaged.get_mut(id) else { return };
-        if *known == 0 {
-            *known = configuration.epoch;
-        }
-        let isr = &configuration.isr;
-        if configuration.epoch <= *known || isr.is_empty() || isr.contains(&*self.name) {
-            return;
-        }
-        match self.data.set_aside(id) {
-            Ok(_) => {
-                log::warn!("tablet {id}: its damaged files are set aside, it is fetched anew");
-                damaged.remove(id);
-            }
-            Err(error) => log::error!("tablet {id} cannot be set aside: {error}"),
         }
     }
 
@@ -250,7 +234,7 @@ impl Node {
             }
             Err(error) => {
                 log::error!("tablet {id} is not served: {error}");
-                let epoch = known_epoch(&self.data, id);
+                let epoch = self.known_epoch(id);
                 match error {
                     Error::Corrupt(_) => _ = damaged.insert(id.into(), epoch),
                     Error::NoSpace => _ = unopened.insert(id.into(), (epoch, Instant::now())),

@@ -63,6 +63,8 @@ pub struct Shell {
     /// When the last checkpoint failed, if it did.
     failed: Option<Instant>,
     troubles: Arc<Troubles>,
+    /// Held by all who have files of the tablet open.
+    files: Arc<()>,
     /// When the tablet last looked for what it can give back to a low disk, and how often the ballast had been given
     /// up by then.
     freed: Option<(Instant, u64)>,
@@ -103,6 +105,7 @@ impl Shell {
             checkpoints: Checkpoints::default(),
             failed: None,
             troubles: Arc::new(Troubles::new(id)),
+            files: Arc::default(),
             freed: None,
             freeing: false,
         };
@@ -111,8 +114,13 @@ impl Shell {
     }
 
     /// With what it shares with the log thread.
-    pub fn with_disk(self, busy: Arc<Busy>, checkpointing: Arc<Mutex<()>>) -> Shell {
-        Shell { busy, checkpointing, ..self }
+    pub fn with_disk(
+        self,
+        busy: Arc<Busy>,
+        checkpointing: Arc<Mutex<()>>,
+        files: Arc<()>,
+    ) -> Shell {
+        Shell { busy, checkpointing, files, ..self }
     }
 
     /// With the checkpoints that are there.
@@ -150,6 +158,7 @@ impl Shell {
                 self.step(Input::Propose(proposal));
             }
             Event::Checkpointed(done) => self.checkpointed(done),
+            Event::Rewrite => self.rewrite(),
             Event::Tick => self.tick(),
         }
     }
@@ -373,14 +382,23 @@ impl Shell {
     fn checkpoint(&mut self, table: Table) {
         self.checkpoints.begin(table.bytes());
         let (dir, me) = (self.dir.clone(), self.me.clone());
-        let checkpointing = self.checkpointing.clone();
+        let (checkpointing, files) = (self.checkpointing.clone(), self.files.clone());
         spawn(format!("{} checkpoint", self.id), move || {
             let _alone = checkpointing.lock();
             let done = write_checkpoint(&dir, &table);
+            drop(files);
             if let Some(tablet) = me.upgrade() {
                 tablet.tell(Event::Checkpointed(done));
             }
         });
+    }
+
+    /// Writes a checkpoint whether it is due or not: what is on the disk is damaged.
+    fn rewrite(&mut self) {
+        let view = self.seen();
+        if !self.checkpoints.is_running() && self.is_durable(&view.table) {
+            self.checkpoint(view.table.clone());
+        }
     }
 
     /// What is before a checkpoint may go, and its segments with it if the disk is low.

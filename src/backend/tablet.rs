@@ -41,7 +41,10 @@ pub struct Tablet {
     pub fetching: AtomicBool,
     /// What is wrong with it.
     pub troubles: Arc<Troubles>,
-    shell: Mutex<Shell>,
+    /// None: the copy is given up.
+    shell: Mutex<Option<Shell>>,
+    /// Held by all who have its files open.
+    files: Arc<()>,
     links: Arc<Links>,
     view: SharedView,
     /// What the log thread is at on the disk, and how long it may be at it.
@@ -125,6 +128,8 @@ pub enum Event {
     Persisted(Done),
     /// A checkpoint was written, or not.
     Checkpointed(Result<u64>),
+    /// The files are damaged, and nobody else has the tablet: they are to be written anew.
+    Rewrite,
     /// Time has passed.
     Tick,
 }
@@ -153,7 +158,7 @@ impl Tablet {
         let (to_log, tasks) = tray();
         let busy = Arc::new(Busy::default());
         let checkpointing = Arc::new(Mutex::new(()));
-        let troubles = Arc::new(Troubles::new(id));
+        let (troubles, files) = (Arc::new(Troubles::new(id)), Arc::new(()));
         let disk = Disk {
             log: recovered.log,
             dir: dir.into(),
@@ -164,7 +169,7 @@ impl Tablet {
         };
         let tablet = Arc::new_cyclic(|me: &Weak<Tablet>| {
             let shell = Shell::new(id, dir, around, replica, to_log, me.clone())
-                .with_disk(busy.clone(), checkpointing)
+                .with_disk(busy.clone(), checkpointing, files.clone())
                 .with_checkpoints(checkpoints)
                 .with_troubles(troubles.clone());
             Tablet {
@@ -172,31 +177,49 @@ impl Tablet {
                 fetching: AtomicBool::new(false),
                 troubles,
                 view: shell.view(),
-                shell: Mutex::new(shell),
+                shell: Mutex::new(Some(shell)),
+                files: files.clone(),
                 links: around.links.clone(),
                 busy,
                 hangs_after: around.hangs_after(),
             }
         });
         let me = Arc::downgrade(&tablet);
-        spawn(format!("{id} log"), move || disk.run(&tasks, &me));
+        spawn(format!("{id} log"), move || {
+            disk.run(&tasks, &me);
+            drop(files);
+        });
         let me = Arc::downgrade(&tablet);
         spawn(format!("{id} clock"), move || run_clock(&me));
         Ok(tablet)
     }
 
-    /// Tells the replica something, and sends what it has to say to others.
-    pub fn tell(&self, event: Event) {
-        self.hear(event);
+    /// Tells the replica something, and sends what it has to say to others; false: the copy is given up.
+    pub fn tell(&self, event: Event) -> bool {
+        let heard = self.hear(event);
         self.links.flush();
+        heard
     }
 
-    /// Tells the replica something. What it has to say to others is sent with the next [`Links::flush`].
+    /// Tells the replica something; false: the copy is given up. What it has to say to others is sent with the next
+    /// [`Links::flush`].
     ///
     /// # Panics
     /// If another thread panicked at this: the clock comes by soon, and ends the process.
-    pub fn hear(&self, event: Event) {
-        self.shell.lock().expect("a replica that panicked is not asked again").hear(event);
+    pub fn hear(&self, event: Event) -> bool {
+        let mut shell = self.shell.lock().expect("a replica that panicked is not asked again");
+        shell.as_mut().map(|shell| shell.hear(event)).is_some()
+    }
+
+    /// Gives the copy up: it hears nothing any more. Waits for those who have its files open; whether all have ended
+    /// in time.
+    pub fn close(&self, time: Duration) -> bool {
+        drop(self.shell.lock().expect("a replica that panicked is not asked again").take());
+        let until = Instant::now() + time;
+        while Arc::strong_count(&self.files) > 1 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Arc::strong_count(&self.files) == 1
     }
 
     /// Whether the disk hangs: what the replica would tell others may wait for it.
@@ -207,7 +230,9 @@ impl Tablet {
     /// Has ops executed, and waits for the outcome until the deadline.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
         let (answer, outcome) = slot();
-        self.tell(Event::Write(write, answer));
+        if !self.tell(Event::Write(write, answer)) {
+            return Outcome::Refused(self.not_serving());
+        }
         match outcome.wait_until(deadline) {
             Ok(outcome) => outcome,
             Err(Nothing::Late) => {
@@ -283,6 +308,7 @@ impl Tablet {
             lease_ms: (view.lease_until != Time::MAX).then_some(left_ms),
             cells: view.table.len() as u64,
             bytes: view.table.bytes(),
+            flawed: self.troubles.is_flawed(),
             problem: self.troubles.words().or_else(|| hangs.then(|| HANGS.into())),
         }
     }

@@ -18,6 +18,10 @@ pub enum With {
     Table,
     /// The next checkpoint.
     Checkpoint,
+    /// The files: some of them are damaged.
+    Files,
+    /// The table: it differs from the primary's.
+    Contents,
 }
 
 /// What is wrong with a tablet's copy. Shared by its threads.
@@ -47,6 +51,16 @@ impl Troubles {
         if let Some(why) = known.remove(&with) {
             log::info!("tablet {}: no longer: {why}", self.tablet);
         }
+    }
+
+    /// Whether something is wrong with this.
+    pub fn has(&self, with: With) -> bool {
+        self.known.lock().expect("a map is not left half-changed").contains_key(&with)
+    }
+
+    /// Whether the copy is damaged: others should take over.
+    pub fn is_flawed(&self) -> bool {
+        self.has(With::Files) || self.has(With::Contents)
     }
 
     /// All that is wrong, in words; none: nothing.

@@ -27,6 +27,8 @@ pub(super) enum Fault {
     Begins(String),
     /// So many replicas are in sync, of so many.
     Copies(usize, usize),
+    /// This node's copy is not well, and why.
+    Copy(String, String),
 }
 
 impl Fault {
@@ -45,6 +47,7 @@ impl Fault {
             Fault::Begins(node) => format!("{node} takes over"),
             Fault::Copies(1, _) => "one copy left".into(),
             Fault::Copies(in_sync, members) => format!("{in_sync} of {members} copies in sync"),
+            Fault::Copy(node, why) => format!("{node}: {why}"),
         }
     }
 }
@@ -54,7 +57,15 @@ pub(super) fn faults(tablet: &TabletRoute, status: &ClusterStatus) -> Vec<Fault>
     let (in_sync, members) = (tablet.isr.len(), tablet.members.len());
     let missing = tablet.epoch > 0 && in_sync < members;
     let copies = missing.then_some(Fault::Copies(in_sync, members));
-    service_fault(tablet, status).into_iter().chain(copies).collect()
+    let own = tablet.members.iter().filter_map(|member| copy_fault(tablet, member, status));
+    service_fault(tablet, status).into_iter().chain(copies).chain(own).collect()
+}
+
+/// What a living member said last is wrong with its copy.
+fn copy_fault(tablet: &TabletRoute, member: &str, status: &ClusterStatus) -> Option<Fault> {
+    let alive = status.state_of(member) == Some(NodeState::Alive);
+    let report = status.report_of(tablet, member).filter(|_| alive)?;
+    Some(Fault::Copy(member.into(), report.problem.clone()?))
 }
 
 /// Why a tablet is not served, or not yet.

@@ -86,6 +86,16 @@ fn a_node_away_is_degraded_while_others_serve_its_tablets() {
 }
 
 #[test]
+fn a_copy_that_is_not_well_is_named_with_its_node() {
+    let mut cluster = cluster();
+    cluster.nodes[1].report.tablets[0].problem = Some("damage on the disk".into());
+    let why = "a2: damage on the disk (a-s0)";
+    assert_eq!(judged(Ok(cluster.clone()), vec![]), said("degraded", why));
+    cluster.nodes[1].state = NodeState::Dead;
+    assert_eq!(judged(Ok(cluster), vec![]), said("degraded", "a2 is dead"));
+}
+
+#[test]
 fn a_tablet_that_nobody_leads_is_down() {
     let mut electing = cluster();
     electing.problems.insert("a-s0".into(), "one is being elected".into());

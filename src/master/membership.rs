@@ -472,6 +472,11 @@ impl Node {
         self.says_of(tablet).is_some_and(|t| t.role == Role::Damaged)
     }
 
+    /// Whether it has found its copy of a tablet to be damaged, and still serves it.
+    pub(super) fn has_flawed(&self, tablet: &str) -> bool {
+        self.says_of(tablet).is_some_and(|t| t.flawed)
+    }
+
     /// Whether its disk hangs, or is too full, at what a tablet needs to go on.
     pub(super) fn is_stuck(&self, tablet: &str) -> bool {
         self.says_of(tablet).is_some_and(|t| t.role == Role::Stuck)

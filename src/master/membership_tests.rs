@@ -238,7 +238,7 @@ fn said(record: &Record) -> String {
 }
 
 /// A report in a few words: a state (alive unless told), and tablets as `id:epoch:role,...`. One that is
-/// sealed has sealed that epoch.
+/// sealed has sealed that epoch. A role with `!` is of a flawed copy.
 fn report(state: Option<&String>, tablets: Option<&String>) -> Result<Report, Box<dyn Error>> {
     let state: NodeState = serde_json::from_value(state.map_or("alive", |s| s).into())?;
     let mut report = Report { state, ..Report::default() };
@@ -247,10 +247,13 @@ fn report(state: Option<&String>, tablets: Option<&String>) -> Result<Report, Bo
         let [id, epoch, role] = words.split(':').collect::<Vec<_>>()[..] else {
             return Err("a tablet is id:epoch:role".into());
         };
-        let (epoch, role): (u64, Role) = (epoch.parse()?, serde_json::from_value(role.into())?);
+        let (epoch, whole) = (epoch.parse()?, role.trim_end_matches('!'));
+        let (role, flawed): (Role, bool) =
+            (serde_json::from_value(whole.into())?, whole.len() < role.len());
         let id = id.to_string();
         let sealed = if role == Role::Sealed { epoch } else { 0 };
-        report.tablets.push(TabletReport { id, epoch, role, sealed, ..TabletReport::default() });
+        let said = TabletReport { id, epoch, role, sealed, flawed, ..TabletReport::default() };
+        report.tablets.push(said);
     }
     Ok(report)
 }
@@ -394,6 +397,7 @@ fn membership_does_what_its_scripts_say() {
         "epoch_must_end",
         "deaf_primary",
         "damaged_copy",
+        "flawed_copy",
         "min_insync",
         "nothing_to_gain",
         "shutdown",
@@ -420,7 +424,8 @@ fn any_input(house: &House, [what, node, tablet, a, b]: [u8; 5]) -> Input {
     };
     let epoch = if a % 8 == 7 { route.epoch.saturating_sub(1) } else { route.epoch };
     let (tablet, member) = (id.to_string(), pick(&nodes, b).to_string());
-    let role = pick(&["primary", "replica", "learner", "sealed", "damaged"], a);
+    let role =
+        pick(&["primary", "replica", "learner", "sealed", "damaged", "replica!", "stuck"], a);
     let state = pick(&["alive", "alive", "alive", "starting", "shutdown"], b);
     let tablets = format!("{id}:{epoch}:{role}");
     let report = report(Some(&state.into()), Some(&tablets)).unwrap();

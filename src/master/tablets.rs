@@ -85,7 +85,24 @@ impl Tablet {
         let damaged = |name: &&String| has_damaged(nodes, name, &self.route.id);
         let (bad, good): (Vec<_>, Vec<_>) = self.route.isr.iter().partition(damaged);
         let enough = good.len() >= self.route.min_insync as usize;
-        bad.first().filter(|_| enough).map(|name| format!("{name} has found damage in it"))
+        let flawed = || self.live(nodes).find(|name| has_flawed(nodes, name, &self.route.id));
+        let bad = bad.first().copied().filter(|_| enough);
+        bad.or_else(|| flawed().filter(|_| self.may_do_without_flawed(nodes)))
+            .map(|name| format!("{name} has found damage in it"))
+    }
+
+    /// Whether enough members live whose copies are whole.
+    fn may_do_without_flawed(&self, nodes: &Nodes) -> bool {
+        let whole = self.live(nodes).filter(|name| !has_flawed(nodes, name, &self.route.id));
+        whole.count() >= self.route.min_insync.max(1) as usize
+    }
+
+    /// Of the living members of the in-sync set, those that the next epoch should have: whoever has a flawed copy only
+    /// where the others are too few.
+    fn candidates(&self, nodes: &Nodes) -> BTreeSet<String> {
+        let without = self.may_do_without_flawed(nodes);
+        let is_one = |name: &&String| !without || !has_flawed(nodes, name, &self.route.id);
+        self.live(nodes).filter(is_one).cloned().collect()
     }
 
     /// Begins an election if the epoch must end and somebody can lead the next.
@@ -136,7 +153,7 @@ impl Tablet {
 
     /// Goes on with an election: asks who has not sealed yet, or decides.
     fn go_on(&mut self, now: u64, nodes: &Nodes, spread: &mut Spread) -> Vec<Output> {
-        let live: BTreeSet<String> = self.live(nodes).cloned().collect();
+        let live = self.candidates(nodes);
         let Some(election) = &mut self.election else { return Vec::new() };
         self.route.isr.iter().filter(|n| !live.contains(*n)).for_each(|n| election.forget(n));
         if let [only] = &self.route.isr[..]
@@ -320,7 +337,8 @@ impl Membership {
         epoch: u64,
         plea: &Plea,
     ) -> Vec<Output> {
-        let added = |name: &String| takes_part(&self.nodes, name, id);
+        let added =
+            |name: &String| takes_part(&self.nodes, name, id) && !has_flawed(&self.nodes, name, id);
         let may_add = matches!(plea, Plea::Add(name) if added(name));
         let Some(tablet) = self.heard_of(node, id) else { return Vec::new() };
         if epoch < tablet.route.epoch || *plea == Plea::Tell {
@@ -419,10 +437,14 @@ fn has_damaged(nodes: &Nodes, name: &str, tablet: &str) -> bool {
     nodes.get(name).is_some_and(|node| node.has_damaged(tablet))
 }
 
+fn has_flawed(nodes: &Nodes, name: &str, tablet: &str) -> bool {
+    nodes.get(name).is_some_and(|node| node.has_flawed(tablet))
+}
+
 /// Whether a node may come back with what it had of a tablet.
 fn keeps_its_copy(nodes: &Nodes, name: &str, tablet: &str) -> bool {
     let refused = nodes.get(name).is_some_and(|node| node.state == NodeState::Refused);
-    !refused && !has_damaged(nodes, name, tablet)
+    !refused && !has_damaged(nodes, name, tablet) && !has_flawed(nodes, name, tablet)
 }
 
 /// Whether a living node says that it takes no part any more in the epoch that is still the tablet's.

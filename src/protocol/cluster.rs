@@ -171,6 +171,8 @@ pub struct TabletReport {
     pub cells: u64,
     /// Bytes of its keys and values.
     pub bytes: u64,
+    /// Whether the node's copy was found damaged while it was served: it still is, others should take over.
+    pub flawed: bool,
     /// What is wrong with the node's copy, in words.
     pub problem: Option<String>,
 }

@@ -1,0 +1,118 @@
+//! Copies that are damaged: found so when they are opened, by reading in the background, or because a table differs from
+//! the primary's. Others take over, and the copy is set aside and fetched anew.
+//!
+//! A copy that cannot be opened serves nothing, and is reported as *damaged*. One that was found damaged later is
+//! *flawed*: it goes on until the master has an in-sync set without it. Where there is no other in-sync copy it goes on,
+//! says so, and writes a checkpoint of what it has in memory: that takes the place of the damaged files.
+
+use super::node::Node;
+use super::tablet::{Event, Tablet};
+use super::trouble::With;
+use crate::error::Error;
+use crate::replication::Configuration;
+use crate::storage;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes that are read in the background in a second.
+const SCRUB_BYTES_PER_S: u64 = 4 << 20;
+/// Pause before files in which damage was found are read again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How long the threads of a tablet that is given up may take to end before others are looked after first.
+const CLOSE: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Reads all files of all tablets, again and again, to find damage early.
+    pub fn scrub(&self) {
+        let pause = Duration::from_millis(self.config.store.scrub_ms);
+        let mut found = false;
+        loop {
+            std::thread::sleep(if found { pause.min(AGAIN) } else { pause });
+            let tablets = self.tablets();
+            tablets.iter().for_each(|tablet| self.scrub_tablet(tablet));
+            found = tablets.iter().any(|tablet| tablet.troubles.has(With::Files));
+        }
+    }
+
+    fn scrub_tablet(&self, tablet: &Tablet) {
+        let pace = |bytes: u64| {
+            std::thread::sleep(Duration::from_micros(bytes * 1_000_000 / SCRUB_BYTES_PER_S));
+        };
+        match storage::scrub(&self.data.tablet(&tablet.id), pace) {
+            Ok(()) => tablet.troubles.end(With::Files),
+            Err(Error::Corrupt(why)) => {
+                tablet.troubles.note(With::Files, &format!("damage on the disk: {why}"));
+                self.rewrite_if_last(tablet);
+            }
+            Err(error) => log::warn!("tablet {} is not read for damage: {error}", tablet.id),
+        }
+    }
+
+    /// Does what can be done now about all copies that are damaged.
+    pub fn mend(&self) {
+        let damaged = self.damaged.lock().expect("a map is not left half-changed").clone();
+        let flawed = self.tablets().into_iter().filter(|tablet| tablet.troubles.is_flawed());
+        let flawed = flawed.map(|tablet| tablet.id.clone());
+        let routes = self.routes();
+        for id in damaged.into_keys().chain(flawed) {
+            let Ok(route) = routes.tablet(&id) else { continue };
+            let configuration = Configuration::of(route);
+            self.mend_tablet(&id, &configuration);
+            self.open_as_member(&id, &configuration);
+        }
+    }
+
+    /// Does what a configuration allows about a copy, if it is damaged.
+    pub fn mend_tablet(&self, id: &str, configuration: &Configuration) {
+        let tablet = self.tablet(id).filter(|tablet| tablet.troubles.is_flawed());
+        if tablet.is_some_and(|tablet| !self.give_up(&tablet, configuration)) {
+            return;
+        }
+        self.set_aside_if_damaged(id, configuration);
+    }
+
+    /// Ends a flawed copy's service, once the in-sync set does without it; whether it has ended. From then on it is as
+    /// one that could not be opened.
+    fn give_up(&self, tablet: &Arc<Tablet>, configuration: &Configuration) -> bool {
+        let own = tablet.view().configuration.clone();
+        let newest = if own.epoch > configuration.epoch { &*own } else { configuration };
+        if newest.isr.is_empty() || newest.isr.contains(&*self.name) || !tablet.close(CLOSE) {
+            return false;
+        }
+        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
+        let mut tablets = self.tablets.write().expect("the list of tablets is replaced whole");
+        damaged.insert(tablet.id.clone(), self.known_epoch(&tablet.id));
+        tablets.remove(&tablet.id);
+        log::warn!("tablet {}: the copy is given up, others are in sync", tablet.id);
+        true
+    }
+
+    /// Sets a damaged tablet's files aside, so that it is begun anew, once the in-sync set does without this node: by
+    /// the master's word, in an epoch above all in which somebody may have counted on the damaged copy.
+    fn set_aside_if_damaged(&self, id: &str, configuration: &Configuration) {
+        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
+        let Some(known) = damaged.get_mut(id) else { return };
+        if *known == 0 {
+            *known = configuration.epoch;
+        }
+        let isr = &configuration.isr;
+        if configuration.epoch <= *known || isr.is_empty() || isr.contains(&*self.name) {
+            return;
+        }
+        match self.data.set_aside(id) {
+            Ok(_) => {
+                log::warn!("tablet {id}: its damaged files are set aside, it is fetched anew");
+                damaged.remove(id);
+            }
+            Err(error) => log::error!("tablet {id} cannot be set aside: {error}"),
+        }
+    }
+
+    /// The last in-sync copy has nobody to be fetched from.
+    fn rewrite_if_last(&self, tablet: &Tablet) {
+        let isr = &tablet.view().configuration.isr;
+        if isr.len() == 1 && isr.contains(&*self.name) {
+            tablet.tell(Event::Rewrite);
+        }
+    }
+}
