@@ -110,7 +110,7 @@ pub struct Store {
     pub retire_ms: u64,
     /// How long a request that names no deadline is tried.
     pub request_ms: u64,
-    /// Client connections of one backend or master.
+    /// Connections of one backend or master; beyond them some are taken from PennCloud's own processes alone.
     pub connections_max: usize,
 }
 

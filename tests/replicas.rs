@@ -409,3 +409,42 @@ fn a_replica_far_behind_takes_the_whole_table_while_writes_go_on() {
     assert!(tables_taken(&cluster, &node) > tables, "the log was enough, this shows nothing");
     assert_whole(&cluster, &writer.acknowledged);
 }
+
+/// Opens connections to a process that say nothing more, until it takes no other.
+fn fill(cluster: &Cluster, name: &str) -> Vec<Text> {
+    let mut idle = Vec::new();
+    loop {
+        let mut client = text(cluster, name);
+        match client.ask("PING").unwrap().as_str() {
+            "PONG" => idle.push(client),
+            answer => {
+                assert_eq!(answer, "RETRY too many connections");
+                return idle;
+            }
+        }
+    }
+}
+
+#[test]
+fn where_clients_take_all_connections_nodes_and_the_master_still_get_in() {
+    let cluster = start(|text| {
+        *text = text.replace("cell_bytes = 4096", "cell_bytes = 4096\nconnections_max = 24");
+    });
+    let (first, [node, other]) = roles(&cluster, "row0");
+    let mut writer = Writer::at(&cluster, &other, "w").with_row("row0");
+    writer.write_well(SOME);
+    let _at_node = fill(&cluster, &node);
+    cluster.kill("m1");
+    cluster.start_again("m1");
+    let _at_master = fill(&cluster, "m1");
+    cluster.kill(&first);
+    writer.write_on(SOME);
+    assert_ne!(roles(&cluster, "row0").0, first);
+    cluster.start_again(&first);
+    cluster.wait_in_sync();
+    writer.write_on(SOME);
+    wait_for_cells_at(&cluster, &first, &writer.acknowledged);
+    for full in [&*node, "m1"] {
+        assert_eq!(text(&cluster, full).ask("PING").unwrap(), "RETRY too many connections");
+    }
+}

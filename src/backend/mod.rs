@@ -70,6 +70,8 @@
 //!
 //! # Failures
 //!
+//! * Clients that take all connections do not shut out other nodes and the master: beyond `connections_max` so many more
+//!   as [`RESERVED`] says are taken from PennCloud's own processes alone.
 //! * A write or a sync that fails ends the process (exit code 3): the disk is not asked again. What was
 //!   acknowledged is on it. That a new file found no room is no such failure: nothing was harmed.
 //! * A tablet whose files are damaged is not served; the node's others are. The master takes the node out of the
@@ -127,7 +129,8 @@ mod writes;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::net::{self, Limits};
+use crate::net::{self, Crew, Limits};
+use crate::protocol::auth::RESERVED;
 use crate::protocol::reply::Reply;
 use node::Node;
 use std::io::Write;
@@ -153,19 +156,19 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     }
     drain::on_signal(node.clone())?;
     log::info!("backend {name} listens on {}", backend.address);
-    let limits = Limits {
-        connections: config.store.connections_max,
-        per_address: config.store.connections_max,
-    };
-    net::serve(
-        listener,
-        limits,
-        move |stream, peer| serve::serve(&node, &secret, stream, peer),
-        |mut stream| {
-            let mut out = Vec::new();
-            Reply::Error(Error::retry("too many connections")).write(&mut out);
-            let _ = stream.write_all(&out);
-        },
-    );
+    let (reserved, key) = (node.clone(), secret.clone());
+    let crews = [
+        Crew::new(Limits::of(config.store.connections_max), move |stream, peer| {
+            serve::serve(&node, &secret, stream, peer);
+        }),
+        Crew::new(Limits::of(RESERVED), move |stream, peer| {
+            serve::serve_reserved(&reserved, &key, stream, peer);
+        }),
+    ];
+    net::serve_crews(listener, &crews, |mut stream| {
+        let mut out = Vec::new();
+        Reply::Error(Error::retry("too many connections")).write(&mut out);
+        let _ = stream.write_all(&out);
+    });
     Ok(())
 }

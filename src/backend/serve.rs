@@ -28,11 +28,21 @@ const DEADLINE_MAX: Duration = Duration::from_secs(120);
 
 /// Serves one connection until it ends.
 pub fn serve(node: &Arc<Node>, secret: &Arc<str>, stream: Stream, peer: SocketAddr) {
-    node.connections.fetch_add(1, Ordering::Relaxed);
     let required = node.config.cluster.auth == Auth::Always || !peer.ip().is_loopback();
+    serve_behind(Gate::new(Some(secret.clone()), required), node, stream, peer);
+}
+
+/// Serves one connection over the cap until it ends.
+pub fn serve_reserved(node: &Arc<Node>, secret: &Arc<str>, stream: Stream, peer: SocketAddr) {
+    serve_behind(Gate::reserved(secret.clone()), node, stream, peer);
+}
+
+fn serve_behind(gate: Gate, node: &Arc<Node>, stream: Stream, peer: SocketAddr) {
+    node.connections.fetch_add(1, Ordering::Relaxed);
+    let required = !gate.is_open();
     let mut connection = Connection {
         node,
-        gate: Gate::new(Some(secret.clone()), required),
+        gate,
         from: BufReader::new(stream.clone()),
         to: BufWriter::with_capacity(64 << 10, stream.clone()),
         stream,

@@ -6,8 +6,8 @@ use super::owner::{Event, House, Order};
 use super::text;
 use crate::config::{Auth, Config};
 use crate::error::{Error, Result};
-use crate::net::{Limits, Stream, listen};
-use crate::protocol::auth::{Gate, HANDSHAKE};
+use crate::net::{Crew, Limits, Stream, listen};
+use crate::protocol::auth::{Gate, HANDSHAKE, RESERVED};
 use crate::protocol::cell::slot_of_owner;
 use crate::protocol::cluster::{NodeRoute, Routes};
 use crate::protocol::command::{Command, Peer};
@@ -30,19 +30,19 @@ const VALUE_BYTES_MAX: u64 = 64 << 10;
 
 /// Serves on a listener, on threads of its own.
 pub fn start(config: &Config, house: Arc<House>, secret: Arc<str>, listener: TcpListener) {
-    let limits = Limits {
-        connections: config.store.connections_max,
-        per_address: config.store.connections_max,
-    };
     let always = config.cluster.auth == Auth::Always;
     let order_time = config.request_time() + Duration::from_millis(LEAVE_PATIENCE_MS);
-    let server = Server { house, secret, always, order_time };
-    let handle = move |stream: Stream, peer: SocketAddr| {
-        if let Err(e) = server.connection(&stream, peer) {
-            log::debug!("connection of {peer}: {e}");
-        }
-    };
-    listen::spawn(listener, limits, handle, |stream| stream.close());
+    let server = Arc::new(Server { house, secret, always, order_time });
+    let reserved = server.clone();
+    let crews = [
+        Crew::new(Limits::of(config.store.connections_max), move |stream, peer| {
+            server.talk(server.gate(peer), stream, peer);
+        }),
+        Crew::new(Limits::of(RESERVED), move |stream, peer| {
+            reserved.talk(Gate::reserved(reserved.secret.clone()), stream, peer);
+        }),
+    ];
+    listen::spawn_crews(listener, crews.into(), |stream| stream.close());
 }
 
 struct Server {
@@ -55,9 +55,18 @@ struct Server {
 }
 
 impl Server {
-    fn connection(&self, stream: &Stream, peer: SocketAddr) -> Result<()> {
-        let mut gate =
-            Gate::new(Some(self.secret.clone()), self.always || !peer.ip().is_loopback());
+    fn gate(&self, peer: SocketAddr) -> Gate {
+        Gate::new(Some(self.secret.clone()), self.always || !peer.ip().is_loopback())
+    }
+
+    /// Serves a connection until it ends.
+    fn talk(&self, gate: Gate, stream: Stream, peer: SocketAddr) {
+        if let Err(e) = self.connection(gate, &stream) {
+            log::debug!("connection of {peer}: {e}");
+        }
+    }
+
+    fn connection(&self, mut gate: Gate, stream: &Stream) -> Result<()> {
         let (mut from, mut to) = (BufReader::new(stream.clone()), stream.clone());
         let handshake = Instant::now() + HANDSHAKE;
         loop {

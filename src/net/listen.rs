@@ -6,7 +6,7 @@
 
 use super::Stream;
 use crate::error::{Error, Result};
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,13 +22,20 @@ const STACK_BYTES: usize = 512 << 10;
 /// Connections that the kernel keeps for the acceptor.
 const BACKLOG: i32 = 1024;
 
-/// Caps of one listener.
+/// Caps of one crew, which is all of a listener where there is no other.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
     /// Open connections from one address; loopback is exempt.
     pub per_address: usize,
+}
+
+impl Limits {
+    /// So many connections, from wherever they come.
+    pub fn of(connections: usize) -> Limits {
+        Limits { connections, per_address: connections }
+    }
 }
 
 /// Binds a listener; the error is a sentence for the operator.
@@ -53,9 +60,11 @@ where
     H: Fn(Stream, SocketAddr) + Send + Sync + 'static,
     R: Fn(Stream),
 {
-    let handle = Arc::new(handle);
-    let open = Arc::new(Open::default());
-    let (hand_over, waiting) = bounded::<Connection>(0);
+    serve_crews(listener, &[Crew::new(limits, handle)], refuse);
+}
+
+/// [`serve`] with several crews: a connection goes to the first that is not full.
+pub fn serve_crews(listener: TcpListener, crews: &[Crew], refuse: impl Fn(Stream)) {
     loop {
         let (stream, peer) = match accept(&listener) {
             Ok(accepted) => accepted,
@@ -65,20 +74,9 @@ where
                 continue;
             }
         };
-        let Some(slot) = open.take(peer.ip(), limits) else {
-            refuse(stream);
-            continue;
-        };
-        let connection = Connection { stream, peer, _slot: slot };
-        let Err(back) = hand_over.try_send(connection) else { continue };
-        let (waiting, handle) = (waiting.clone(), handle.clone());
-        let spawned = std::thread::Builder::new()
-            .name("connection".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || work(back.into_inner(), &waiting, &*handle));
-        if let Err(e) = spawned {
-            log::warn!("no thread for a connection: {e}");
-            std::thread::sleep(EXHAUSTED_PAUSE);
+        match crews.iter().find_map(|crew| Some((crew, crew.open.take(peer.ip(), crew.limits)?))) {
+            Some((crew, slot)) => crew.take(Connection { stream, peer, _slot: slot }),
+            None => refuse(stream),
         }
     }
 }
@@ -89,10 +87,54 @@ where
     H: Fn(Stream, SocketAddr) + Send + Sync + 'static,
     R: Fn(Stream) + Send + 'static,
 {
+    spawn_crews(listener, vec![Crew::new(limits, handle)], refuse);
+}
+
+/// [`serve_crews`] on a thread of its own.
+pub fn spawn_crews(
+    listener: TcpListener,
+    crews: Vec<Crew>,
+    refuse: impl Fn(Stream) + Send + 'static,
+) {
     std::thread::Builder::new()
         .name("accept".into())
-        .spawn(move || serve(listener, limits, handle, refuse))
+        .spawn(move || serve_crews(listener, &crews, refuse))
         .expect("a process can start its acceptor");
+}
+
+/// Threads that serve connections in one way, and their caps.
+pub struct Crew {
+    limits: Limits,
+    open: Arc<Open>,
+    handle: Arc<dyn Fn(Stream, SocketAddr) + Send + Sync>,
+    hand_over: Sender<Connection>,
+    waiting: Receiver<Connection>,
+}
+
+impl Crew {
+    /// A crew without connections. `handle` runs on a connection's own thread.
+    pub fn new(
+        limits: Limits,
+        handle: impl Fn(Stream, SocketAddr) + Send + Sync + 'static,
+    ) -> Crew {
+        let (hand_over, waiting) = bounded(0);
+        let (open, handle) = (Arc::default(), Arc::new(handle));
+        Crew { limits, open, handle, hand_over, waiting }
+    }
+
+    /// Hands a connection to a thread that waits, or else to a new one.
+    fn take(&self, connection: Connection) {
+        let Err(back) = self.hand_over.try_send(connection) else { return };
+        let (waiting, handle) = (self.waiting.clone(), self.handle.clone());
+        let spawned = std::thread::Builder::new()
+            .name("connection".into())
+            .stack_size(STACK_BYTES)
+            .spawn(move || work(back.into_inner(), &waiting, &*handle));
+        if let Err(e) = spawned {
+            log::warn!("no thread for a connection: {e}");
+            std::thread::sleep(EXHAUSTED_PAUSE);
+        }
+    }
 }
 
 struct Connection {
@@ -216,6 +258,28 @@ mod tests {
         assert_eq!(answer, "full");
         drop(first);
         connect(address);
+    }
+
+    #[test]
+    fn what_one_crew_has_no_room_for_goes_to_the_next() {
+        let listener = bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let says = |word: &'static [u8]| {
+            let limits = Limits { connections: 1, per_address: 1 };
+            Crew::new(limits, move |mut stream: Stream, _| {
+                let _ = stream.write_all(word).and_then(|()| stream.read(&mut [0]));
+            })
+        };
+        let full = |mut stream: Stream| drop(stream.write_all(b"c"));
+        spawn_crews(listener, vec![says(b"a"), says(b"b")], full);
+        let mut open: Vec<TcpStream> =
+            (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let heard = open.iter_mut().map(|stream| {
+            let mut word = [0];
+            stream.read_exact(&mut word).unwrap();
+            word[0]
+        });
+        assert_eq!(heard.collect::<Vec<_>>(), b"abc");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sockets and threads: the only place that accepts or connects.
 //!
 //! * [`listen`]: the accept loop, one OS thread a connection, with a cap, a cap per address, and idle
-//!   threads that wait a moment for the next connection.
+//!   threads that wait a moment for the next connection; more than one cap for different uses.
 //! * [`stream`]: a TCP stream with one *total* deadline instead of a time-out per read: a peer that sends
 //!   a byte a second cannot hold a thread for ever.
 //! * [`auth`]: the challenge and response with which a connection between processes begins.
@@ -10,5 +10,5 @@ pub mod auth;
 pub mod listen;
 pub mod stream;
 
-pub use listen::{Limits, bind, serve};
+pub use listen::{Crew, Limits, bind, serve, serve_crews};
 pub use stream::Stream;

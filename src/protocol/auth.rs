@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Longest time that a connection which must prove the secret takes for it.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Connections over a listener's cap that it takes from PennCloud's own processes alone. Those of two other nodes that
+/// pass requests on, their links and the master's are fewer.
+pub const RESERVED: usize = 256;
 /// Shortest and longest nonce that is taken from the other side.
 const NONCE_BYTES: std::ops::RangeInclusive<usize> = 32..=256;
 
@@ -52,6 +55,8 @@ pub struct Gate {
     secret: Option<Arc<str>>,
     state: State,
     required: bool,
+    /// Whether nothing is answered but what PennCloud's own processes say to one another.
+    reserved: bool,
 }
 
 enum State {
@@ -65,7 +70,12 @@ impl Gate {
     /// The gate of a new connection. `required`: nothing is answered before the handshake. Without a
     /// secret no handshake can succeed.
     pub fn new(secret: Option<Arc<str>>, required: bool) -> Gate {
-        Gate { secret, state: State::Fresh, required }
+        Gate { secret, state: State::Fresh, required, reserved: false }
+    }
+
+    /// The gate of a connection over the cap of its listener: it admits PennCloud's own processes alone.
+    pub fn reserved(secret: Arc<str>) -> Gate {
+        Gate { reserved: true, ..Gate::new(Some(secret), true) }
     }
 
     /// Whether the other side has proved the secret.
@@ -83,6 +93,9 @@ impl Gate {
     pub fn check(&self, command: &Command) -> Result<()> {
         match command {
             Command::Auth(_) | Command::Quit => Ok(()),
+            _ if self.reserved && !(self.is_proved() && is_own(command)) => {
+                Err(Error::retry("too many connections"))
+            }
             _ if !self.is_open() => Err(Error::Denied("begin with AUTH".into())),
             Command::Peer(_) if !self.is_proved() => {
                 Err(Error::Denied("@ verbs begin with AUTH".into()))
@@ -113,6 +126,11 @@ impl Gate {
         self.state = state;
         reply
     }
+}
+
+/// Whether nodes, and the master for an operator, say this to one another.
+fn is_own(command: &Command) -> bool {
+    matches!(command, Command::Peer(_) | Command::Shutdown { .. } | Command::Wakeup { .. })
 }
 
 fn challenge(secret: &str, theirs: &[u8]) -> (State, Reply) {
@@ -187,6 +205,19 @@ mod tests {
         assert!(matches!(closed.check(&Command::Ping), Err(Error::Denied(_))));
         assert_eq!(closed.check(&Command::Auth(vec![])), Ok(()));
         assert_eq!(closed.check(&Command::Quit), Ok(()));
+    }
+
+    #[test]
+    fn a_reserved_gate_admits_own_processes_alone() {
+        let mut gate = Gate::reserved("secret".into());
+        let beat = Command::Peer(Peer { verb: "@BEAT".into(), words: vec![], payload: vec![] });
+        assert!(matches!(gate.check(&Command::Ping), Err(Error::Retry(_))));
+        assert!(matches!(gate.check(&beat), Err(Error::Retry(_))));
+        assert_eq!(gate.check(&Command::Auth(vec![])), Ok(()));
+        gate.state = State::Proved;
+        assert!(matches!(gate.check(&Command::Ping), Err(Error::Retry(_))));
+        assert_eq!(gate.check(&beat), Ok(()));
+        assert_eq!(gate.check(&Command::Shutdown { node: "a1".into() }), Ok(()));
     }
 
     #[test]
