@@ -94,18 +94,27 @@ impl Disk {
     pub fn run(mut self, tasks: &Worker<Task>, tablet: &Weak<Tablet>) {
         let mut done = Done::default();
         while let Some(round) = tasks.take(weight, ROUND_BYTES) {
-            if self.perform(round, &mut done) {
-                (done.version, done.grown_bytes) = (self.log.end().version, self.log.grown_bytes());
-                let Some(tablet) = tablet.upgrade() else { return };
-                tablet.tell(Event::Persisted(done));
-            }
+            let mut tell = |disk: &Disk, done: &mut Done| {
+                let log = &disk.log;
+                (done.version, done.grown_bytes) = (log.durable_version(), log.grown_bytes());
+                if let Some(tablet) = tablet.upgrade() {
+                    tablet.tell(Event::Persisted(*done));
+                }
+            };
+            self.perform(round, &mut done, &mut tell);
         }
     }
 
-    /// Performs tasks, and syncs what was appended; whether the replica is to hear of it.
-    fn perform(&mut self, tasks: Vec<Task>, done_so_far: &mut Done) -> bool {
+    /// Performs tasks, and syncs what was appended. The replica is told when that is done, and at once of an epoch: all
+    /// that it has to say in the epoch waits for that.
+    fn perform(
+        &mut self,
+        tasks: Vec<Task>,
+        done_so_far: &mut Done,
+        tell: &mut impl FnMut(&Disk, &mut Done),
+    ) {
         let (mut entries, mut appended) = (Vec::new(), false);
-        let before = (done_so_far.cuts, done_so_far.adopted);
+        let cuts = done_so_far.cuts;
         for task in tasks {
             if !matches!(task, Task::Append(_)) {
                 self.append(&mut entries);
@@ -114,7 +123,11 @@ impl Disk {
                 Task::Adopt(epoch) => {
                     done_so_far.adopted += 1;
                     let store = || epoch.store(&self.dir);
-                    self.busy.during(|| self.room.until_done(&self.troubles, store))
+                    let stored = self.busy.during(|| self.room.until_done(&self.troubles, store));
+                    if stored.is_ok() {
+                        tell(self, done_so_far);
+                    }
+                    stored
                 }
                 Task::Append(entry) => {
                     entries.push(entry);
@@ -139,7 +152,9 @@ impl Disk {
             let synced = self.busy.during(|| self.log.sync());
             synced.unwrap_or_else(|error| fail_stop("syncing the log", &error));
         }
-        appended || before != (done_so_far.cuts, done_so_far.adopted)
+        if appended || cuts != done_so_far.cuts {
+            tell(self, done_so_far);
+        }
     }
 
     fn append(&mut self, entries: &mut Vec<Arc<Entry>>) {

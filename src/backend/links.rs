@@ -31,6 +31,8 @@ const QUEUE_MAX: usize = 4096;
 const JOIN_MAX: usize = 32;
 /// Bytes of messages that are made ready for the socket at a time; one message in any case.
 const SEND_BYTES: usize = 256 << 10;
+/// How often whoever said something sends what has gathered meanwhile.
+const ROUNDS_MAX: usize = 4;
 /// Pause before a node is dialled again.
 const REDIAL: Duration = Duration::from_millis(100);
 /// How long another node may take to let us in.
@@ -149,35 +151,37 @@ impl Link {
         }
     }
 
-    /// Sends the queue, unless somebody is at it: they look again after they have let go of the line.
+    /// Sends the queue, unless somebody is at it: they look again after they have let go of the line. Who sends for
+    /// others for long leaves the rest to the link's thread.
     fn flush(&self) {
-        while !self.queue().is_empty() {
-            let Ok(mut line) = self.line.try_lock() else { return };
-            if !self.send_now(&mut line) {
-                let _ = self.wake.try_send(());
+        for _ in 0..ROUNDS_MAX {
+            if self.queue().is_empty() {
                 return;
             }
+            let Ok(mut line) = self.line.try_lock() else { return };
+            if !self.send_now(&mut line) {
+                break;
+            }
         }
+        let _ = self.wake.try_send(());
     }
 
-    /// Sends what the socket takes at once; false if something is left for the link's thread.
+    /// Sends what the socket takes at once; false if something is left that has to wait for the socket.
     fn send_now(&self, line: &mut Line) -> bool {
-        let Some(stream) = line.stream.clone() else { return false };
-        while line.unsent.is_empty() {
-            self.make_ready(&mut line.unsent);
-            if line.unsent.is_empty() {
-                return true;
-            }
-            match stream.write_now(&line.unsent) {
-                Ok(sent) => drop(line.unsent.drain(..sent)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    *line = Line::default();
-                    return false;
-                }
+        let Line { stream: Some(stream), unsent } = line else { return false };
+        if !unsent.is_empty() {
+            return false;
+        }
+        self.make_ready(unsent);
+        match stream.write_now(unsent) {
+            Ok(sent) => drop(unsent.drain(..sent)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => {
+                *line = Line::default();
+                return false;
             }
         }
-        false
+        unsent.is_empty()
     }
 
     /// Takes messages from the queue, as bytes.
@@ -317,7 +321,7 @@ impl Node {
                         return Ok(());
                     }
                     self.hear(name, &peer)?;
-                    if from.buffer().is_empty() {
+                    if !from.buffer().contains(&b'\n') {
                         self.around.links.flush();
                     }
                 }

@@ -7,7 +7,7 @@ use super::links::{Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
 use super::room::{self, Room};
 use super::surroundings::{Surroundings, timing};
-use super::tablet::{Event, Tablet};
+use super::tablet::{self, Event, Tablet};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cell::ValueId;
@@ -128,8 +128,7 @@ impl Node {
         });
         for link in self.around.links.all() {
             let (link, speaker) = (link.clone(), speaker.clone());
-            let thread = std::thread::Builder::new().name("link".into());
-            thread.spawn(move || link.run(&speaker))?;
+            tablet::spawn("link".into(), move || link.run(&speaker));
         }
         let (config, pool) = (self.config.clone(), self.pool.clone());
         let thread = std::thread::Builder::new().name("master line".into());

@@ -10,10 +10,11 @@ use super::surroundings::Surroundings;
 use super::tablet::{Event, SharedView, Tablet, View, Write, spawn, stored};
 use super::trouble::{HANGS, Troubles, With};
 use super::waits::{Filler, Tray};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::protocol::cluster::Role;
 use crate::replication::{
-    Configuration, DiskSpace, Input, Outcome, Output, Proposal, Replica, Setting, Table, Token,
+    Configuration, DiskSpace, Input, Message, Outcome, Output, Proposal, Replica, Setting, Table,
+    Token,
 };
 use crate::storage;
 use std::collections::HashMap;
@@ -179,11 +180,11 @@ impl Shell {
     fn tick(&mut self) {
         let stuck = self.busy.time(boot_time()) > self.around.hangs_after();
         if stuck != std::mem::replace(&mut self.stuck, stuck) {
+            self.step(Input::Stuck(stuck));
             match stuck {
                 true => self.troubles.note(With::Disk, HANGS),
                 false => self.troubles.end(With::Disk),
             }
-            self.step(Input::Stuck(stuck));
         }
         let space = self.around.disk_space();
         if space != std::mem::replace(&mut self.space, space) {
@@ -234,10 +235,15 @@ impl Shell {
         })
     }
 
-    /// Keeps what others hear until the epoch is on disk. On a disk that hangs for long what is too much is lost, as on
-    /// the way; who waits for it hears that no answer came.
+    /// Keeps what others hear until the epoch is on disk. Definite refusals rest on no epoch, and what is said again
+    /// anyway is not kept. On a disk that hangs for long what is too much is lost, as on the way; who waits for it
+    /// hears that no answer came.
     fn hold(&mut self, output: Output) {
         match output {
+            Output::Answer(_, Outcome::Refused(Error::Retry(_))) | Output::Confirm(_, Err(_)) => {
+                self.perform(output);
+            }
+            Output::Plead(_) | Output::Send(_, Message::Query { .. }) => {}
             output if self.held.len() < HELD_MAX => self.held.push(output),
             Output::Answer(token, _) => drop(self.writers.remove(&token)),
             Output::Confirm(token, _) => drop(self.readers.remove(&token)),

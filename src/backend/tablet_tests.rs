@@ -130,5 +130,34 @@ fn a_disk_that_hangs_is_reported() {
         }
         assert_eq!(tablet.report().problem.as_deref(), Some(HANGS));
     });
-    assert_eq!(tablet.report(), before);
+    while tablet.report() != before {
+        assert!(Instant::now() < deadline, "{:?}", tablet.report());
+    }
+}
+
+#[test]
+fn nobody_hears_of_an_epoch_before_it_is_on_disk() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let around = surroundings("a1", dir.path());
+    let rules = (Rules::ALL, around.timing);
+    let (adopted, table) = (Default::default(), Table::default());
+    let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
+    let (to_log, _tasks) = tray();
+    let mut shell = Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new());
+    shell.hear(Event::Configure(alone(1)));
+    let mut put = || {
+        let (answer, outcome) = slot();
+        let (row, column, value) = (b"r".to_vec(), b"c".to_vec(), b"v".to_vec());
+        let op = Op::Put { row, column, value, if_version: None, ttl: None };
+        let write = Write { ops: vec![op], single: true, options: Options::default() };
+        shell.hear(Event::Write(write, answer));
+        outcome
+    };
+    let (first, second) = (put(), put());
+    let entries = Done { version: 3, ..Done::default() };
+    shell.hear(Event::Persisted(entries));
+    assert_eq!(first.wait_until(Instant::now()), Err(Nothing::Late), "the epoch is not on disk");
+    shell.hear(Event::Persisted(Done { adopted: 1, ..entries }));
+    let outcome = second.wait_until(Instant::now() + Duration::from_secs(10));
+    assert!(matches!(outcome, Ok(Outcome::Done(_))), "{outcome:?}");
 }

@@ -112,9 +112,12 @@ impl Replica {
 
     /// A primary whose disk hangs stands down, as if it had died; a replica acknowledges nothing until its disk
     /// has come to itself. Nor does either say that it has sealed: it would be elected.
-    pub(super) fn note_stuck(&mut self, stuck: bool, out: &mut Vec<Output>) {
+    pub(super) fn note_stuck(&mut self, now: Time, stuck: bool, out: &mut Vec<Output>) {
         self.stuck = stuck;
         self.stand_down_if_stuck(out);
+        if self.lead.is_none() {
+            self.acknowledge(now, out);
+        }
     }
 
     pub(super) fn stand_down_if_stuck(&mut self, out: &mut Vec<Output>) {

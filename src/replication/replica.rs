@@ -136,10 +136,12 @@ pub enum Output {
 }
 
 impl Output {
-    /// The same, but nobody waits for it.
+    /// The same, but nobody waits for it, if it is word of what is committed alone.
     pub(super) fn into_mention(self) -> Output {
         match self {
-            Output::Send(to, message) => Output::Mention(to, message),
+            Output::Send(to, Message::Prepare(prepare)) if prepare.entries.is_empty() => {
+                Output::Mention(to, Message::Prepare(prepare))
+            }
             output => output,
         }
     }
@@ -269,7 +271,7 @@ impl Replica {
             Input::Configure(configuration) => self.configure(now, configuration, &mut out),
             Input::Seal(configuration) => self.seal(now, configuration, &mut out),
             Input::Resign(epoch) => self.resign(now, epoch, &mut out),
-            Input::Stuck(stuck) => self.note_stuck(stuck, &mut out),
+            Input::Stuck(stuck) => self.note_stuck(now, stuck, &mut out),
             Input::Space(space) => self.note_space(now, space, &mut out),
             Input::Propose(proposal) => self.propose(now, proposal, &mut out),
             Input::Query(token) => self.query(now, token, &mut out),
