@@ -264,6 +264,12 @@ fn with_min_insync_2_the_last_copy_refuses_and_goes_on_when_another_returns() {
         let answer = writer.write(" deadline=3000").unwrap();
         assert!(answer.starts_with("RETRY") || answer.starts_with("UNKNOWN"), "{answer}");
     }
+    eventually("STATUS says that it takes over", || {
+        let lines = text(&cluster, &last).lines("STATUS").unwrap();
+        let name = format!("tablet {}:", tablet_of(&cluster.routes(), "row0").id);
+        let said = lines.into_iter().find(|line| line.starts_with(&name))?;
+        said.ends_with("takes over").then_some(())
+    });
     cluster.start_again(&second);
     writer.write_on(SOME);
     assert_read_through(&cluster, &last, &writer.acknowledged);
