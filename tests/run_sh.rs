@@ -129,6 +129,15 @@ fn a_node_that_an_admin_shut_down_is_named_and_not_waited_for() {
     let house = House::new();
     house.does(&["start"]);
     let mut master = Text::connect(house.address("m1")).unwrap();
+    eventually("each tablet has more than one copy in sync", || {
+        let lines = master.lines("STATUS").unwrap();
+        let in_sync = |line: &String| {
+            let names = line.split_once("in sync ")?.1.split_once(',')?.0.to_string();
+            Some(names.split(' ').count())
+        };
+        let copies: Vec<usize> = lines.iter().filter_map(in_sync).collect();
+        (!copies.is_empty() && copies.iter().all(|copies| *copies > 1)).then_some(())
+    });
     assert_eq!(master.ask("SHUTDOWN b1").unwrap(), "OK");
     house.does(&["kill", "a1"]);
     let said = house.run(&["start"]);
