@@ -157,7 +157,7 @@ impl Runner {
                     format!("-> master sealed {epoch}, log ends at {}/{}", end.epoch, end.version)
                 }
                 Output::Resigned(epoch) => format!("-> master resigned {epoch}"),
-                Output::Plead(plea) => format!("-> master {}", show_plea(plea)),
+                Output::Plead(_, plea) => format!("-> master {}", show_plea(plea)),
                 Output::Install(table) => format!("installs a table of version {}", table.version),
             };
             let _ = writeln!(said, "{name} {line}");

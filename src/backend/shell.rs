@@ -10,10 +10,10 @@ use super::surroundings::Surroundings;
 use super::tablet::{Event, SharedView, Tablet, View, Write, spawn, stored};
 use super::trouble::{HANGS, Troubles, With};
 use super::waits::{Filler, Tray};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::protocol::cluster::Role;
 use crate::replication::{
-    Configuration, DiskSpace, Input, Message, Outcome, Output, Proposal, Replica, Setting, Table,
+    Configuration, DiskSpace, Input, Outbox, Outcome, Output, Proposal, Replica, Setting, Table,
     Token,
 };
 use crate::storage;
@@ -23,8 +23,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-/// What others are to hear that is kept while an epoch is stored.
-const HELD_MAX: usize = 4096;
 /// Pause between two looks at what can be given back to a low disk.
 const FREE_PAUSE: Duration = Duration::from_secs(10);
 /// Pause before a checkpoint that failed is tried again.
@@ -48,11 +46,7 @@ pub struct Shell {
     readers: HashMap<Token, Filler<Result<()>>>,
     /// The last token. Tokens of an earlier process are smaller: an answer to one is no answer here.
     next: Token,
-    /// How many epochs were to be stored, and how many are.
-    adopting: u64,
-    adopted: u64,
-    /// What others are to hear once the epoch is on disk.
-    held: Vec<Output>,
+    outbox: Outbox,
     /// How often the log was cut: what the log thread said before means another log.
     cuts: u64,
     busy: Arc<Busy>,
@@ -95,9 +89,7 @@ impl Shell {
             writers: HashMap::new(),
             readers: HashMap::new(),
             next: boot_time(),
-            adopting: 0,
-            adopted: 0,
-            held: Vec::new(),
+            outbox: Outbox::default(),
             cuts: 0,
             busy: Arc::default(),
             stuck: false,
@@ -166,11 +158,8 @@ impl Shell {
 
     fn persisted(&mut self, done: Done) {
         self.checkpoints.note_grown(done.grown_bytes);
-        self.adopted = done.adopted;
-        if self.adopted == self.adopting {
-            for output in std::mem::take(&mut self.held) {
-                self.perform(output);
-            }
+        for output in self.outbox.stored(done.adopted) {
+            self.perform(output);
         }
         if done.cuts == self.cuts {
             self.step(Input::Persisted(done.version));
@@ -206,9 +195,8 @@ impl Shell {
         }
         self.publish();
         for output in others {
-            match self.adopted == self.adopting {
-                true => self.perform(output),
-                false => self.hold(output),
+            if let Some(output) = self.outbox.say(output) {
+                self.perform(output);
             }
         }
     }
@@ -217,7 +205,7 @@ impl Shell {
     fn task(&mut self, output: Output) -> Option<Task> {
         Some(match output {
             Output::Adopt(configuration, sealed_epoch) => {
-                self.adopting += 1;
+                self.outbox.adopt();
                 self.note_epoch(&configuration, sealed_epoch);
                 Task::Adopt(stored(&configuration, sealed_epoch))
             }
@@ -233,22 +221,6 @@ impl Shell {
             }
             _ => return None,
         })
-    }
-
-    /// Keeps what others hear until the epoch is on disk. Definite refusals rest on no epoch, and what is said again
-    /// anyway is not kept. On a disk that hangs for long what is too much is lost, as on the way; who waits for it
-    /// hears that no answer came.
-    fn hold(&mut self, output: Output) {
-        match output {
-            Output::Answer(_, Outcome::Refused(Error::Retry(_))) | Output::Confirm(_, Err(_)) => {
-                self.perform(output);
-            }
-            Output::Plead(_) | Output::Send(_, Message::Query { .. }) => {}
-            output if self.held.len() < HELD_MAX => self.held.push(output),
-            Output::Answer(token, _) => drop(self.writers.remove(&token)),
-            Output::Confirm(token, _) => drop(self.readers.remove(&token)),
-            _ => {}
-        }
     }
 
     fn proposal(&self, write: Write) -> Proposal {
@@ -275,7 +247,7 @@ impl Shell {
         match output {
             Output::Send(to, message) => around.send(&to, id, message),
             Output::Mention(to, message) => around.links.mention(&to, id, message),
-            Output::Plead(plea) => around.master.plead(id, self.configuration.epoch, &plea),
+            Output::Plead(epoch, plea) => around.master.plead(id, epoch, &plea),
             Output::Sealed(epoch, end) => around.master.sealed(id, epoch, end),
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
             Output::Answer(token, outcome) => {

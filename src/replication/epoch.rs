@@ -125,7 +125,7 @@ impl Replica {
         if self.stuck && self.leads() && !alone {
             self.sealed = self.configuration.epoch;
             self.stand_down(out);
-            out.push(Output::Plead(Plea::NoLease));
+            out.push(Output::Plead(self.configuration.epoch, Plea::NoLease));
         }
     }
 

@@ -328,23 +328,24 @@ impl Replica {
 
     fn plead_for_members(&mut self, now: Time, out: &mut Vec<Output>) {
         let (timing, isr) = (self.timing, self.configuration.isr.clone());
+        let epoch = self.configuration.epoch;
         let until = self.lead.as_ref().map_or(0, |lead| lead.reached_until(self));
         let Some(lead) = &mut self.lead else { return };
         for (node, peer) in &mut lead.peers {
             let silent = isr.contains(node) && now > peer.heard + timing.silence;
             if silent && now > peer.pleaded + timing.silence / 2 {
                 peer.pleaded = now;
-                out.push(Output::Plead(Plea::Remove(node.clone())));
+                out.push(Output::Plead(epoch, Plea::Remove(node.clone())));
             }
         }
         if let Some(node) = &lead.pending_add {
-            out.push(Output::Plead(Plea::Add(node.clone())));
+            out.push(Output::Plead(epoch, Plea::Add(node.clone())));
         }
         let since = *lead.unreached_since.get_or_insert(now);
         if until > now {
             lead.unreached_since = None;
         } else if now > since + timing.grace + timing.silence {
-            out.push(Output::Plead(Plea::NoLease));
+            out.push(Output::Plead(epoch, Plea::NoLease));
         }
     }
 
@@ -426,7 +427,7 @@ impl Replica {
         let has_committed = committed >= lead.barrier && peer.matched >= committed;
         if has_all || (has_committed && end - peer.matched <= 8) {
             lead.pending_add = Some(node.clone());
-            out.push(Output::Plead(Plea::Add(node.clone())));
+            out.push(Output::Plead(self.configuration.epoch, Plea::Add(node.clone())));
         }
     }
 
@@ -443,7 +444,7 @@ impl Replica {
             return;
         }
         if epoch > self.configuration.epoch {
-            return out.push(Output::Plead(Plea::Tell));
+            return out.push(Output::Plead(self.configuration.epoch, Plea::Tell));
         }
         let (pause, mut again) = (self.timing.beacon / 8, false);
         self.peer(&from, |peer| {

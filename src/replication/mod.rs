@@ -46,7 +46,7 @@
 //! * [`replica`]: the state. `epoch`: configurations, seals and resignations. [`propose`]: writes. [`lead`]: the
 //!   primary's side. [`follow`]: the others'. `confirm`: reads without clocks.
 //! * [`table`], [`mod@execute`]: what a log adds up to, and how requests are judged.
-//! * [`message`]: what replicas say. [`rules`]: each rule that a replica keeps as a switch, for the
+//! * [`message`]: what replicas say. [`outbox`]: what they do not say yet. [`rules`]: each rule that a replica keeps as a switch, for the
 //!   simulation. [`wire`]: messages as text.
 //!
 //! # Invariants
@@ -108,6 +108,7 @@ pub mod execute;
 pub mod follow;
 pub mod lead;
 pub mod message;
+pub mod outbox;
 pub mod propose;
 pub mod replica;
 pub mod rules;
@@ -117,6 +118,7 @@ pub mod wire;
 pub use crate::protocol::entry::Position;
 pub use execute::{DiskSpace, Setting};
 pub use message::{Ack, Configuration, Message, Node, Plea, Prepare, Time};
+pub use outbox::Outbox;
 pub use replica::{Input, Outcome, Output, Proposal, Reads, Replica, Timing, Token};
 pub use rules::Rules;
 pub use table::Table;

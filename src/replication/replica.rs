@@ -123,8 +123,8 @@ pub enum Output {
     Send(Node, Message),
     /// Send to another replica together with whatever goes there next: nobody waits for it.
     Mention(Node, Message),
-    /// Tell the master.
-    Plead(Plea),
+    /// Ask the master for something, in the epoch in which it was found to be needed: in a later one it may do harm.
+    Plead(u64, Plea),
     /// Tell the master that this epoch is sealed, and where the log ends.
     Sealed(u64, Position),
     /// Tell the master that this node has left this epoch, and holds no lease of it.

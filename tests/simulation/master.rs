@@ -339,8 +339,7 @@ impl World {
     }
 
     /// What a replica asks of the master, on its way there.
-    pub fn plead(&mut self, i: usize, t: usize, plea: Plea) {
-        let epoch = self.epoch(i, t);
+    pub fn plead(&mut self, i: usize, t: usize, epoch: u64, plea: Plea) {
         let plea = match plea {
             Plea::Remove(node) => membership::Plea::Remove(node.to_string()),
             Plea::Add(node) => membership::Plea::Add(node.to_string()),

@@ -204,6 +204,7 @@ const ABLATIONS: &[Ablation] = &[
     rule!("promise at process start", against_forget, 0, promise_at_start),
     rule!("lease check at all", Plan::leasing, 0, lease_check),
     around!("durable isr at master", against_master, 0, durable_register),
+    around!("nobody hears of an epoch before it is on disk", Plan::leasing, 0, epoch_stored),
     around!("nothing is told before the register is synced", against_master, 0, register_synced),
     rule!("UNKNOWN, not FAILED, on timeout", Plan::leasing, 446, unknown_not_refused),
     rule!("confirm: every isr member acks", confirm_against_partition, 12, confirm_all),

@@ -5,24 +5,38 @@ use super::world::{SECOND, name};
 use penncloud::protocol::cluster::{NodeState, Report, Role, TabletReport};
 use penncloud::protocol::entry::Entry;
 use penncloud::replication::{
-    Configuration, DiskSpace, Node as Name, Output, Position, Reads, Replica, Rules, Table, Timing,
+    Configuration, DiskSpace, Node as Name, Outbox, Output, Position, Reads, Replica, Rules, Table,
+    Timing,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+/// What a replica wants written, in this order.
+pub enum Task {
+    /// An epoch: the configuration, and the epoch sealed.
+    Adopt(Configuration, u64),
+    Append(Arc<Entry>),
+    Truncate(u64),
+    Install(Table),
+}
 
 /// What is on a disk of one tablet, and what is on its way there.
 #[derive(Default)]
 pub struct Disk {
     /// Configuration last adopted, and the epoch sealed.
     pub adopted: (Configuration, u64),
+    /// What the log thread has yet to begin.
+    pub tasks: VecDeque<Task>,
+    /// The epoch that it is storing.
+    pub storing: Option<(Configuration, u64)>,
+    /// How many epochs this process has stored.
+    pub stored: u64,
     /// The checkpoint.
     pub checkpoint: Table,
     /// Entries after it, synced.
     pub log: Vec<Entry>,
     /// Entries written, not synced.
     pub buffer: VecDeque<Arc<Entry>>,
-    /// How many of these the sync that runs will have synced.
-    pub in_flight: usize,
     /// A table that is being installed.
     pub installing: Option<Table>,
 }
@@ -47,33 +61,72 @@ impl Disk {
         at.version <= self.checkpoint.version || self.epoch_at(at.version) == Some(at.epoch)
     }
 
-    /// The last entry that was written, synced or not.
+    /// Where the log ends when all that it was asked to write is written.
     pub fn written(&self) -> Position {
-        match (self.buffer.back(), &self.installing) {
-            (Some(entry), _) => Position::of(entry),
-            (None, Some(table)) => table.position(),
-            (None, None) => self.end(),
+        let mut cut = u64::MAX;
+        for task in self.tasks.iter().rev() {
+            match task {
+                Task::Append(entry) if entry.version <= cut => return Position::of(entry),
+                Task::Truncate(version) => cut = cut.min(*version),
+                Task::Install(table) => return table.position(),
+                Task::Append(_) | Task::Adopt(..) => {}
+            }
+        }
+        if let Some(table) = &self.installing {
+            return table.position();
+        }
+        let synced = self.log.iter().rev().map(Position::of);
+        let written = self.buffer.iter().rev().map(|entry| Position::of(entry));
+        let mut entries = written.chain(synced);
+        entries.find(|at| at.version <= cut).unwrap_or(self.checkpoint.position())
+    }
+
+    /// The highest epochs that are, or will be, stored.
+    pub fn epochs(&self) -> (u64, u64) {
+        let storing = self.storing.iter().map(|(new, sealed)| (new.epoch, *sealed));
+        let tasks = self.tasks.iter().filter_map(|task| match task {
+            Task::Adopt(new, sealed) => Some((new.epoch, *sealed)),
+            _ => None,
+        });
+        let stored = (self.adopted.0.epoch, self.adopted.1);
+        storing.chain(tasks).last().unwrap_or(stored)
+    }
+
+    /// Whether what is being synced will be another log by then.
+    pub fn is_cut_later(&self) -> bool {
+        self.tasks.iter().any(|task| matches!(task, Task::Truncate(_) | Task::Install(_)))
+    }
+
+    /// The epoch that was being stored is.
+    pub fn end_store(&mut self) {
+        if let Some(epoch) = self.storing.take() {
+            self.adopted = epoch;
+            self.stored += 1;
         }
     }
 
     /// Cuts the log off after a version.
     pub fn truncate(&mut self, version: u64) {
         self.buffer.retain(|entry| entry.version <= version);
-        self.in_flight = self.in_flight.min(self.buffer.len());
         self.log.retain(|entry| entry.version <= version);
     }
 
     /// Has the first `n` buffered entries synced.
     pub fn sync(&mut self, n: usize) {
         self.log.extend(self.buffer.drain(..n).map(|entry| Entry::clone(&entry)));
-        self.in_flight = 0;
     }
 
-    /// What was not synced is gone, all but the first `n` entries.
-    pub fn lose_power(&mut self, n: usize) {
+    /// The process dies: what was not synced is gone, all but the first `n` entries; the epoch that was being stored is
+    /// there, or not.
+    pub fn lose_power(&mut self, n: usize, stored: bool) {
         self.sync(n);
         self.buffer.clear();
+        self.tasks.clear();
         self.installing = None;
+        if stored {
+            self.end_store();
+        }
+        (self.storing, self.stored) = (None, 0);
     }
 
     /// Writes a checkpoint: everything up to it leaves the log.
@@ -87,17 +140,26 @@ impl Disk {
     /// A table from the primary is to replace everything that was written.
     pub fn begin_install(&mut self, table: Table) {
         self.buffer.clear();
-        self.in_flight = 0;
         self.installing = Some(table);
     }
 
-    /// It has; its version, unless another one has come.
-    pub fn end_install(&mut self) -> Option<u64> {
-        let table = self.installing.take()?;
-        self.log.clear();
-        self.checkpoint = table;
-        Some(self.checkpoint.version)
+    /// It has.
+    pub fn end_install(&mut self) {
+        if let Some(table) = self.installing.take() {
+            self.log.clear();
+            self.checkpoint = table;
+        }
     }
+}
+
+/// What a log thread is at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Work {
+    #[default]
+    Rests,
+    Stores,
+    Syncs,
+    Installs,
 }
 
 /// One tablet at a node.
@@ -108,21 +170,35 @@ pub struct Held {
     pub replica: Option<Replica>,
     /// Up to here the observer has seen what is committed here.
     pub seen: u64,
-    pub syncing: bool,
+    /// What the log thread is at: it does one thing after the other.
+    pub work: Work,
     /// The room on the disk, as its replica was told last.
     pub space: DiskSpace,
     /// What its replica has to say at the end of the round.
     pub said: Vec<Output>,
-    /// The highest epochs that were adopted and sealed here.
+    /// What waits for an epoch to be on disk.
+    pub outbox: Outbox,
+    /// Entries of such an epoch: a crash undoes them, and the epoch may begin with others.
+    pub unheard: Vec<Arc<Entry>>,
+    /// The highest epochs of which anyone may have heard that they were adopted, or sealed, here.
     pub epochs: (u64, u64),
 }
 
 impl Held {
-    /// Takes down the epochs that its replica has adopted and sealed.
-    pub fn note_epochs(&mut self) {
-        if let Some(replica) = &self.replica {
-            self.epochs = (replica.configuration().epoch, replica.sealed_epoch());
-        }
+    /// Takes what is to be said at the end of the round: one message may say what several do.
+    pub fn gather(&mut self, said: Output, batch_bytes: u64) {
+        let (Output::Send(to, message) | Output::Mention(to, message)) = said else {
+            return self.said.push(said);
+        };
+        let last = self.said.iter_mut().rev().find_map(|said| match said {
+            Output::Send(other, last) if *other == to => Some(last),
+            _ => None,
+        });
+        let left = match last {
+            Some(last) => last.join(message, batch_bytes),
+            None => Some(message),
+        };
+        self.said.extend(left.map(|message| Output::Send(to, message)));
     }
 }
 
@@ -203,8 +279,10 @@ impl Node {
         self.staged.clear();
         let (clock, name) = (self.clock(now), self.name.clone());
         for held in &mut self.tablets {
-            held.syncing = false;
+            held.work = Work::Rests;
             held.said.clear();
+            held.outbox = Outbox::default();
+            held.unheard.clear();
             held.space = DiskSpace::Enough;
             held.seen = held.disk.checkpoint.version;
             let disk = &held.disk;

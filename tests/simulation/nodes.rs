@@ -1,6 +1,7 @@
 //! Nodes: lives and deaths, syncs, and what replicas want done.
 
 use super::clients::Told;
+use super::node::{Task, Work};
 use super::plan::Adversary;
 use super::world::*;
 use penncloud::master::membership;
@@ -21,7 +22,6 @@ impl World {
         for t in 0..self.plan.tablets {
             let checked = self.check_start(i, t);
             self.fail(checked);
-            self.nodes[i].tablets[t].note_epochs();
         }
         let first = self.random.below(50 * MS);
         self.after(first, Event::Tick { node: i, life });
@@ -52,7 +52,8 @@ impl World {
             held.replica = None;
             let disk = &mut held.disk;
             let written = if disk.installing.is_some() { 0 } else { disk.buffer.len() };
-            disk.lose_power(self.random.below(written as u64 + 1) as usize);
+            let kept = self.random.below(written as u64 + 1) as usize;
+            disk.lose_power(kept, self.random.chance(50));
         }
         self.check_all_durable();
     }
@@ -131,7 +132,7 @@ impl World {
             self.fail(checked);
             self.perform(i, t, output);
         }
-        self.sync(i, t);
+        self.work(i, t);
         let checked = self.check_step(i, t);
         self.fail(checked);
         let (life, now_and_then) = (self.nodes[i].life, self.random.chance(30));
@@ -184,35 +185,26 @@ impl World {
     }
 
     fn perform(&mut self, i: usize, t: usize, output: Output) {
-        let (life, batch_bytes) = (self.nodes[i].life, self.timing().batch_bytes);
+        let batch_bytes = self.timing().batch_bytes;
         let held = &mut self.nodes[i].tablets[t];
         match output {
             Output::Adopt(configuration, sealed) => {
-                held.disk.adopted = (configuration, sealed);
-                held.note_epochs();
+                held.outbox.adopt();
+                if !self.switches.epoch_stored {
+                    held.epochs = (configuration.epoch, sealed);
+                }
+                held.disk.tasks.push_back(Task::Adopt(configuration, sealed));
             }
-            Output::Truncate(version) => {
-                held.disk.truncate(version);
-                self.check_all_durable();
-            }
-            Output::Append(entry) => held.disk.buffer.push_back(entry),
-            Output::Install(table) => {
-                held.disk.begin_install(table);
-                let delay = self.random.between(MS, 200 * MS);
-                self.after(delay, Event::Installed { node: i, life, t });
-            }
-            Output::Send(to, message) | Output::Mention(to, message) => {
-                let last = held.said.iter_mut().rev().find_map(|said| match said {
-                    Output::Send(other, last) if *other == to => Some(last),
-                    _ => None,
-                });
-                let left = match last {
-                    Some(last) => last.join(message, batch_bytes),
-                    None => Some(message),
+            Output::Truncate(version) => held.disk.tasks.push_back(Task::Truncate(version)),
+            Output::Append(entry) => held.disk.tasks.push_back(Task::Append(entry)),
+            Output::Install(table) => held.disk.tasks.push_back(Task::Install(table)),
+            said => {
+                let now = match self.switches.epoch_stored {
+                    true => held.outbox.say(said),
+                    false => Some(said),
                 };
-                held.said.extend(left.map(|message| Output::Send(to, message)));
+                now.into_iter().for_each(|said| held.gather(said, batch_bytes));
             }
-            said => held.said.push(said),
         }
     }
 
@@ -223,8 +215,8 @@ impl World {
                 let stores = (self.nodes[i].store, self.nodes[to].store);
                 self.send(i, to, Event::Deliver { from: i, stores, to, t, message });
             }
-            Output::Plead(plea) => {
-                self.plead(i, t, plea.clone());
+            Output::Plead(epoch, plea) => {
+                self.plead(i, t, epoch, plea.clone());
                 self.turn_against(i, &plea);
             }
             Output::Sealed(epoch, end) => {
@@ -273,53 +265,82 @@ impl World {
         }
     }
 
-    pub fn epoch(&self, i: usize, t: usize) -> u64 {
-        self.nodes[i].replica(t).map_or(0, |r| r.configuration().epoch)
+    /// Has the log thread go on, if it rests: it takes what it is to do in order, and syncs what has gathered.
+    fn work(&mut self, i: usize, t: usize) {
+        while self.nodes[i].tablets[t].work == Work::Rests {
+            let held = &mut self.nodes[i].tablets[t];
+            match held.disk.tasks.pop_front() {
+                Some(Task::Append(entry)) => held.disk.buffer.push_back(entry),
+                Some(Task::Truncate(version)) => {
+                    held.disk.truncate(version);
+                    self.check_all_durable();
+                }
+                Some(Task::Adopt(configuration, sealed)) => {
+                    held.disk.storing = Some((configuration, sealed));
+                    self.begin_work(i, t, Work::Stores);
+                }
+                Some(Task::Install(table)) => {
+                    held.disk.begin_install(table);
+                    self.begin_work(i, t, Work::Installs);
+                }
+                None if held.disk.buffer.is_empty() => return,
+                None => self.begin_work(i, t, Work::Syncs),
+            }
+        }
     }
 
-    /// Starts a sync of what is buffered, unless one runs.
-    fn sync(&mut self, i: usize, t: usize) {
+    fn begin_work(&mut self, i: usize, t: usize, work: Work) {
         let lease = self.timing().lease;
         let node = &mut self.nodes[i];
-        let (life, held) = (node.life, &mut node.tablets[t]);
-        if held.syncing || held.disk.buffer.is_empty() || held.disk.installing.is_some() {
-            return;
-        }
-        held.syncing = true;
-        held.disk.in_flight = held.disk.buffer.len();
-        let stall = node.stalled_until.saturating_sub(self.now);
-        let delay = stall + self.random.between(300, 8 * MS);
-        self.after(delay, Event::Synced { node: i, life, t });
+        let (life, stall) = (node.life, node.stalled_until.saturating_sub(self.now));
+        node.tablets[t].work = work;
+        let delay = match work {
+            Work::Installs => self.random.between(MS, 200 * MS),
+            _ => stall + self.random.between(300, 8 * MS),
+        };
+        self.after(delay, Event::Worked { node: i, life, t });
         if delay > lease / 2 {
             self.after(lease / 2, Event::Hung { node: i, life, t });
         }
     }
 
-    /// A watchdog has seen that a sync hangs.
+    /// A watchdog has seen that the disk hangs.
     pub fn hung(&mut self, i: usize, t: usize) {
-        if self.nodes[i].tablets[t].syncing {
+        if self.nodes[i].tablets[t].work != Work::Rests {
             self.step(i, t, Input::Stuck(true));
         }
     }
 
-    /// What was written when the sync began is on disk, unless it was cut off or replaced meanwhile.
-    pub fn synced(&mut self, i: usize, t: usize) {
+    /// The log thread has done what it was at, and says what is on disk.
+    pub fn worked(&mut self, i: usize, t: usize) {
         let held = &mut self.nodes[i].tablets[t];
-        held.syncing = false;
-        held.disk.sync(held.disk.in_flight);
-        let end = held.disk.installing.is_none().then(|| held.disk.end().version);
-        self.step(i, t, Input::Stuck(false));
-        if let Some(end) = end {
-            self.step(i, t, Input::Persisted(end));
+        let disk = &mut held.disk;
+        match std::mem::take(&mut held.work) {
+            Work::Stores => disk.end_store(),
+            Work::Syncs => disk.sync(disk.buffer.len()),
+            Work::Installs => disk.end_install(),
+            Work::Rests => {}
         }
+        let (is_cut_later, version, stored) =
+            (disk.is_cut_later(), disk.end().version, disk.stored);
+        held.epochs = (disk.adopted.0.epoch, disk.adopted.1);
+        let checked = self.check_unheard(i, t);
+        self.fail(checked);
+        self.check_all_durable();
+        self.say_stored(i, t, stored);
+        self.step(i, t, Input::Stuck(false));
+        if !is_cut_later {
+            self.step(i, t, Input::Persisted(version));
+        }
+        self.work(i, t);
     }
 
-    pub fn installed(&mut self, i: usize, t: usize) {
-        let Some(version) = self.nodes[i].tablets[t].disk.end_install() else { return };
-        self.check_all_durable();
-        let checked = self.check_state(i, t);
-        self.fail(checked);
-        self.step(i, t, Input::Persisted(version));
+    /// What waited for an epoch is said.
+    fn say_stored(&mut self, i: usize, t: usize, stored: u64) {
+        let batch_bytes = self.timing().batch_bytes;
+        let held = &mut self.nodes[i].tablets[t];
+        let now = held.outbox.stored(stored);
+        now.into_iter().for_each(|said| held.gather(said, batch_bytes));
     }
 
     /// What a node does all the time. A process has seen nothing of its disk when it begins.
@@ -341,12 +362,9 @@ impl World {
         for t in 0..self.plan.tablets {
             let committed = self.switches.checkpoint_committed;
             let held = &mut self.nodes[i].tablets[t];
-            let Some(replica) = held.replica.as_ref().filter(|_| held.disk.installing.is_none())
-            else {
-                return;
-            };
+            let Some(replica) = held.replica.as_ref() else { return };
             let table = if committed { replica.committed() } else { replica.last() }.clone();
-            if table.version <= held.disk.end().version {
+            if table.version <= replica.durable() {
                 held.disk.take_checkpoint(table);
             }
         }

@@ -20,7 +20,8 @@ impl World {
         let replica = held.replica.as_ref().ok_or("a dead node speaks")?;
         match output {
             Output::Adopt(configuration, sealed) => {
-                if configuration.epoch < held.epochs.0 || *sealed < held.epochs.1 {
+                let before = held.disk.epochs();
+                if configuration.epoch < before.0 || *sealed < before.1 {
                     return Err(format!("3: an epoch of {} fell", name(i)));
                 }
                 self.check_adopted(i, t, configuration)
@@ -57,7 +58,20 @@ impl World {
         if !follows || entry.epoch < before.epoch {
             return Err(format!("5: at {} {entry:?} follows {before:?}", name(i)));
         }
+        let held = &mut self.nodes[i].tablets[t];
+        if entry.epoch > held.epochs.0 {
+            held.unheard.push(entry.clone());
+            return Ok(());
+        }
         self.observers[t].prepared(entry)
+    }
+
+    /// 5: what waited for its epoch to be on disk goes into the world.
+    pub fn check_unheard(&mut self, i: usize, t: usize) -> Checked {
+        let held = &mut self.nodes[i].tablets[t];
+        let stored = held.epochs.0;
+        let heard = held.unheard.extract_if(.., |entry| entry.epoch <= stored);
+        heard.into_iter().try_for_each(|entry| self.observers[t].prepared(&entry))
     }
 
     /// 10, 17: what a client is told. What is refused before anything was looked at says nothing of the tablet.

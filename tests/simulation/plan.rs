@@ -6,6 +6,8 @@ use penncloud::replication::{Reads, Rules};
 #[derive(Clone, Copy, Debug)]
 pub struct Switches {
     pub rules: Rules,
+    /// Nobody hears of an epoch before it is on disk.
+    pub epoch_stored: bool,
     /// A checkpoint holds committed entries alone.
     pub checkpoint_committed: bool,
     /// A reader at a replica has it ask the primary whether a prepared entry is committed that touches what it reads: its
@@ -36,6 +38,7 @@ pub struct Switches {
 impl Switches {
     pub const ALL: Switches = Switches {
         rules: Rules::ALL,
+        epoch_stored: true,
         checkpoint_committed: true,
         dirty_check: true,
         serve_committed: true,

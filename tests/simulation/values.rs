@@ -22,7 +22,7 @@ pub const RETIRE_MS: u64 = 9000;
 /// How long a reader may count on the chunks of the head that it has seen: the grace counts from when the
 /// overwriting was asked for, and its commit may take a while.
 const READERS_TIME: u64 = 4 * SECOND;
-/// How long chunks may stay beyond the grace, and a staged value beyond its time, when all is well.
+/// How long chunks may stay beyond the grace, and a staged value beyond its time, once everything has come back.
 const SWEEPERS_TIME: u64 = 5 * SECOND;
 /// Writers begin nothing after this.
 const WRITERS_UNTIL: u64 = 14 * SECOND;
@@ -363,8 +363,7 @@ impl World {
         let known = &self.values.orphans;
         let since = |id: u128| (id, known.get(&id).copied().unwrap_or(self.now));
         let orphans = held.into_iter().filter(|id| !stays(id)).map(since).collect();
-        let late =
-            |since: u64, time: u64| self.now > since.max(FAULTS_UNTIL) + time + SWEEPERS_TIME;
+        let late = |since: u64, time: u64| self.now > since.max(WHOLE_AT) + time + SWEEPERS_TIME;
         let expired = |id: &u128| {
             cells.staged(ValueId(*id)).is_some_and(|staged| late(staged.deadline * MS, 0))
         };

@@ -18,12 +18,12 @@ pub const SECOND: u64 = 1_000_000;
 /// Faults happen until here, then there is peace.
 pub const FAULTS_UNTIL: u64 = 20 * SECOND;
 /// By then everything has come back.
-const WHOLE_AT: u64 = FAULTS_UNTIL + 10 * SECOND;
+pub const WHOLE_AT: u64 = FAULTS_UNTIL + 10 * SECOND;
 /// Clients begin nothing after this: all have been answered, or have given up, when everything has come back.
 pub const CLIENTS_UNTIL: u64 = 25 * SECOND;
 const END: u64 = 33 * SECOND;
 /// With big values it takes longer until the last chunks are gone.
-const END_OF_VALUES: u64 = 40 * SECOND;
+const END_OF_VALUES: u64 = 45 * SECOND;
 pub const CLIENTS: usize = 4;
 
 const TIMING: Timing = Timing {
@@ -79,17 +79,13 @@ pub enum Event {
         store: u64,
         event: Box<Event>,
     },
-    Synced {
+    /// The log thread has done what it was at.
+    Worked {
         node: usize,
         life: u64,
         t: usize,
     },
     Hung {
-        node: usize,
-        life: u64,
-        t: usize,
-    },
-    Installed {
         node: usize,
         life: u64,
         t: usize,
@@ -367,8 +363,7 @@ impl World {
             | Event::Sweep { node, .. }
             | Event::Hung { node, .. }
             | Event::Speak { node, .. }
-            | Event::Synced { node, .. }
-            | Event::Installed { node, .. }
+            | Event::Worked { node, .. }
             | Event::Configure { node, .. }
             | Event::Seal { node, .. }
             | Event::Resign { node, .. }
@@ -418,20 +413,17 @@ impl World {
                 }
             }
             Event::Tick { node, life } if lives(self, node, life) => self.tick(node, life),
-            Event::Synced { node, life, t } if lives(self, node, life) => self.synced(node, t),
+            Event::Worked { node, life, t } if lives(self, node, life) => self.worked(node, t),
             Event::Speak { node, life, t } if lives(self, node, life) => self.speak(node, t),
             Event::Hung { node, life, t } if lives(self, node, life) => self.hung(node, t),
-            Event::Installed { node, life, t } if lives(self, node, life) => {
-                self.installed(node, t)
-            }
             Event::Report { node } => self.report(node),
             Event::Beat { node, life } if lives(self, node, life) => self.beat(node, life),
             Event::Sweep { node, life } if lives(self, node, life) => self.sweep(node, life),
             Event::Check { node, life, asked, copied, lease_until } if lives(self, node, life) => {
                 self.check(node, asked, copied, lease_until)
             }
-            Event::Tick { .. } | Event::Synced { .. } | Event::Hung { .. } => {}
-            Event::Installed { .. } | Event::Beat { .. } | Event::Sweep { .. } => {}
+            Event::Tick { .. } | Event::Worked { .. } | Event::Hung { .. } => {}
+            Event::Beat { .. } | Event::Sweep { .. } => {}
             Event::Check { .. } | Event::Speak { .. } => {}
             Event::MasterTick { life } => self.master_tick(life),
             Event::MasterSynced { life } => self.master_synced(life),
