@@ -22,7 +22,9 @@ impl Replica {
         let is_beacon = prepare.round > self.heard.0;
         self.heard = self.heard.max((prepare.round, prepare.sent));
         let prev = prepare.prev;
-        if prev.version >= self.base.version && self.epoch_at(prev.version) != Some(prev.epoch) {
+        let follows =
+            prev.version < self.base.version || self.epoch_at(prev.version) == Some(prev.epoch);
+        if !follows && self.rules.prev_matches {
             let hint = self.hint(prev);
             let epoch = self.configuration.epoch;
             out.push(Output::Send(from, Message::Nack { epoch, hint }));

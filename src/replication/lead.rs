@@ -132,7 +132,8 @@ impl Lead {
         }
         let prepared = replica.total_at(replica.end().version);
         let prepared = prepared - replica.total_at(replica.committed.version).min(prepared);
-        if prepared > PREPARED_WINDOWS * replica.timing.window_bytes {
+        let bound = PREPARED_WINDOWS * replica.timing.window_bytes;
+        if prepared > bound && replica.rules.prepared_bounded {
             return Some("too much waits for the disks of the in-sync replicas".into());
         }
         let silent = |(node, peer): &(&Node, &Peer)| {

@@ -28,6 +28,10 @@ pub struct Rules {
     pub lease_from_own_ack: bool,
     /// A commit needs every in-sync member, not a majority.
     pub all_of_isr: bool,
+    /// Entries are taken only where they follow the log's own.
+    pub prev_matches: bool,
+    /// What is prepared and not committed has a bound.
+    pub prepared_bounded: bool,
     /// A log is cut where it differs from the primary's, not at the own committed point.
     pub truncate_by_lineage: bool,
     /// A member counts until the master's answer to its removal has arrived.
@@ -73,6 +77,8 @@ impl Rules {
         restart_seals: true,
         lease_from_own_ack: true,
         all_of_isr: true,
+        prev_matches: true,
+        prepared_bounded: true,
         truncate_by_lineage: true,
         remove_after_answer: true,
         epoch_fence: true,

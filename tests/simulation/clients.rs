@@ -221,7 +221,11 @@ impl World {
             Who::Client(c) => Some(RequestId { client: self.clients[c].id, request: low, low }),
             Who::Part(_) | Who::Burst => None,
         };
-        let (ops, setting, single) = (asked.ops.clone(), self.setting(i), asked.ops.len() == 1);
+        let (mut ops, setting) = (asked.ops.clone(), self.setting(i));
+        if !self.switches.conditions {
+            ops.iter_mut().for_each(drop_condition);
+        }
+        let single = ops.len() == 1;
         Proposal { token, request, retry: asked.retry, ops, single, setting }
     }
 
@@ -357,6 +361,17 @@ impl World {
         self.fail(checked);
         self.tally.answered += 1;
         self.done(c);
+    }
+}
+
+/// The rule off: an op does what it does, whatever is there.
+fn drop_condition(op: &mut Op) {
+    match op {
+        Op::Put { if_version, .. } | Op::Delete { if_version, .. } => *if_version = None,
+        Op::Cput { row, column, new, .. } => {
+            *op = Op::put(std::mem::take(row), std::mem::take(column), std::mem::take(new));
+        }
+        _ => {}
     }
 }
 

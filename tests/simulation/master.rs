@@ -325,6 +325,9 @@ impl World {
         let behind = |t: usize| report.tablets.get(t).map_or(0, |r| r.epoch) < self.route(t).epoch;
         let behind = report.state == NodeState::Alive && (0..self.plan.tablets).any(behind);
         let node = name(i);
+        if !self.switches.disks_told_apart && !self.is_known(i) {
+            self.take_any_disk(i);
+        }
         let input = match self.master.greeted.insert(i, life) == Some(life) {
             true => Input::Beat { node, report },
             false => {
@@ -338,10 +341,20 @@ impl World {
         }
     }
 
+    /// The rule off: whatever disk a node has is written down as the one that it had.
+    fn take_any_disk(&mut self, i: usize) {
+        let (record, _) = &self.master.store[&format!("node/{}", name(i))];
+        if let Record::Node(known) = record.clone() {
+            let store_uuid = Some(store_uuid(self.nodes[i].store));
+            self.write_down(Record::Node(NodeRecord { store_uuid, ..known }));
+        }
+    }
+
     /// What a replica asks of the master, on its way there.
     pub fn plead(&mut self, i: usize, t: usize, epoch: u64, plea: Plea) {
         let plea = match plea {
             Plea::Remove(node) => membership::Plea::Remove(node.to_string()),
+            Plea::Add(_) if !self.switches.adds => return,
             Plea::Add(node) => membership::Plea::Add(node.to_string()),
             Plea::NoLease => membership::Plea::NoLease,
             Plea::Tell => membership::Plea::Tell,

@@ -27,6 +27,14 @@ pub struct Switches {
     pub durable_register: bool,
     /// The master tells nobody of a change before it is on disk.
     pub register_synced: bool,
+    /// A new disk is not taken for the one on which others count.
+    pub disks_told_apart: bool,
+    /// The master adds members that have caught up.
+    pub adds: bool,
+    /// Requests are executed on the conditions that they name.
+    pub conditions: bool,
+    /// What nobody reads any more is removed.
+    pub sweeps: bool,
     /// The head of a big value is written after its chunks.
     pub head_last: bool,
     /// A staged value is abandoned, in the log, before its chunks go.
@@ -48,6 +56,10 @@ impl Switches {
         promote_from_isr: true,
         durable_register: true,
         register_synced: true,
+        disks_told_apart: true,
+        adds: true,
+        conditions: true,
+        sweeps: true,
         head_last: true,
         abandon_first: true,
         retire_grace: true,

@@ -261,7 +261,7 @@ impl World {
     /// What a node does by itself for the tablets that it leads.
     pub fn sweep(&mut self, i: usize, life: u64) {
         self.after(500 * MS, Event::Sweep { node: i, life });
-        if !self.replica(i, 0).leads() || !self.can_read(i, 0) {
+        if !self.replica(i, 0).leads() || !self.can_read(i, 0) || !self.switches.sweeps {
             return;
         }
         let due: Vec<Timer> = self.replica(i, 0).committed().due(self.now / MS).cloned().collect();
