@@ -256,6 +256,8 @@ impl House {
         until("the master listens", || {
             Stream::connect(&self.config.master.address, PATIENCE).is_ok()
         });
+        let answer = Line::to(&self.config.master.address).ask("PING");
+        assert!(matches!(answer, Reply::Pong | Reply::Error(_)), "it has its directory: {answer:?}");
         process
     }
 }
@@ -463,7 +465,8 @@ fn shutdown_and_wakeup_are_passed_on() {
     let house = House::new("remote", BEATS);
     let mut line = Line::to(&house.run());
     line.until_all_alive();
-    assert_eq!(line.ask("SHUTDOWN b1"), Reply::Ok(vec![]));
+    assert!(matches!(line.ask("SHUTDOWN b1"), Reply::Error(Error::Retry(_))), "nobody else has it");
+    assert_eq!(line.ask("SHUTDOWN b1 force=1"), Reply::Ok(vec![]));
     until("it is known", || line.state_of("b1") == NodeState::Shutdown);
     assert!(line.text("NODES").contains(&format!("b1 {} b shutdown", house.fakes[2].address)));
     assert_eq!(line.ask("WAKEUP b1"), Reply::Ok(vec![]));

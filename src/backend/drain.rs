@@ -26,11 +26,11 @@ pub fn on_signal(node: Arc<Node>) -> Result<()> {
     std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop).map_err(cannot)
 }
 
-/// Asks the master to take the node out of service, as a person would. What is not handed over is as after a crash.
+/// Asks the master to take the node out of service, whoever needs it. What is not handed over is as after a crash.
 fn end(node: &Node) {
     let master = &node.config.master;
     let address = node.config.via(&master.name, &master.address);
-    let shutdown = Request::new(Command::Shutdown { node: node.name.clone() });
+    let shutdown = Request::new(Command::Shutdown { node: node.name.clone(), force: true });
     match node.ask(address, &shutdown, Instant::now() + TIME_MAX) {
         Ok(_) => log::info!("handed over; ended"),
         Err(error) => log::info!("ended without handing over: {error}"),

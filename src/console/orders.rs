@@ -30,9 +30,10 @@ impl Action {
         }
     }
 
-    fn command(self, node: String) -> Command {
+    /// The order; `force`: it was said on the page what is out of service then.
+    fn command(self, node: String, force: bool) -> Command {
         match self {
-            Action::Shutdown => Command::Shutdown { node },
+            Action::Shutdown => Command::Shutdown { node, force },
             Action::Wakeup => Command::Wakeup { node },
         }
     }
@@ -103,7 +104,8 @@ pub(super) fn give(visit: &Visit, request: &mut Request<'_>) -> Result<Response>
     let audited = audit::write(&visit.app.client, request.peer, &what);
     let master = visit.app.config.master_address();
     let client = visit.app.client.with_time_limit(visit.app.config.request_time() + HANDOVER);
-    if let Err(error) = client.call_at(master, action.command(node.clone())) {
+    let order = action.command(node.clone(), form.get("force").is_some());
+    if let Err(error) = client.call_at(master, order) {
         return page(visit, request, Some(format!("The master says: {error}")));
     }
     let word = request.param("action");

@@ -60,6 +60,12 @@ impl Tablet {
         self.needs_disk_of(node) && others && (spare || self.is_led_by(node))
     }
 
+    /// Whether nobody could write without this node.
+    fn is_lost_without(&self, node: &str, nodes: &Nodes) -> bool {
+        let others = self.live(nodes).filter(|name| *name != node).count();
+        self.needs_disk_of(node) && others < self.route.min_insync.max(1) as usize
+    }
+
     /// Whether every member is in sync and serves.
     fn is_whole(&self, nodes: &Nodes) -> bool {
         let members = &self.route.members;
@@ -81,9 +87,17 @@ impl Tablet {
 }
 
 impl Membership {
-    /// A node is to go out of service: first it leaves its places, then it is told.
-    pub(super) fn shut_down(&mut self, now: u64, name: &str) -> Vec<Output> {
+    /// A node is to go out of service: first it leaves its places, then it is told. One that tablets need stays, unless
+    /// it is said that it shall go nevertheless.
+    pub(super) fn shut_down(&mut self, now: u64, name: &str, force: bool) -> Vec<Output> {
+        let lost = self.tablets.values().filter(|t| t.is_lost_without(name, &self.nodes));
+        let lost: Vec<&str> = lost.map(|tablet| &*tablet.route.id).collect();
         let Some(node) = self.nodes.get_mut(name) else { return Vec::new() };
+        let stays = node.leaving.is_none() && node.state == NodeState::Alive;
+        if stays && !lost.is_empty() && !force {
+            let why = format!("too few others have {} in sync", lost.join(", "));
+            return vec![Output::Keep(name.into(), why)];
+        }
         node.leaving = Some(Leaving { since: now, told: false });
         vec![Output::Log(Level::Info, format!("node {name} is being shut down"))]
     }

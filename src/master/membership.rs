@@ -80,6 +80,8 @@ pub enum Input {
     Shutdown {
         /// Its name.
         node: String,
+        /// Whether it is though tablets need it.
+        force: bool,
     },
     /// A node is to be put back into service.
     Wakeup {
@@ -129,6 +131,8 @@ pub enum Output {
     Resign(String, TabletRoute),
     /// Take a node out of service now, or put it back.
     Serve(String, bool),
+    /// A node is not taken out of service, and why.
+    Keep(String, String),
     /// A line for the log.
     Log(Level, String),
 }
@@ -203,7 +207,7 @@ impl Membership {
             Input::Pleaded { node, tablet, epoch, plea } => {
                 self.pleaded(now, &node, &tablet, epoch, &plea)
             }
-            Input::Shutdown { node } => self.shut_down(now, &node),
+            Input::Shutdown { node, force } => self.shut_down(now, &node, force),
             Input::Wakeup { node } => self.wake_up(&node),
             Input::Stored { record, revision } => self.stored(record, revision),
             Input::Tick => self.tick(now),

@@ -144,6 +144,7 @@ impl House {
                     _ = writeln!(text, "resign {} {} to {node}", t.id, t.epoch);
                 }
                 Output::Serve(node, on) => _ = writeln!(text, "serve {node} {on}"),
+                Output::Keep(node, why) => _ = writeln!(text, "keep {node}: {why}"),
                 Output::Log(level, line) => _ = writeln!(text, "{level}: {line}"),
             }
         }
@@ -300,8 +301,12 @@ enum Line {
     Resigned { node: String, tablet: String, epoch: u64 },
     /// A node asks for something: remove, add, nolease or tell.
     Plea { node: String, tablet: String, epoch: u64, what: String, member: Option<String> },
-    /// A node is to go out of service.
-    Shutdown(String),
+    /// A node is to go out of service; `force`: though tablets need it.
+    Shutdown {
+        node: String,
+        #[arg(key, optional)]
+        force: Option<bool>,
+    },
     /// A node is to be put back.
     Wakeup(String),
     /// A node's connection fails.
@@ -365,7 +370,10 @@ impl Runner for House {
                 let (node, tablet) = (node.clone(), tablet.clone());
                 text = self.take(Input::Pleaded { node, tablet, epoch: *epoch, plea });
             }
-            Line::Shutdown(node) => text = self.take(Input::Shutdown { node: node.clone() }),
+            Line::Shutdown { node, force } => {
+                let force = force.unwrap_or(false);
+                text = self.take(Input::Shutdown { node: node.clone(), force });
+            }
             Line::Wakeup(node) => text = self.take(Input::Wakeup { node: node.clone() }),
             Line::Fail { node, why } => {
                 text = self.take(Input::Failed { node: node.clone(), why: why.clone() });
@@ -401,6 +409,7 @@ fn membership_does_what_its_scripts_say() {
         "min_insync",
         "nothing_to_gain",
         "shutdown",
+        "last_copy",
         "balance",
         "probation",
     ];
@@ -443,7 +452,7 @@ fn any_input(house: &House, [what, node, tablet, a, b]: [u8; 5]) -> Input {
         7 | 8 => Input::Pleaded { node, tablet, epoch, plea: Plea::Add(member) },
         9 if a % 2 == 0 => Input::Pleaded { node, tablet, epoch, plea: Plea::Remove(member) },
         9 => Input::Pleaded { node, tablet, epoch, plea: Plea::NoLease },
-        10 if a % 2 == 0 => Input::Shutdown { node },
+        10 if a % 2 == 0 => Input::Shutdown { node, force: b % 2 == 0 },
         10 => Input::Wakeup { node },
         _ => Input::Tick,
     }

@@ -48,11 +48,22 @@ pub enum Event {
     /// What needs no answer: a heartbeat, or what a node says by itself.
     Happened(Input),
     /// A node is to go out of service, or back into it; what came of it is told.
-    Serve(String, bool, Done),
+    Serve(String, Service, Done),
     /// The store has changed, maybe by another master.
     Changed,
     /// How is the cluster?
     Status(Sender<ClusterStatus>),
+}
+
+/// Whether a node is to be in service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// It serves.
+    In,
+    /// It does not, if its tablets can do without it.
+    Out,
+    /// It does not, whatever its tablets need.
+    OutByForce,
 }
 
 /// What a heartbeat thread is told.
@@ -109,9 +120,12 @@ impl House {
     }
 
     /// Takes a node out of service in order, or back into it; returns when it has happened.
-    pub fn serve(&self, node: &str, on: bool, within: Duration) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Retry`]: tablets need it.
+    pub fn serve(&self, node: &str, service: Service, within: Duration) -> Result<()> {
         let (to, done) = bounded(1);
-        self.tell(Event::Serve(node.into(), on, to))?;
+        self.tell(Event::Serve(node.into(), service, to))?;
         let late = |_| Err(Error::unknown(format!("{node} has not answered yet")));
         done.recv_timeout(within).unwrap_or_else(late)
     }
@@ -204,7 +218,7 @@ impl Owner {
                 return Ok(());
             }
             Event::Changed => return self.reload(),
-            Event::Serve(node, on, to) => match self.note_waiting(node, on, to) {
+            Event::Serve(node, service, to) => match self.note_waiting(node, service, to) {
                 Some(input) => input,
                 None => return Ok(()),
             },
@@ -215,7 +229,8 @@ impl Owner {
     }
 
     /// Notes who waits for a node to go out of service or back. Who waits for the contrary waits in vain.
-    fn note_waiting(&mut self, node: String, on: bool, to: Done) -> Option<Input> {
+    fn note_waiting(&mut self, node: String, service: Service, to: Done) -> Option<Input> {
+        let on = service == Service::In;
         if self.house.orders_of(&node).is_none() {
             let _ = to.send(Err(no_node(&node)));
             return None;
@@ -230,7 +245,14 @@ impl Owner {
             return None;
         }
         waiting.1.push(to);
-        Some(if on { Input::Wakeup { node } } else { Input::Shutdown { node } })
+        let force = service == Service::OutByForce;
+        Some(if on { Input::Wakeup { node } } else { Input::Shutdown { node, force } })
+    }
+
+    /// Tells all who wait for a node to go out of service that it does not.
+    fn keep(&mut self, node: &str, why: &str) {
+        let waiting = self.serving.remove(node).map(|(_, waiting)| waiting).unwrap_or_default();
+        tell_all(waiting, &Err(Error::retry(format!("{node} stays in service: {why}"))));
     }
 
     /// Orders a node out of service or back, for all who wait for it.
@@ -264,6 +286,7 @@ impl Owner {
                 Output::Seal(node, route) => self.house.hint(&node, Order::Seal(route)),
                 Output::Resign(node, route) => self.house.hint(&node, Order::Resign(route)),
                 Output::Serve(node, on) => self.serve(&node, on),
+                Output::Keep(node, why) => self.keep(&node, &why),
             }
         }
         if changed {

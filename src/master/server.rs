@@ -2,7 +2,7 @@
 
 use super::handover::LEAVE_PATIENCE_MS;
 use super::membership::{Input, Plea};
-use super::owner::{Event, House, Order};
+use super::owner::{Event, House, Order, Service};
 use super::text;
 use crate::config::{Auth, Config};
 use crate::error::{Error, Result};
@@ -119,8 +119,9 @@ impl Server {
                 self.house.order(&node, Order::Beat)?;
                 Reply::Ok(Vec::new())
             }
-            Command::Shutdown { node } => self.serve(&node, false)?,
-            Command::Wakeup { node } => self.serve(&node, true)?,
+            Command::Shutdown { node, force: false } => self.serve(&node, Service::Out)?,
+            Command::Shutdown { node, force: true } => self.serve(&node, Service::OutByForce)?,
+            Command::Wakeup { node } => self.serve(&node, Service::In)?,
             Command::Ping => Reply::Pong,
             Command::Help => Reply::Text(text::HELP.into()),
             Command::Peer(peer) => self.peer(&peer)?,
@@ -129,8 +130,8 @@ impl Server {
     }
 
     /// Takes a node out of service, or back into it; answers when it has happened.
-    fn serve(&self, node: &str, on: bool) -> Result<Reply> {
-        self.house.serve(node, on, self.order_time)?;
+    fn serve(&self, node: &str, service: Service) -> Result<Reply> {
+        self.house.serve(node, service, self.order_time)?;
         Ok(Reply::Ok(Vec::new()))
     }
 

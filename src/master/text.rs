@@ -11,7 +11,7 @@ WHERE <owner>      the group of an owner's rows, and its nodes: GROUP <name> <no
 NODES              one line a node: name, address, group, state
 STATUS             every node and tablet, for people
 SUSPECT <node>     look after this node at once
-SHUTDOWN <node>    take a node out of service in order
+SHUTDOWN <node> [force=1]   take a node out of service in order; force: though tablets need it
 WAKEUP <node>      put it back
 AUTH, PING, HELP, QUIT
 Cells are kept by the backends: ask one of those that WHERE names.

@@ -217,7 +217,7 @@ mod tests {
         gate.state = State::Proved;
         assert!(matches!(gate.check(&Command::Ping), Err(Error::Retry(_))));
         assert_eq!(gate.check(&beat), Ok(()));
-        assert_eq!(gate.check(&Command::Shutdown { node: "a1".into() }), Ok(()));
+        assert_eq!(gate.check(&Command::Shutdown { node: "a1".into(), force: false }), Ok(()));
     }
 
     #[test]

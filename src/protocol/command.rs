@@ -275,6 +275,8 @@ pub enum Command {
     Shutdown {
         /// Name of the node.
         node: String,
+        /// Whether to do it though some of its tablets are out of service then.
+        force: bool,
     },
     /// Master: put a node back into service.
     Wakeup {

@@ -93,7 +93,9 @@ impl Request {
             Command::Where { owner } => LineBuilder::new("WHERE").word(owner),
             Command::Nodes => LineBuilder::new("NODES"),
             Command::Suspect { node } => LineBuilder::new("SUSPECT").word(node),
-            Command::Shutdown { node } => LineBuilder::new("SHUTDOWN").word(node),
+            Command::Shutdown { node, force } => {
+                LineBuilder::new("SHUTDOWN").word(node).option_if("force", force.then_some(1))
+            }
             Command::Wakeup { node } => LineBuilder::new("WAKEUP").word(node),
             Command::Auth(words) => {
                 words.iter().fold(LineBuilder::new("AUTH"), |line, w| line.word(w))

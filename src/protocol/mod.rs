@@ -41,7 +41,7 @@
 //! | `STATUS`, `HELP` | lines for people, ended by an empty line |
 //! | `PING`, `QUIT` | `PONG`, the end of the connection |
 //! | master: `WHERE <owner>` | `GROUP <name> <node> <address> …`, alive ones first |
-//! | master: `NODES`; `SUSPECT`, `SHUTDOWN`, `WAKEUP <node>` | lines; `OK` |
+//! | master: `NODES`; `SUSPECT`, `WAKEUP <node>`; `SHUTDOWN <node> [force=1]` | lines; `OK` |
 //!
 //! Any request may also be answered `RETRY <why>` (definitely not executed), `UNKNOWN <why>` (may have been
 //! executed), `NOSPACE`, `TABLETFULL`, `QUOTA`, `TOOBIG <why>`, `DENIED <why>` or `BAD <why>`, and may carry

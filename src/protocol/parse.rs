@@ -83,7 +83,7 @@ fn parse_command(verb: &str, line: &mut Line) -> Result<(Command, Payload)> {
         "WHERE" => Command::Where { owner: parse_name(line, "owner")? },
         "NODES" => Command::Nodes,
         "SUSPECT" => Command::Suspect { node: line.text("node")? },
-        "SHUTDOWN" => Command::Shutdown { node: line.text("node")? },
+        "SHUTDOWN" => Command::Shutdown { node: line.text("node")?, force: line.flag("force")? },
         "WAKEUP" => Command::Wakeup { node: line.text("node")? },
         "AUTH" => {
             let words = (0..line.words_left()).map(|_| line.word("word")).collect::<Result<_>>()?;

@@ -44,7 +44,7 @@ impl World {
             106 => self.adverse(Adversary::HandOver),
             107 => self.adverse(Adversary::Partition),
             108 => {
-                self.tell_master(membership::Input::Shutdown { node: name(i) });
+                self.tell_master(membership::Input::Shutdown { node: name(i), force: true });
                 let back = self.random.between(SECOND, 6 * SECOND);
                 self.after(back, Event::WakeUp { node: i });
             }

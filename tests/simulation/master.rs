@@ -209,7 +209,7 @@ impl World {
                 self.nodes[number(&node)].refused = true;
             }
             Output::Accept(node) => self.nodes[number(&node)].refused = false,
-            Output::Log(..) => {}
+            Output::Log(..) | Output::Keep(..) => {}
         }
     }
 

@@ -133,7 +133,7 @@ impl Fault {
     fn make(self, group: &Group, node: &str) -> Result<()> {
         match self {
             Fault::Kill => group.kill(node),
-            Fault::Shutdown => order(group, Command::Shutdown { node: node.into() }),
+            Fault::Shutdown => order(group, Command::Shutdown { node: node.into(), force: false }),
         }
     }
 
