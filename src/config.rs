@@ -163,6 +163,13 @@ impl Default for Replication {
     }
 }
 
+impl Replication {
+    /// Whether a promise outlasts a lease at another host, by the most that two hosts' clocks differ in rate.
+    pub fn outlasts(grace_ms: u64, lease_ms: u64) -> bool {
+        grace_ms >= lease_ms + lease_ms / 4
+    }
+}
+
 /// What a read rests on.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
@@ -172,6 +179,21 @@ pub enum Reads {
     Lease,
     /// A round to all in-sync replicas for each batch of reads: no clock matters.
     Confirm,
+}
+
+impl Reads {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reads::Lease => "lease",
+            Reads::Confirm => "confirm",
+        }
+    }
+
+    /// What a word stands for.
+    pub fn parse(word: &str) -> Option<Reads> {
+        [Reads::Lease, Reads::Confirm].into_iter().find(|reads| reads.word() == word)
+    }
 }
 
 /// The master.
@@ -386,7 +408,7 @@ impl Config {
         if self.groups.iter().any(|g| g.backends.len() < replication.min_insync as usize) {
             return Err(Error::config("replication.min_insync is more than a group has backends"));
         }
-        if replication.grace_ms < replication.lease_ms + replication.lease_ms / 4 {
+        if !Replication::outlasts(replication.grace_ms, replication.lease_ms) {
             return Err(Error::config(
                 "replication.grace_ms must be at least 1.25 times replication.lease_ms",
             ));

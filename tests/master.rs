@@ -257,7 +257,10 @@ impl House {
             Stream::connect(&self.config.master.address, PATIENCE).is_ok()
         });
         let answer = Line::to(&self.config.master.address).ask("PING");
-        assert!(matches!(answer, Reply::Pong | Reply::Error(_)), "it has its directory: {answer:?}");
+        assert!(
+            matches!(answer, Reply::Pong | Reply::Error(_)),
+            "it has its directory: {answer:?}"
+        );
         process
     }
 }

@@ -11,6 +11,7 @@
 use super::directory::Directory;
 use super::node::Node;
 use super::tablet::Event;
+use super::terms::Terms;
 use crate::error::{Error, Result};
 use crate::net::Stream;
 use crate::protocol::command::{Command, Peer, Request};
@@ -122,6 +123,8 @@ pub struct Speaker {
     pub store_uuid: String,
     /// The cluster's secret.
     pub secret: String,
+    /// How it serves reads.
+    pub terms: Terms,
     /// Where others are.
     pub directory: Arc<Directory>,
 }
@@ -195,9 +198,14 @@ impl Link {
 
     /// Dials, and sends what could not be sent at once, for as long as anyone may say something.
     pub fn run(&self, speaker: &Speaker) {
+        let mut refused = None;
         while self.woken.recv().is_ok() {
             if let Err(error) = self.send(speaker) {
-                log::debug!("link to {}: {error}", self.to);
+                match matches!(error, Error::Denied(_)) && refused.as_ref() != Some(&error) {
+                    true => log::error!("{} takes no link: {error}", self.to),
+                    false => log::debug!("link to {}: {error}", self.to),
+                }
+                refused = Some(error);
                 std::thread::sleep(REDIAL);
                 self.queue().clear();
             }
@@ -234,7 +242,8 @@ impl Link {
         let address = speaker.directory.address(&self.to)?;
         let deadline = Instant::now() + CONNECT;
         let mut connection = Connection::open(&address, &speaker.secret, deadline)?;
-        let words = [&speaker.node, &speaker.store_uuid, &self.to];
+        let [reads, lease, grace] = speaker.terms.words();
+        let words = [&speaker.node, &speaker.store_uuid, &self.to, &reads, &lease, &grace];
         let words = words.map(|word| word.as_bytes().to_vec()).to_vec();
         let link = Request::new(Command::Peer(Peer::new("@LINK", words)));
         match connection.call(&link)? {
@@ -288,7 +297,8 @@ impl Node {
         } else if !self.directory.is_disk_of(name, store) {
             Some(format!("{name} has another disk"))
         } else {
-            None
+            let ours = Terms::of(&self.config.replication);
+            ours.refusal(&Terms::parse(link, 3)?)
         };
         let mut answer = Vec::new();
         let words = vec![self.data.store_uuid().to_string().into_bytes()];

@@ -18,7 +18,7 @@
 //!   threads wait for one another.
 //! * [`reads`], [`writes`]: GET, SCAN, ROWS; single ops, batches, and big values chunk by chunk.
 //! * [`links`]: what replicas say to one another. [`catch_up`]: whole tables for those that are too far behind.
-//!   [`master_line`]: what the node says to the master by itself.
+//!   [`master_line`]: what the node says to the master by itself. [`terms`]: what nodes must agree on.
 //! * [`serve`]: a client's connection. [`peer`]: the verbs between PennCloud's own processes. [`forwards`]: writes that
 //!   wait for another node's answer.
 //! * [`room`]: what is kept free on the disk for the worst. [`trouble`]: what is wrong with a copy, for people.
@@ -38,8 +38,9 @@
 //!
 //! A node dials each other node of its group, and sends the messages of all their tablets over that one connection
 //! (`@LINK`, then `@PREPARE`, `@ACK` and so on: [`crate::replication::wire`]); the other's come over a link that it
-//! dials. Both sides name their disk, and one that is not the disk that the master knows is refused. A link makes
-//! nobody wait: what does not fit is dropped, and the protocol sends it again.
+//! dials. Both sides name their disk, and one that is not the disk that the master knows is refused; so is a node whose
+//! leases and promises do not fit ours ([`terms`]). A link makes nobody wait: what does not fit is dropped, and the
+//! protocol sends it again.
 //!
 //! A replica that has been away is sent the entries that it lacks while the primary still keeps them. One that is
 //! further behind, or new, is offered the table, and fetches it page by page (`@TABLE`) while writes go on; it
@@ -123,6 +124,7 @@ mod status;
 mod surroundings;
 mod sweep;
 mod tablet;
+mod terms;
 mod trouble;
 mod waits;
 mod writes;

@@ -8,6 +8,7 @@ use super::master_line::{self, MasterLine};
 use super::room::{self, Room};
 use super::surroundings::{Surroundings, timing};
 use super::tablet::{self, Event, Tablet};
+use super::terms::Terms;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cell::ValueId;
@@ -124,6 +125,7 @@ impl Node {
             node: self.name.clone(),
             store_uuid: self.data.store_uuid().to_string(),
             secret: secret.into(),
+            terms: Terms::of(&self.config.replication),
             directory: self.directory.clone(),
         });
         for link in self.around.links.all() {
