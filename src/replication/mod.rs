@@ -82,7 +82,7 @@
 //! # What the simulation shows
 //!
 //! `tests/simulation` runs the replicas of one or two tablets on two to five nodes, and the production
-//! [`crate::master::membership`], through crashes, pauses, suspended machines, stalled and replaced disks, lost, late
+//! [`crate::master::membership`], through crashes, pauses, suspended machines, stalled, full and replaced disks, lost, late
 //! and doubled messages, one-way and partial cuts, resignations, shutdowns, restarts of the master, and clocks that
 //! differ by a tenth; where reads are confirmed, clocks that run at 0.3 to 1.7 of their rate or stand still. Clients
 //! repeat requests whose first tries are held up; big values are staged, committed, read, overwritten and dropped
@@ -93,7 +93,7 @@
 //!
 //! # Caveats
 //!
-//! * The simulation knows no damaged disks, no full ones, no eviction of sessions, and no balance of many tablets.
+//! * The simulation knows no damaged disks, no eviction of sessions, and no balance of many tablets.
 //! * A chunk that is held up on its way for longer than half the grace of the retire list may stay for ever.
 //! * A commit waits for every in-sync replica: one that is silent holds up the writes of its tablets until it has been
 //!   taken out of the in-sync set, and its last lease has run out.
