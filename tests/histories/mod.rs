@@ -9,7 +9,7 @@ mod nemesis;
 
 use crate::harness::proxy::Fault;
 use crate::harness::{Cluster, EndOnPanic, Text, eventually, long};
-use crate::linearizability::{Operation, Outcome, Random, Verdict, check};
+use crate::linearizability::{Operation, Outcome, Random, Register, Verdict, check};
 pub use client::Records;
 use client::{CELLS, Caller, Cell, cells};
 use nemesis::Nemesis;
@@ -198,7 +198,7 @@ fn check_history(scene: &Scene, seed: u64, records: &Records, faults: &[String])
         by_cell.entry(*cell).or_default().push(op.clone());
     }
     for (cell, history) in by_cell {
-        let why = match check(&history) {
+        let why = match check::<Register>(&history) {
             Verdict::Linearizable => continue,
             Verdict::Undecided => "the checker gave up: this proves nothing".to_string(),
             Verdict::Violation(why) => why,

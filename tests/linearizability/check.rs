@@ -1,14 +1,15 @@
 //! The search for an order: Wing and Gong's algorithm with Lowe's memory of what was tried.
 //!
 //! An operation can come next if it was asked before any of those still to be ordered was answered. The search
-//! takes one that the register allows, and goes back when none is left; a set of ordered operations that led to
+//! takes one that the model allows, and goes back when none is left; a set of ordered operations that led to
 //! the same state before is not tried again. Operations whose outcome is unknown come last among the candidates,
-//! and need not be ordered at all.
+//! and need not be ordered at all. An answered one that fits and changes nothing comes first, and nothing else is
+//! tried in its place: an order in which it comes later is one in which it comes now, too.
 
 use super::history::{Operation, Outcome, meaningful, until};
-use super::register::{Register, State};
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Sets of ordered operations that are remembered; past it the search gives up.
 const TRIED_MAX: usize = 2_000_000;
@@ -26,38 +27,56 @@ pub enum Verdict {
     Undecided,
 }
 
-/// Whether the history of one cell, which at first is not there, is linearizable.
-pub fn check(history: &[Operation]) -> Verdict {
+/// What one process that does one thing at a time would answer to the operations of a history.
+pub trait Model: Sized {
+    /// What it keeps; at first it is empty.
+    type State: Clone + Default + PartialEq + Hash;
+
+    /// Of a history; an error says what no order can explain.
+    fn new(history: &[Operation]) -> Result<Self, String>;
+
+    /// Whether an operation need not happen.
+    fn is_open(&self, i: usize) -> bool;
+
+    /// Another operation, before which this one need not be tried.
+    fn waits_for(&self, i: usize) -> Option<usize>;
+
+    /// The state after an operation; none if it cannot happen now as it was answered.
+    fn after(&self, state: &Self::State, i: usize) -> Option<Self::State>;
+}
+
+/// Whether the history of one object, which at first is empty, is linearizable.
+pub fn check<M: Model>(history: &[Operation]) -> Verdict {
     let history = meaningful(history);
-    match search(&history) {
+    match search::<M>(&history) {
         Ok(true) => Verdict::Linearizable,
-        Ok(false) => Verdict::Violation(explain(&history)),
+        Ok(false) => Verdict::Violation(explain::<M>(&history)),
         Err(Undecided) => Verdict::Undecided,
     }
 }
 
 struct Undecided;
 
-fn search(history: &[Operation]) -> Result<bool, Undecided> {
-    match Register::new(history) {
-        Ok(register) => Search::new(history, &register).run(),
+fn search<M: Model>(history: &[Operation]) -> Result<bool, Undecided> {
+    match M::new(history) {
+        Ok(model) => Search::new(history, &model).run(),
         Err(_) => Ok(false),
     }
 }
 
 /// The shortest beginning of a history for which there is no order: its last operations, and why.
-fn explain(history: &[Operation]) -> String {
+fn explain<M: Model>(history: &[Operation]) -> String {
     let answered = history.iter().filter(|op| op.outcome != Outcome::Unknown);
     let mut instants: Vec<u64> = answered.map(|op| op.ended).collect();
     instants.sort_unstable();
-    let fits = |at: &u64| search(&until(history, *at)).unwrap_or(true);
+    let fits = |at: &u64| search::<M>(&until(history, *at)).unwrap_or(true);
     let first = instants.partition_point(fits);
     let (mut shown, mut text) = (history.to_vec(), String::new());
     if let Some(at) = instants.get(first) {
         shown = until(history, *at);
         let _ = writeln!(text, "no order explains what was answered at {:.3} ms", *at as f64 / 1e6);
     }
-    if let Err(why) = Register::new(&shown) {
+    if let Err(why) = M::new(&shown) {
         let _ = writeln!(text, "{why}");
     }
     let from = shown.len().saturating_sub(SHOWN);
@@ -73,8 +92,8 @@ const END: usize = usize::MAX;
 
 /// Operations still to be ordered, as two linked lists: the calls and returns of the answered ones by time, and
 /// the calls of the open ones by time. Call i of the history is node 2i, its return 2i + 1.
-struct Search<'a> {
-    register: &'a Register,
+struct Search<'a, M> {
+    model: &'a M,
     times: Vec<u64>,
     next: Vec<usize>,
     previous: Vec<usize>,
@@ -89,26 +108,28 @@ struct Search<'a> {
 }
 
 /// What was ordered, and the state before.
-struct Taken {
+struct Taken<S> {
     operation: usize,
-    before: State,
+    before: S,
+    /// Nothing else need be tried in its place.
+    is_sure: bool,
 }
 
-impl<'a> Search<'a> {
-    fn new(history: &[Operation], register: &'a Register) -> Search<'a> {
+impl<'a, M: Model> Search<'a, M> {
+    fn new(history: &[Operation], model: &'a M) -> Search<'a, M> {
         let times = history.iter().flat_map(|op| [op.began, op.ended]).collect::<Vec<_>>();
         let mut marks = super::Random::new(history.len() as u64);
         let mut search = Search {
-            register,
+            model,
             next: vec![END; times.len()],
             previous: vec![END; times.len()],
             heads: [END; 2],
             marks: history.iter().map(|_| marks.wide()).collect(),
             taken: vec![false; history.len()],
-            left: register.steps.iter().filter(|step| !step.open).count(),
+            left: (0..history.len()).filter(|i| !model.is_open(*i)).count(),
             times,
         };
-        let answered = |i: &usize| !register.steps[*i].open;
+        let answered = |i: &usize| !model.is_open(*i);
         let all = 0..history.len();
         let mut events: Vec<usize> =
             all.clone().filter(answered).flat_map(|i| [2 * i, 2 * i + 1]).collect();
@@ -129,39 +150,83 @@ impl<'a> Search<'a> {
     }
 
     fn run(mut self) -> Result<bool, Undecided> {
-        let (mut state, mut set) = (State::default(), 0u128);
-        let (mut path, mut tried) = (Vec::<Taken>::new(), HashSet::new());
+        let (mut state, mut set) = (M::State::default(), 0u128);
+        let (mut path, mut tried) = (Vec::new(), HashSet::new());
         let mut after = None;
         while self.left > 0 {
-            let Some(operation) = self.candidate(after) else {
-                let Some(last) = path.pop() else { return Ok(false) };
-                self.put_back(last.operation);
-                set = set.wrapping_sub(self.marks[last.operation]);
-                (state, after) = (last.before, Some(last.operation));
-                continue;
-            };
-            after = Some(operation);
-            if self.register.steps[operation].twin.is_some_and(|twin| !self.taken[twin]) {
-                continue;
-            }
-            let Some(next) = self.register.after(state, operation) else { continue };
-            let with = set.wrapping_add(self.marks[operation]);
-            if !tried.insert((with, next)) {
-                continue;
+            let step = self.step(&state, after);
+            let is_sure = step.as_ref().is_some_and(|(i, next)| self.is_sure(*i, &state, next));
+            match step {
+                Some((i, next)) if tried.insert((self.with(set, i), fingerprint(&next))) => {
+                    (set, after) = (self.with(set, i), None);
+                    self.take(i);
+                    let before = std::mem::replace(&mut state, next);
+                    path.push(Taken { operation: i, before, is_sure });
+                }
+                Some((i, _)) if !is_sure => after = Some(i),
+                _ => {
+                    let Some(last) = self.go_back(&mut path, &mut set) else { return Ok(false) };
+                    (state, after) = (last.before, Some(last.operation));
+                }
             }
             if tried.len() > TRIED_MAX {
                 return Err(Undecided);
             }
-            path.push(Taken { operation, before: state });
-            self.take(operation);
-            (state, set, after) = (next, with, None);
         }
         Ok(true)
     }
 
+    /// What stands for a set of operations and one more.
+    fn with(&self, set: u128, operation: usize) -> u128 {
+        set.wrapping_add(self.marks[operation])
+    }
+
+    /// Whether nothing else need be tried in place of an operation.
+    fn is_sure(&self, operation: usize, before: &M::State, after: &M::State) -> bool {
+        before == after && !self.model.is_open(operation)
+    }
+
+    /// What comes now, after another candidate or the first, and the state after it.
+    fn step(&self, state: &M::State, after: Option<usize>) -> Option<(usize, M::State)> {
+        let sure = if after.is_none() { self.unchanging(state) } else { None };
+        sure.or_else(|| self.steps(after).find_map(|i| Some((i, self.allowed(state, i)?))))
+    }
+
+    /// An answered candidate that changes nothing.
+    fn unchanging(&self, state: &M::State) -> Option<(usize, M::State)> {
+        let mut steps = self.steps(None).filter_map(|i| Some((i, self.allowed(state, i)?)));
+        steps.find(|(i, next)| self.is_sure(*i, state, next))
+    }
+
+    fn allowed(&self, state: &M::State, operation: usize) -> Option<M::State> {
+        let waits = self.model.waits_for(operation).is_some_and(|other| !self.taken[other]);
+        if waits { None } else { self.model.after(state, operation) }
+    }
+
+    /// Takes back what was ordered last and might have been something else.
+    fn go_back(
+        &mut self,
+        path: &mut Vec<Taken<M::State>>,
+        set: &mut u128,
+    ) -> Option<Taken<M::State>> {
+        loop {
+            let last = path.pop()?;
+            self.put_back(last.operation);
+            *set = set.wrapping_sub(self.marks[last.operation]);
+            if !last.is_sure {
+                return Some(last);
+            }
+        }
+    }
+
+    /// The candidates after another or the first.
+    fn steps(&self, after: Option<usize>) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.candidate(after), |i| self.candidate(Some(*i)))
+    }
+
     /// The next operation that can come now, after another candidate or the first.
     fn candidate(&self, after: Option<usize>) -> Option<usize> {
-        let open = after.is_some_and(|i| self.register.steps[i].open);
+        let open = after.is_some_and(|i| self.model.is_open(i));
         if !open {
             let node = after.map_or(self.heads[0], |i| self.next[2 * i]);
             if node != END && node.is_multiple_of(2) {
@@ -186,7 +251,7 @@ impl<'a> Search<'a> {
 
     fn take(&mut self, operation: usize) {
         self.taken[operation] = true;
-        let open = self.register.steps[operation].open;
+        let open = self.model.is_open(operation);
         self.unlink(2 * operation, usize::from(open));
         if !open {
             self.unlink(2 * operation + 1, 0);
@@ -196,7 +261,7 @@ impl<'a> Search<'a> {
 
     fn put_back(&mut self, operation: usize) {
         self.taken[operation] = false;
-        let open = self.register.steps[operation].open;
+        let open = self.model.is_open(operation);
         if !open {
             self.relink(2 * operation + 1, 0);
             self.left += 1;
@@ -225,4 +290,11 @@ impl<'a> Search<'a> {
             self.previous[next] = node;
         }
     }
+}
+
+/// Stands for a state beside a set of operations: two that differ after the same set are rarely taken for one.
+fn fingerprint(state: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
 }

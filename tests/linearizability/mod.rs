@@ -10,6 +10,7 @@ mod tests;
 
 pub use check::{Verdict, check};
 pub use history::{Action, Operation, Outcome};
+pub use register::Register;
 
 /// Random numbers of a seed.
 pub struct Random(u64);

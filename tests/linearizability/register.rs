@@ -1,5 +1,6 @@
 //! The model: a cell with a version, as one process that does one thing at a time would keep it.
 
+use super::check::Model;
 use super::history::{Action, Operation, Outcome, versions};
 use std::collections::{HashMap, HashSet};
 
@@ -20,14 +21,14 @@ pub struct State {
 
 /// An operation with its values as numbers.
 #[derive(Clone, Copy, Debug)]
-pub struct Step {
+struct Step {
     /// Whether it need not happen.
-    pub open: bool,
+    open: bool,
     what: What,
     /// The version that it is known to have got, if it writes.
     version: Option<u64>,
     /// An earlier unanswered operation that does the same: this one need not be tried before that.
-    pub twin: Option<usize>,
+    twin: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +64,16 @@ enum Condition {
 /// What there is to order: the operations, and what is known of versions.
 pub struct Register {
     /// The operations, in the order given.
-    pub steps: Vec<Step>,
+    steps: Vec<Step>,
     /// Versions of known values: no other write has got one of them.
     taken: HashSet<u64>,
 }
 
-impl Register {
-    /// Translates a history; an error says what no order can explain.
-    pub fn new(history: &[Operation]) -> Result<Register, String> {
+impl Model for Register {
+    type State = State;
+
+    /// Translates a history.
+    fn new(history: &[Operation]) -> Result<Register, String> {
         let known = versions(history)?;
         let mut numbers = HashMap::new();
         let mut number = |value: &str| {
@@ -91,9 +94,16 @@ impl Register {
         Ok(Register { steps, taken: known.into_values().collect() })
     }
 
-    /// The state after an operation; none if it cannot happen now as it was answered.
-    pub fn after(&self, state: State, i: usize) -> Option<State> {
-        let step = &self.steps[i];
+    fn is_open(&self, i: usize) -> bool {
+        self.steps[i].open
+    }
+
+    fn waits_for(&self, i: usize) -> Option<usize> {
+        self.steps[i].twin
+    }
+
+    fn after(&self, state: &State, i: usize) -> Option<State> {
+        let (state, step) = (*state, &self.steps[i]);
         let blind = match step.what {
             What::Sees(seen) => return self.sees(state, seen),
             What::Puts { condition, .. } => matches!(condition, Condition::None),
@@ -117,7 +127,9 @@ impl Register {
         let inexact = step.version.is_none() && value.is_some();
         Some(State { value, version, inexact, unseen: step.open })
     }
+}
 
+impl Register {
     fn holds(&self, state: State, condition: Condition) -> Option<State> {
         match condition {
             Condition::None => Some(state),

@@ -33,12 +33,12 @@ use Outcome::{Mismatch, NotFound, Ok as Done, Refused, Unknown};
 const DELETE: Action = Action::Delete { if_version: None };
 
 fn violates(history: &[Operation]) {
-    let verdict = check(history);
+    let verdict = check::<Register>(history);
     assert!(matches!(verdict, Verdict::Violation(_)), "{verdict:?}: {history:#?}");
 }
 
 fn fits(history: &[Operation]) {
-    assert_eq!(check(history), Verdict::Linearizable, "{history:#?}");
+    assert_eq!(check::<Register>(history), Verdict::Linearizable, "{history:#?}");
 }
 
 #[test]
@@ -134,7 +134,9 @@ fn a_violation_is_shown_from_where_it_begins() {
     let mut history: Vec<_> =
         (0..200).map(|i| op(2 * i, 2 * i + 1, put(&format!("v{i}")), Done(i + 1))).collect();
     history.push(op(301, 303, Get, is(1, "v0")));
-    let Verdict::Violation(text) = check(&history) else { panic!("there is a stale read") };
+    let Verdict::Violation(text) = check::<Register>(&history) else {
+        panic!("there is a stale read")
+    };
     assert!(text.contains("Get -> Value(1, \"v0\")"), "{text}");
     assert!(text.lines().count() <= 63 && !text.contains("\"v170\""), "{text}");
 }
@@ -223,7 +225,7 @@ fn real_history(seed: u64, operations: u64) -> Vec<Operation> {
 fn what_a_real_register_answers_is_linearizable() {
     for seed in 0..if long() { 20 * RUNS } else { RUNS } {
         let history = real_history(seed, 20 + 20 * (seed % 10));
-        assert_eq!(check(&history), Verdict::Linearizable, "seed {seed}: {history:#?}");
+        assert_eq!(check::<Register>(&history), Verdict::Linearizable, "seed {seed}: {history:#?}");
     }
 }
 
