@@ -248,6 +248,7 @@ impl<'a> Caller<'a> {
             Action::Delete { if_version } => {
                 (format!("DELETE {row} {column}{}", condition(if_version)), Vec::new())
             }
+            other => unreachable!("{other:?} is asked of rows"),
         };
         let mut line = format!("{line} deadline={}", time.as_millis());
         if *action != Action::Get {

@@ -1,22 +1,58 @@
-//! What clients did and were told: operations on one cell, each with the time in which it must have happened.
+//! What clients did and were told: operations on one object (a cell, or some rows of one owner), each with the time
+//! in which it must have happened.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// A value, or what stands for it: the hash of a big one. Every write's value is unique.
 pub type Value = String;
 
-/// What was asked of a cell. A condition `if_version` of 0 is "must not exist".
+/// A word of a history that many states share: of rows, the name of a cell (row and column, with a space between, as
+/// requests have them) or its value.
+pub type Word = Arc<str>;
+
+/// What was asked. A condition `if_version` of 0 is "must not exist".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// GET.
+    /// GET of the cell.
     Get,
-    /// PUT.
+    /// PUT to the cell.
     Put { value: Value, if_version: Option<u64> },
-    /// CPUT.
+    /// CPUT to the cell.
     Cput { expected: Value, value: Value },
-    /// DELETE.
+    /// DELETE of the cell.
     Delete { if_version: Option<u64> },
+    /// GET of a cell of rows.
+    Read(Word),
+    /// SCAN of a row, whole and with values.
+    Scan(Word),
+    /// A write to rows by itself.
+    Change(Change),
+    /// BATCH.
+    Batch(Vec<Change>),
+}
+
+impl Action {
+    /// Whether it only reads.
+    pub fn reads(&self) -> bool {
+        matches!(self, Action::Get | Action::Read(_) | Action::Scan(_))
+    }
+}
+
+/// A write to rows, or an item of a BATCH. Values of PUT and APPEND are unique, and are no integers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// PUT.
+    Put { cell: Word, value: Word, if_version: Option<u64> },
+    /// ADD.
+    Add { cell: Word, delta: i64 },
+    /// APPEND: the prefix follows its row as the column does in a cell's name.
+    Append { prefix: Word, value: Word },
+    /// DELETE.
+    Delete { cell: Word },
+    /// DELETEROW.
+    DeleteRow { row: Word },
 }
 
 /// What was answered.
@@ -24,12 +60,18 @@ pub enum Action {
 pub enum Outcome {
     /// Written, as this version.
     Ok(u64),
+    /// Written, as this version: the sums and columns that ADD and APPEND made.
+    Made(u64, Vec<String>),
     /// The cell's version is this (0: no such cell), and nothing was written.
     Mismatch(u64),
+    /// The same of the cell of this item of a BATCH.
+    MismatchAt(u64, usize),
     /// There is no such cell.
     NotFound,
     /// The cell's version and value.
     Value(u64, Value),
+    /// Cells of a row in order, each with its version and value.
+    Cells(Vec<(Word, u64, Word)>),
     /// It may happen at any time after it was asked, or never.
     Unknown,
     /// It did not happen and never will.
@@ -68,10 +110,10 @@ impl Operation {
         }
     }
 
-    /// Whether it can be left out: it says nothing about the cell.
+    /// Whether it can be left out: it says nothing about the object.
     fn says_nothing(&self) -> bool {
         self.outcome == Outcome::Refused
-            || (self.action == Action::Get && self.outcome == Outcome::Unknown)
+            || (self.action.reads() && self.outcome == Outcome::Unknown)
     }
 
     /// The operation as it looks at an instant at which it may not have been answered yet.

@@ -1,16 +1,20 @@
-//! A checker for linearizability: is there one order of all operations on a cell that agrees with real time and
-//! explains every answer? Cells are independent, so each is checked by itself.
+//! A checker for linearizability: is there one order of all operations on an object that agrees with real time and
+//! explains every answer? Objects are independent, so each is checked by itself.
 //!
-//! * [`history`]: what was recorded. [`register`]: what a cell may answer. [`check`]: the search for an order.
+//! * [`history`]: what was recorded. [`register`]: what a cell may answer. [`rows`]: what some rows of one owner may,
+//!   which are written together. [`check`]: the search for an order.
 
 pub mod check;
 pub mod history;
 mod register;
+mod rows;
+mod rows_tests;
 mod tests;
 
 pub use check::{Verdict, check};
-pub use history::{Action, Operation, Outcome};
+pub use history::{Action, Change, Operation, Outcome, Word};
 pub use register::Register;
+pub use rows::Rows;
 
 /// Random numbers of a seed.
 pub struct Random(u64);

@@ -230,6 +230,6 @@ fn wishes_a_cell(action: &Action) -> bool {
         Action::Put { if_version, .. } | Action::Delete { if_version } => {
             if_version.is_some_and(|wished| wished != 0)
         }
-        Action::Get => false,
+        _ => false,
     }
 }

@@ -168,6 +168,7 @@ impl Real {
             Action::Delete { .. } if cell.is_none() => return NotFound,
             Action::Delete { .. } => None,
             Action::Put { value, .. } | Action::Cput { value, .. } => Some(value.clone()),
+            other => unreachable!("{other:?} is asked of rows"),
         };
         *last += 1 + u64::from(last.is_multiple_of(3));
         *cell = written.map(|value| (*last, value));
