@@ -8,7 +8,7 @@
 use crate::harness::configuration::STORE;
 use crate::harness::{Cluster, Hosts, Loss, eventually, long, skipped};
 use crate::histories::{Records, Scene, home_of, seeds};
-use crate::linearizability::{Action, Outcome, Random};
+use crate::linearizability::{Outcome, Random};
 use penncloud::protocol::cluster::TabletRoute;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -241,7 +241,7 @@ impl<'a> Nemesis<'a> {
             });
             for op in there {
                 let is_answered = !matches!(op.outcome, Outcome::Unknown | Outcome::Refused);
-                let is_late = op.action != Action::Get || op.began > from + lease;
+                let is_late = !op.action.reads() || op.began > from + lease;
                 let faults = self.notes.join("\n");
                 let in_time = op.ended < *until;
                 assert!(!(is_answered && is_late && in_time), "{node}: {op}\nfaults:\n{faults}");

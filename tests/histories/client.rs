@@ -1,42 +1,34 @@
-//! One client: what it asks, how often, and what it writes down.
+//! One client: whom it asks, how often, and what it writes down.
 
-use super::Scene;
-use crate::harness::{Text, noise};
-use crate::linearizability::{Action, Operation, Outcome, Random};
-use sha2::{Digest, Sha256};
+use super::cells::name_of;
+use super::{Object, Scene};
+use crate::harness::Text;
+use crate::linearizability::{Action, Operation, Outcome, Random, Word};
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Cells that all clients use.
-pub const CELLS: usize = 34;
-/// Those of them whose values may be big.
-const BIG_CELLS: usize = 6;
-/// Bytes of a big value: three cells.
-const BIG_BYTES: usize = 3 * 4096 - 100;
-/// Values longer than this are known by their hash.
-const SHOWN_BYTES: usize = 100;
+/// Requests to rows, in a hundred; the others are to single cells.
+const TO_ROWS: u64 = 30;
 /// Longest time for one try, and for all of them.
 const TRY: Duration = Duration::from_millis(1200);
 const PATIENCE: Duration = Duration::from_secs(7);
 /// How long those who ask once wait.
 const ONCE: Duration = Duration::from_secs(12);
 
-/// Operations, each with the number of its cell.
-pub type Records = Vec<(usize, Operation)>;
+/// Operations, each with its object.
+pub type Records = Vec<(Object, Operation)>;
 
-/// A cell, by its words.
-pub struct Cell {
-    pub row: String,
-    pub column: String,
-    big: bool,
-}
-
-/// Cells of many owners, and so of all tablets.
-pub fn cells() -> Vec<Cell> {
-    let cell = |i| Cell { row: format!("owner{i}"), column: format!("c{i}"), big: i < BIG_CELLS };
-    (0..CELLS).map(cell).collect()
+/// What to ask.
+pub struct Request {
+    /// Of what.
+    pub object: Object,
+    /// What it means.
+    pub action: Action,
+    /// Its line, without the options that any request may carry.
+    pub line: String,
+    /// What follows the line.
+    pub bytes: Vec<u8>,
 }
 
 /// What one try came to.
@@ -98,98 +90,72 @@ impl<'a> Caller<'a> {
     pub fn work(&mut self) -> Records {
         let mut records = Records::new();
         while !self.scene.is_over() {
-            let cell = self.random.below(super::CELLS as u64) as usize;
-            let (action, value) = self.choose(cell);
-            let op = self.perform(cell, action, &value);
-            self.note(cell, &op);
-            records.push((cell, op));
+            let request = self.choose();
+            let op = self.perform(&request);
+            self.scene.note(request.object, &op);
+            records.push((request.object, op));
             std::thread::sleep(Duration::from_micros(self.random.below(10_000)));
         }
         records
     }
 
-    /// Reads a cell at one node until it answers.
-    pub fn read_at(&mut self, node: &str, cell: usize) -> Operation {
+    /// Reads at one node until it answers.
+    pub fn read_at(&mut self, node: &str, request: &Request) -> Operation {
         let began = self.scene.now();
         let outcome = crate::harness::eventually(&format!("{node} answers"), || {
-            match self.once(node, cell, &Action::Get, &[], (TRY, false)) {
+            match self.once(node, request, (TRY, false)) {
                 Try::Answered(outcome) => Some(outcome),
                 Try::Refused | Try::Lost => None,
             }
         });
-        let ended = self.scene.now();
-        Operation { client: self.number, began, ended, action: Action::Get, outcome }
-    }
-
-    /// What to ask next, and the bytes of the value that it writes.
-    fn choose(&mut self, cell: usize) -> (Action, Vec<u8>) {
-        let unique = format!("{}-{}", self.number, self.request + 1);
-        let big = self.scene.cells[cell].big && self.random.chance(40);
-        let bytes = match big {
-            true => big_value(&unique),
-            false => unique.into_bytes(),
-        };
-        let value = name_of(&bytes);
-        let (version, expected) = self.scene.seen[cell].lock().unwrap().clone();
-        let dice = if self.only_reads() { 0 } else { self.random.below(100) };
-        let action = match dice {
-            45..70 => Action::Put { value, if_version: None },
-            70..75 => Action::Put { value, if_version: Some(version) },
-            75..88 if !big && expected.len() <= SHOWN_BYTES && !expected.starts_with("sha256:") => {
-                Action::Cput { expected, value }
-            }
-            88..92 => Action::Delete { if_version: Some(version) },
-            92..96 => Action::Delete { if_version: None },
-            _ => Action::Get,
-        };
-        (action, bytes)
-    }
-
-    /// Lets all clients know what is there now.
-    fn note(&self, cell: usize, op: &Operation) {
-        let is = match (&op.outcome, op.written()) {
-            (Outcome::Value(version, value), _) => (*version, value.clone()),
-            (Outcome::Ok(version), Some(value)) => (*version, value.clone()),
-            (Outcome::Ok(_) | Outcome::NotFound, None) => (0, String::new()),
-            _ => return,
-        };
-        *self.scene.seen[cell].lock().unwrap() = is;
-    }
-
-    /// Asks until there is an answer, or patience is over.
-    fn perform(&mut self, cell: usize, action: Action, value: &[u8]) -> Operation {
-        self.request += 1;
-        let began = self.scene.now();
-        let outcome = match self.asks_once() {
-            true => self.ask_once(cell, &action, value),
-            false => self.ask_everywhere(cell, &action, value),
-        };
-        let ended = self.scene.now();
-        if !matches!(outcome, Outcome::Unknown | Outcome::Refused) {
-            let kind = usize::from(action != Action::Get);
-            self.scene.answered[cell][kind].fetch_max(began, Ordering::Relaxed);
-            self.scene.answers[1].fetch_add(1, Ordering::Relaxed);
-            let faulty = usize::from(self.scene.faulty.load(Ordering::Relaxed));
-            self.scene.answers[0].fetch_add(faulty, Ordering::Relaxed);
-        }
+        let (action, ended) = (request.action.clone(), self.scene.now());
         Operation { client: self.number, began, ended, action, outcome }
     }
 
-    fn ask_once(&mut self, cell: usize, action: &Action, value: &[u8]) -> Outcome {
+    /// What to ask next.
+    fn choose(&mut self) -> Request {
+        let unique = format!("{}-{}", self.number, self.request + 1);
+        let (only_reads, random) = (self.only_reads(), &mut self.random);
+        if random.chance(TO_ROWS) {
+            let owner = random.below(self.scene.owners.len() as u64) as usize;
+            self.scene.owners[owner].choose(owner, &unique, only_reads, random)
+        } else {
+            let cell = random.below(self.scene.cells.len() as u64) as usize;
+            self.scene.cells[cell].choose(Object::Cell(cell), &unique, only_reads, random)
+        }
+    }
+
+    /// Asks until there is an answer, or patience is over.
+    fn perform(&mut self, request: &Request) -> Operation {
+        self.request += 1;
+        let began = self.scene.now();
+        let outcome = match self.asks_once() {
+            true => self.ask_once(request),
+            false => self.ask_everywhere(request),
+        };
+        let (action, ended) = (request.action.clone(), self.scene.now());
+        let op = Operation { client: self.number, began, ended, action, outcome };
+        if !matches!(op.outcome, Outcome::Unknown | Outcome::Refused) {
+            self.scene.count(request.object, &op);
+        }
+        op
+    }
+
+    fn ask_once(&mut self, request: &Request) -> Outcome {
         let node = self.random.one_of(&self.nodes).clone();
-        match self.once(&node, cell, action, value, (ONCE, false)) {
+        match self.once(&node, request, (ONCE, false)) {
             Try::Answered(outcome) => outcome,
             Try::Refused => Outcome::Refused,
             Try::Lost => Outcome::Unknown,
         }
     }
 
-    fn ask_everywhere(&mut self, cell: usize, action: &Action, value: &[u8]) -> Outcome {
+    fn ask_everywhere(&mut self, request: &Request) -> Outcome {
         let patience = if self.home.is_none() { PATIENCE } else { TRY };
         let (end, mut retry) = (Instant::now() + patience, false);
         while Instant::now() < end {
             let node = self.random.one_of(&self.nodes).clone();
-            match self.once(&node, cell, action, value, (TRY, retry)) {
+            match self.once(&node, request, (TRY, retry)) {
                 Try::Answered(outcome) => return outcome,
                 Try::Refused => {}
                 Try::Lost => retry = true,
@@ -200,101 +166,73 @@ impl<'a> Caller<'a> {
     }
 
     /// One try at one node, within a time; whether it is a repeat.
-    fn once(
-        &mut self,
-        node: &str,
-        cell: usize,
-        action: &Action,
-        value: &[u8],
-        (time, retry): (Duration, bool),
-    ) -> Try {
+    fn once(&mut self, node: &str, request: &Request, (time, retry): (Duration, bool)) -> Try {
         let connection = match self.connections.remove(node) {
             Some(connection) => Ok(connection),
             None => self.scene.cluster.connect_within(node, time),
         };
         let Ok(mut connection) = connection else { return Try::Refused };
-        let request = self.request(cell, action, value, time, retry);
         let answer = connection
             .set_limit(time)
-            .and_then(|()| connection.send(request))
-            .and_then(|()| answer(&mut connection));
+            .and_then(|()| connection.send(self.written(request, time, retry)))
+            .and_then(|()| answer(&mut connection, &request.action));
         let Ok(answer) = answer else { return Try::Lost };
         self.connections.insert(node.into(), connection);
         answer
     }
 
-    fn request(
-        &self,
-        cell: usize,
-        action: &Action,
-        value: &[u8],
-        time: Duration,
-        retry: bool,
-    ) -> Vec<u8> {
-        let Cell { row, column, .. } = &self.scene.cells[cell];
-        let len = value.len();
-        let condition = |version: &Option<u64>| {
-            version.map(|version| format!(" if={version}")).unwrap_or_default()
-        };
-        let (line, bytes) = match action {
-            Action::Get => (format!("GET {row} {column}"), Vec::new()),
-            Action::Put { if_version, .. } => {
-                (format!("PUT {row} {column} {len}{}", condition(if_version)), value.to_vec())
-            }
-            Action::Cput { expected, .. } => (
-                format!("CPUT {row} {column} {} {len}", expected.len()),
-                [expected.as_bytes(), value].concat(),
-            ),
-            Action::Delete { if_version } => {
-                (format!("DELETE {row} {column}{}", condition(if_version)), Vec::new())
-            }
-            other => unreachable!("{other:?} is asked of rows"),
-        };
-        let mut line = format!("{line} deadline={}", time.as_millis());
-        if *action != Action::Get {
+    /// A request with its options.
+    fn written(&self, request: &Request, time: Duration, retry: bool) -> Vec<u8> {
+        let mut line = format!("{} deadline={}", request.line, time.as_millis());
+        if !request.action.reads() {
             let (session, n) = (&self.session, self.request);
             line += &format!(" client={session} req={n} low={n}");
             line += if retry { " retry=1" } else { "" };
         }
-        [line.as_bytes(), b"\n", &bytes, b"\n"].concat()
+        [line.as_bytes(), b"\n", &request.bytes, b"\n"].concat()
     }
 }
 
 /// Reads an answer whole.
-fn answer(connection: &mut Text) -> io::Result<Try> {
+fn answer(connection: &mut Text, action: &Action) -> io::Result<Try> {
     let line = connection.line()?;
-    let mut words = line.split(' ');
-    let verb = words.next().unwrap_or_default();
-    let number = words.next().and_then(|word| word.parse().ok());
-    Ok(match (verb, number) {
-        ("OK", Some(version)) => Try::Answered(Outcome::Ok(version)),
-        ("MISMATCH", Some(version)) => Try::Answered(Outcome::Mismatch(version)),
-        ("NOTFOUND", None) => Try::Answered(Outcome::NotFound),
-        ("VALUE", Some(version)) => {
-            let len = words.next().and_then(|word| word.parse().ok()).expect("a length");
-            Try::Answered(Outcome::Value(version, name_of(&connection.bytes(len)?)))
+    let words: Vec<&str> = line.split(' ').collect();
+    let outcome = match words[..] {
+        ["RETRY", ..] => return Ok(Try::Refused),
+        ["UNKNOWN", ..] => return Ok(Try::Lost),
+        ["OK", version] => Outcome::Ok(number(version)),
+        ["OK", version, ref made @ ..] => {
+            Outcome::Made(number(version), made.iter().map(|word| word.to_string()).collect())
         }
-        ("RETRY", _) => Try::Refused,
-        ("UNKNOWN", _) => Try::Lost,
+        ["MISMATCH", version] => Outcome::Mismatch(number(version)),
+        ["MISMATCH", version, at] => Outcome::MismatchAt(number(version), option(at) as usize),
+        ["NOTFOUND"] => Outcome::NotFound,
+        ["VALUE", version, len, ..] => {
+            Outcome::Value(number(version), name_of(&connection.bytes(number(len) as usize)?))
+        }
+        ["COLUMNS", n, "more=0"] => Outcome::Cells(cells(connection, action, number(n))?),
         _ => panic!("a strange answer: {line}"),
-    })
+    };
+    Ok(Try::Answered(outcome))
 }
 
-/// A value of three cells that nobody else writes.
-fn big_value(unique: &str) -> Vec<u8> {
-    let mut bytes = unique.as_bytes().to_vec();
-    bytes.extend(noise(bytes.len() as u64, BIG_BYTES));
-    bytes
+/// Reads the cells that a SCAN found: name, version, value.
+fn cells(connection: &mut Text, action: &Action, n: u64) -> io::Result<Vec<(Word, u64, Word)>> {
+    let Action::Scan(row) = action else { panic!("{action:?} was answered with columns") };
+    let cell = |_| {
+        let line = connection.line()?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let [column, version, len] = words[..] else { panic!("a strange column: {line}") };
+        let value = name_of(&connection.bytes(number(len) as usize)?);
+        Ok((format!("{row} {column}").into(), number(version), value.into()))
+    };
+    (0..n).map(cell).collect()
 }
 
-/// What stands for a value in a history.
-fn name_of(bytes: &[u8]) -> String {
-    match bytes.len() <= SHOWN_BYTES {
-        true => String::from_utf8_lossy(bytes).into_owned(),
-        false => {
-            let hash = Sha256::digest(bytes);
-            let hex: String = hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-            format!("sha256:{hex}")
-        }
-    }
+fn number(word: &str) -> u64 {
+    word.parse().unwrap_or_else(|_| panic!("{word} is no number"))
+}
+
+fn option(word: &str) -> u64 {
+    number(word.split_once('=').unwrap_or_else(|| panic!("{word} is no option")).1)
 }

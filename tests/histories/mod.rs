@@ -1,21 +1,24 @@
-//! Histories of real processes under faults: many clients write and read a few cells through all nodes while
-//! processes are killed and paused and connections are cut; afterwards there must be one order of everything
-//! that explains every answer, and all copies must be equal.
+//! Histories of real processes under faults: many clients write and read a few cells, and rows that are written
+//! together, through all nodes while processes are killed and paused and connections are cut; afterwards there must
+//! be one order of everything that explains every answer, and all copies must be equal.
 //!
 //! `SEED=<n>` replays the faults of a seed (not the threads' interleaving).
 
+mod cells;
 mod client;
 mod nemesis;
+mod rows;
 
 use crate::harness::proxy::Fault;
 use crate::harness::{Cluster, EndOnPanic, Text, eventually, long};
-use crate::linearizability::{Operation, Outcome, Random, Register, Verdict, check};
+use crate::linearizability::{Operation, Outcome, Random, Register, Rows, Verdict, check};
+use cells::Cell;
+use client::Caller;
 pub use client::Records;
-use client::{CELLS, Caller, Cell, cells};
 use nemesis::Nemesis;
 use penncloud::protocol::cluster::Routes;
+use rows::Owner;
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,16 +32,26 @@ const LONG: Duration = Duration::from_secs(60);
 /// Seeds of the long test.
 const LONG_SEEDS: u64 = 5;
 
+/// What a history is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// The single cell of this number.
+    Cell(usize),
+    /// The rows that an owner has in one generation.
+    Rows { owner: usize, generation: usize },
+}
+
+/// The last instants at which somebody asked for a read, and for a write, that was answered.
+#[derive(Default)]
+pub struct Answered([AtomicU64; 2]);
+
 /// What the clients of one run share.
 pub struct Scene {
     /// The store that they ask.
     pub cluster: Cluster,
     began: Instant,
     cells: Vec<Cell>,
-    /// For each cell what somebody read or wrote last: conditions that sometimes hold.
-    seen: Vec<Mutex<(u64, String)>>,
-    /// For each cell the last instants at which somebody asked for a read, and for a write, that was answered.
-    answered: Vec<[AtomicU64; 2]>,
+    owners: Vec<Owner>,
     /// Answers while there was a fault, and at all.
     answers: [AtomicUsize; 2],
     faulty: AtomicBool,
@@ -51,9 +64,8 @@ impl Scene {
         Scene {
             cluster,
             began: Instant::now(),
-            cells: cells(),
-            seen: (0..CELLS).map(|_| Mutex::default()).collect(),
-            answered: (0..CELLS).map(|_| Default::default()).collect(),
+            cells: cells::cells(),
+            owners: rows::owners(),
             answers: Default::default(),
             faulty: AtomicBool::new(false),
             over: AtomicBool::new(false),
@@ -75,12 +87,43 @@ impl Scene {
         self.faulty.store(is_faulty, Ordering::Relaxed);
     }
 
-    /// Waits until every cell was read and written by somebody who asked after an instant.
+    /// Waits until every cell, and rows of every owner, were read and written by somebody who asked after an instant.
     pub fn wait_for_answers(&self, since: u64, when: &str) {
-        eventually(&format!("every cell is read and written: {when}"), || {
-            let mut last = self.answered.iter().flatten().map(|at| at.load(Ordering::Relaxed));
+        eventually(&format!("all is read and written: {when}"), || {
+            let cells = self.cells.iter().map(|cell| &cell.answered);
+            let all = cells.chain(self.owners.iter().map(|owner| &owner.answered));
+            let mut last = all.flat_map(|Answered(at)| at).map(|at| at.load(Ordering::Relaxed));
             (self.is_over() || last.all(|at| at > since)).then_some(())
         });
+    }
+
+    /// Counts an answer.
+    fn count(&self, object: Object, op: &Operation) {
+        let Answered(at) = match object {
+            Object::Cell(cell) => &self.cells[cell].answered,
+            Object::Rows { owner, .. } => &self.owners[owner].answered,
+        };
+        at[usize::from(!op.action.reads())].fetch_max(op.began, Ordering::Relaxed);
+        self.answers[1].fetch_add(1, Ordering::Relaxed);
+        let faulty = usize::from(self.faulty.load(Ordering::Relaxed));
+        self.answers[0].fetch_add(faulty, Ordering::Relaxed);
+    }
+
+    /// Lets all clients know what somebody saw.
+    fn note(&self, object: Object, op: &Operation) {
+        match object {
+            Object::Cell(cell) => self.cells[cell].note(op),
+            Object::Rows { owner, .. } => self.owners[owner].note(op),
+        }
+    }
+
+    /// All rows that may have been written.
+    fn rows(&self) -> Vec<String> {
+        let cells = self.cells.iter().map(|cell| cell.row().to_string());
+        let rows = self.owners.iter().flat_map(|owner| {
+            (0..owner.generations()).flat_map(|g| owner.rows(g)).map(|row| row.to_string())
+        });
+        cells.chain(rows).collect()
     }
 
     /// Lets the clients ask for as long as something goes on, and then reads everything.
@@ -171,12 +214,15 @@ fn a_repeat_that_was_told_mismatch_is_never_executed() {
     assert_eq!(text(&primary).get("alice", "c").unwrap().unwrap().1, b"b");
 }
 
-/// In peace, every cell is read from every node.
+/// In peace, everything is read from every node.
 fn read_everything(scene: &Scene) -> Records {
     let mut caller = Caller::new(scene, CLIENTS, None, Random::new(0));
+    let cells = (0..).zip(&scene.cells).map(|(i, cell)| cell.read(Object::Cell(i)));
+    let owners = (0..).zip(&scene.owners).flat_map(|(i, owner)| owner.scans(i));
+    let requests: Vec<_> = cells.chain(owners).collect();
     let nodes = scene.cluster.backends();
-    let all = nodes.iter().flat_map(|node| (0..CELLS).map(move |cell| (node, cell)));
-    all.map(|(node, cell)| (cell, caller.read_at(node, cell))).collect()
+    let all = nodes.iter().flat_map(|node| requests.iter().map(move |request| (node, request)));
+    all.map(|(node, request)| (request.object, caller.read_at(node, request))).collect()
 }
 
 fn report(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
@@ -193,25 +239,33 @@ fn report(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
 }
 
 fn check_history(scene: &Scene, seed: u64, records: &Records, faults: &[String]) {
-    let mut by_cell: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
-    for (cell, op) in records {
-        by_cell.entry(*cell).or_default().push(op.clone());
+    let mut by_object: BTreeMap<Object, Vec<Operation>> = BTreeMap::new();
+    for (object, op) in records {
+        by_object.entry(*object).or_default().push(op.clone());
     }
-    for (cell, history) in by_cell {
-        let why = match check::<Register>(&history) {
+    let longest = by_object.values().map(Vec::len).max().unwrap_or(0);
+    println!("{} histories, the longest of {longest} operations", by_object.len());
+    for (object, history) in by_object {
+        let (name, verdict) = match object {
+            Object::Cell(cell) => (scene.cells[cell].name.clone(), check::<Register>(&history)),
+            Object::Rows { owner, generation } => {
+                (scene.owners[owner].rows(generation).join(" and "), check::<Rows>(&history))
+            }
+        };
+        let why = match verdict {
             Verdict::Linearizable => continue,
             Verdict::Undecided => "the checker gave up: this proves nothing".to_string(),
             Verdict::Violation(why) => why,
         };
-        let Cell { row, column, .. } = &scene.cells[cell];
-        panic!("seed {seed}, {row} {column}: {why}\nfaults:\n{}", faults.join("\n"));
+        panic!("seed {seed}, {name}: {why}\nfaults:\n{}", faults.join("\n"));
     }
 }
 
 /// Every node's own copy of every row is the same, once they have caught up, and there are as many as the row's
 /// tablet has members; how many that are at least.
 fn check_copies(scene: &Scene, routes: &Routes) -> usize {
-    let copies = scene.cells.iter().map(|Cell { row, .. }| {
+    let rows = scene.rows();
+    let copies = rows.iter().map(|row| {
         let members =
             routes.tablet_of_row(row.as_bytes()).expect("a tablet of each row").members.len();
         eventually(&format!("the {members} copies of {row} are equal"), || {
@@ -220,7 +274,7 @@ fn check_copies(scene: &Scene, routes: &Routes) -> usize {
                 .then_some(members)
         })
     });
-    copies.min().expect("there are cells")
+    copies.min().expect("there are rows")
 }
 
 /// Of every node that holds a row: its columns with their versions and values.
