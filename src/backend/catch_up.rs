@@ -159,7 +159,7 @@ impl Node {
                     let known = tablet.view().configuration.clone();
                     let newer = known.epoch > configuration.epoch;
                     let configuration = if newer { (*known).clone() } else { configuration };
-                    let message = Message::Install { configuration, table };
+                    let message = Message::Install { configuration, table: table.into() };
                     tablet.troubles.end(With::Table);
                     tablet.tell(Event::Message(from, Box::new(message)));
                 }

@@ -284,7 +284,7 @@ impl Replica {
             }
         });
         if due {
-            let configuration = self.configuration.clone();
+            let (configuration, table) = (self.configuration.clone(), table.into());
             out.push(Output::Send(node.clone(), Message::Install { configuration, table }));
         }
     }

@@ -85,7 +85,7 @@ pub enum Message {
         /// The primary's configuration.
         configuration: Configuration,
         /// The table.
-        table: Table,
+        table: Box<Table>,
     },
 }
 

@@ -443,7 +443,7 @@ impl Replica {
         match message {
             Message::Prepare(prepare) => self.prepare(now, from, prepare, out),
             Message::Install { configuration, table } => {
-                self.install(now, from, configuration, table, out)
+                self.install(now, from, configuration, *table, out)
             }
             Message::Ack(ack) => self.acked(now, from, ack, out),
             Message::Nack { epoch, hint } => self.nacked(now, from, epoch, hint, out),

@@ -251,7 +251,7 @@ mod tests {
     fn a_table_is_offered() {
         let mut table = Table::default();
         (table.epoch, table.version) = (6, 5);
-        let message = Message::Install { configuration: configuration(), table };
+        let message = Message::Install { configuration: configuration(), table: table.into() };
         let Ok(Heard::Offer(theirs, position)) = over_the_wire(&message) else {
             panic!("an offer comes over")
         };
