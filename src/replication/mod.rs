@@ -45,9 +45,9 @@
 //!
 //! * [`replica`]: the state. `epoch`: configurations, seals and resignations. [`propose`]: writes. [`lead`]: the
 //!   primary's side. [`follow`]: the others'. `confirm`: reads without clocks.
-//! * [`table`], [`mod@execute`]: what a log adds up to, and how requests are judged.
-//! * [`message`]: what replicas say. [`outbox`]: what they do not say yet. [`rules`]: each rule that a replica keeps as a switch, for the
-//!   simulation. [`wire`]: messages as text.
+//! * [`table`], [`mod@execute`]: what a log adds up to, and how requests are judged. `digest`: whether two tables are equal.
+//! * [`message`]: what replicas say. [`outbox`]: what they do not say yet. [`rules`]: each rule that a replica keeps as a
+//!   switch, for the simulation. [`wire`]: messages as text.
 //!
 //! # Invariants
 //!
@@ -116,6 +116,7 @@ pub mod table;
 pub mod wire;
 
 pub use crate::protocol::entry::Position;
+mod digest;
 pub use execute::{DiskSpace, Setting};
 pub use message::{Ack, Configuration, Message, Node, Plea, Prepare, Time};
 pub use outbox::Outbox;

@@ -3,10 +3,12 @@
 //! The maps are persistent: a clone shares all its nodes, so that a snapshot for a checkpoint, for a
 //! reader, or of the state after each prepared entry costs nothing until something changes.
 
+use super::digest::{Digest, Part};
 use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId};
 use crate::protocol::command::{RequestId, Scan};
 use crate::protocol::entry::{Answer, Effect, Entry, Item, Position, Retired, Session, Staged};
 use imbl::{OrdMap, OrdSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -23,7 +25,7 @@ pub struct Table {
     pub version: u64,
     /// Epoch of the last entry applied.
     pub epoch: u64,
-    cells: OrdMap<Key, Cell>,
+    cells: OrdMap<Key, Kept>,
     sequences: OrdMap<Key, u64>,
     staged: OrdMap<ValueId, Staged>,
     retired: OrdMap<ValueId, Retired>,
@@ -32,6 +34,18 @@ pub struct Table {
     idle: OrdSet<(u64, u128)>,
     evicted: u128,
     bytes: u64,
+    digest: Digest,
+}
+
+/// A cell, and the hash of it that is in the digest: who removes a large value need not read it.
+#[derive(Clone, Debug)]
+struct Kept {
+    cell: Cell,
+    hash: u64,
+}
+
+fn seen<'a>((key, kept): (&'a Key, &'a Kept)) -> (&'a Key, &'a Cell) {
+    (key, &kept.cell)
 }
 
 /// What happens at a time.
@@ -75,6 +89,11 @@ impl Table {
         self.bytes
     }
 
+    /// A number that equal tables share, and others as good as never: kept at the price of what changes.
+    pub fn digest(&self) -> u64 {
+        self.digest.of_table(self.position(), self.evicted)
+    }
+
     /// Number of cells.
     pub fn len(&self) -> usize {
         self.cells.len()
@@ -87,7 +106,7 @@ impl Table {
 
     /// A cell.
     pub fn get(&self, key: &Key) -> Option<&Cell> {
-        self.cells.get(key)
+        self.cells.get(key).map(|kept| &kept.cell)
     }
 
     /// The last number that APPEND gave out for a row and prefix.
@@ -127,6 +146,7 @@ impl Table {
         self.cells
             .range((start, Bound::Unbounded))
             .take_while(move |(k, _)| k.slot == slot && k.row == row)
+            .map(seen)
     }
 
     /// The cells that a SCAN asks for, in its order, without its limits.
@@ -147,13 +167,13 @@ impl Table {
         if is_empty_range(&low, &high) {
             return Box::new(std::iter::empty());
         }
-        let range = self.cells.range((low, high));
+        let range = self.cells.range((low, high)).map(seen);
         if scan.reverse { Box::new(range.rev()) } else { Box::new(range) }
     }
 
     /// All cells from a key on, in order.
     pub fn cells_from(&self, from: Bound<Key>) -> impl Iterator<Item = (&Key, &Cell)> {
-        self.cells.range((from, Bound::Unbounded))
+        self.cells.range((from, Bound::Unbounded)).map(seen)
     }
 
     /// Whether a request is known.
@@ -229,12 +249,15 @@ impl Table {
             self.timers.insert((cell.expires, Timer::Expire(key.clone())));
         }
         self.bytes += weight(&key, &cell);
-        self.cells.insert(key, cell);
+        let hash = Part::Cell(&key, &cell).hash();
+        self.digest.add(hash);
+        self.cells.insert(key, Kept { cell, hash });
     }
 
     fn remove(&mut self, key: &Key, retire: u64) {
-        let Some(cell) = self.cells.remove(key) else { return };
+        let Some(Kept { cell, hash }) = self.cells.remove(key) else { return };
         self.bytes -= weight(key, &cell);
+        self.digest.remove(hash);
         if cell.expires > 0 {
             self.timers.remove(&(cell.expires, Timer::Expire(key.clone())));
         }
@@ -244,15 +267,17 @@ impl Table {
     }
 
     fn number(&mut self, key: Key, last: u64) {
-        let bytes = (key.row.len() + key.column.len()) as u64 + OVERHEAD_BYTES;
-        if self.sequences.insert(key, last).is_none() {
-            self.bytes += bytes;
+        self.digest.add(Part::Sequence(&key, last).hash());
+        match self.sequences.insert(key.clone(), last) {
+            Some(before) => self.digest.remove(Part::Sequence(&key, before).hash()),
+            None => self.bytes += (key.row.len() + key.column.len()) as u64 + OVERHEAD_BYTES,
         }
     }
 
     fn stage(&mut self, id: ValueId, staged: Staged) {
         self.unstage(id);
         self.bytes += staged.row.len() as u64 + OVERHEAD_BYTES;
+        self.digest.add(Part::Staged(id, &staged).hash());
         self.timers.insert((staged.deadline, Timer::Abandon(id)));
         self.staged.insert(id, staged);
     }
@@ -260,6 +285,7 @@ impl Table {
     fn unstage(&mut self, id: ValueId) -> Option<Staged> {
         let staged = self.staged.remove(&id)?;
         self.bytes -= staged.row.len() as u64 + OVERHEAD_BYTES;
+        self.digest.remove(Part::Staged(id, &staged).hash());
         self.timers.remove(&(staged.deadline, Timer::Abandon(id)));
         Some(staged)
     }
@@ -267,6 +293,7 @@ impl Table {
     fn retire(&mut self, id: ValueId, retired: Retired) {
         self.forget(id);
         self.bytes += OVERHEAD_BYTES;
+        self.digest.add(Part::Retired(id, &retired).hash());
         self.timers.insert((retired.due, Timer::Drop(id)));
         self.retired.insert(id, retired);
     }
@@ -274,28 +301,45 @@ impl Table {
     fn forget(&mut self, id: ValueId) {
         let Some(retired) = self.retired.remove(&id) else { return };
         self.bytes -= OVERHEAD_BYTES;
+        self.digest.remove(Part::Retired(id, &retired).hash());
         self.timers.remove(&(retired.due, Timer::Drop(id)));
     }
 
     fn remember(&mut self, request: &RequestId, answer: &Answer) {
-        let mut session =
-            self.sessions.get(&request.client).map(|s| Session::clone(s)).unwrap_or_default();
-        self.idle.remove(&(session.last, request.client));
+        let client = request.client;
+        let mut session = self.sessions.get(&client).map(|s| Session::clone(s)).unwrap_or_default();
+        if self.idle.remove(&(session.last, client)).is_some() {
+            self.digest.remove(Part::Session(client, session.low, session.last).hash());
+        }
         session.low = session.low.max(request.low);
-        session.answers = session.answers.split_off(&session.low);
-        session.answers.insert(request.request, answer.clone());
+        let open = session.answers.split_off(&session.low);
+        self.forget_answers(client, &std::mem::replace(&mut session.answers, open));
+        if let Some(before) = session.answers.insert(request.request, answer.clone()) {
+            self.digest.remove(Part::Answer(client, request.request, &before).hash());
+        }
+        self.digest.add(Part::Answer(client, request.request, answer).hash());
         session.last = self.version;
-        self.idle.insert((session.last, request.client));
-        self.sessions.insert(request.client, Arc::new(session));
+        self.digest.add(Part::Session(client, session.low, session.last).hash());
+        self.idle.insert((session.last, client));
+        self.sessions.insert(client, Arc::new(session));
         if self.sessions.len() > SESSIONS_MAX {
             self.evict();
+        }
+    }
+
+    fn forget_answers(&mut self, client: u128, answers: &BTreeMap<u64, Answer>) {
+        for (request, answer) in answers {
+            self.digest.remove(Part::Answer(client, *request, answer).hash());
         }
     }
 
     fn evict(&mut self) {
         let Some((last, client)) = self.idle.get_min().copied() else { return };
         self.idle.remove(&(last, client));
-        self.sessions.remove(&client);
+        if let Some(session) = self.sessions.remove(&client) {
+            self.digest.remove(Part::Session(client, session.low, session.last).hash());
+            self.forget_answers(client, &session.answers);
+        }
         self.evicted = self.evicted.max(client);
     }
 
@@ -328,12 +372,18 @@ impl Table {
             Item::Sequence(key, last) => self.number(key, last),
             Item::Staged(id, staged) => self.stage(id, staged),
             Item::Retired(id, retired) => self.retire(id, retired),
-            Item::Session(client, session) => {
-                self.idle.insert((session.last, client));
-                self.sessions.insert(client, Arc::new(session));
-            }
+            Item::Session(client, session) => self.take_session(client, session),
             Item::Evicted(client) => self.evicted = client,
         }
+    }
+
+    fn take_session(&mut self, client: u128, session: Session) {
+        self.digest.add(Part::Session(client, session.low, session.last).hash());
+        for (request, answer) in &session.answers {
+            self.digest.add(Part::Answer(client, *request, answer).hash());
+        }
+        self.idle.insert((session.last, client));
+        self.sessions.insert(client, Arc::new(session));
     }
 }
 
