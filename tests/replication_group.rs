@@ -4,7 +4,8 @@
 //! node, `pass` lets time pass.
 
 use crate::replication::{parse, show_entry, show_outcome, text};
-use penncloud::protocol::entry::Entry;
+use penncloud::protocol::cell::Value;
+use penncloud::protocol::entry::{Effect, Entry};
 use penncloud::replication::{
     Configuration, DiskSpace, Input, Message, Output, Plea, Prepare, Proposal, Reads, Replica,
     Rules, Setting, Table, Timing,
@@ -51,6 +52,8 @@ enum Step {
     Resign(String),
     /// A node dies and comes back with what was on disk.
     Restart(String),
+    /// A value of the last entry on a node's disk becomes another one.
+    Spoil(String),
     /// The room on a node's disk: enough, low or exhausted.
     Space(String, String),
     /// What a node has committed, and how long its lease runs on.
@@ -157,6 +160,7 @@ impl Runner {
                     format!("-> master sealed {epoch}, log ends at {}/{}", end.epoch, end.version)
                 }
                 Output::Resigned(epoch) => format!("-> master resigned {epoch}"),
+                Output::Differs(version) => format!("differs from its primary at {version}"),
                 Output::Plead(_, plea) => format!("-> master {}", show_plea(plea)),
                 Output::Install(table) => format!("installs a table of version {}", table.version),
             };
@@ -286,10 +290,23 @@ impl goldenscript::Runner for Runner {
                 node.replica = replica;
                 return Ok(String::new());
             }
+            Step::Spoil(name) => {
+                let node = self.nodes.get_mut(name).expect("nodes are n1 to n3");
+                spoil(node.disk.last_mut().ok_or("nothing is on the disk")?);
+                return Ok(String::new());
+            }
             Step::Space(name, space) => self.step(name, Input::Space(DiskSpace::parse(space)?)),
             Step::Show(name) => self.show(name),
         };
         Ok(if said.is_empty() { "nothing\n".into() } else { said })
+    }
+}
+
+fn spoil(entry: &mut Entry) {
+    for effect in &mut entry.effects {
+        if let Effect::Put { value, .. } = effect {
+            *value = Value::Inline(b"spoilt".as_slice().into());
+        }
     }
 }
 
@@ -358,4 +375,6 @@ scripts!(
     refusal_of_a_repeat_meets_its_first_try,
     full_disk_of_a_replica_refuses_before_a_version_is_given,
     low_disk_of_a_learner_keeps_it_out,
+    a_replica_that_differs_says_so,
+    a_primary_that_differed_as_a_replica_is_compared_with_by_nobody,
 );

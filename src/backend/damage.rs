@@ -3,7 +3,8 @@
 //!
 //! A copy that cannot be opened serves nothing, and is reported as *damaged*. One that was found damaged later is
 //! *flawed*: it goes on until the master has an in-sync set without it. Where there is no other in-sync copy it goes on,
-//! says so, and writes a checkpoint of what it has in memory: that takes the place of the damaged files.
+//! says so, and writes a checkpoint of what it has in memory: that takes the place of the damaged files. Of a table that
+//! differs there is nothing better: it goes on as it is.
 
 use super::node::Node;
 use super::tablet::{Event, Tablet};

@@ -81,6 +81,9 @@
 //! * All files but those that are being written are read in the background, slowly. A copy in which damage is found goes
 //!   on until the master has an in-sync set without it, and is then set aside too. The last one says so, and
 //!   writes a checkpoint of what it has in memory.
+//! * A replica whose table differs from the primary's at the same version, though all checksums are right, leaves in the same
+//!   way, and until then passes all reads on. With every beacon the two are compared by a digest
+//!   ([`crate::replication`], *Comparing*).
 //! * A disk that hangs for longer than half a lease: the node leaves its tablets to others until it works again:
 //!   the replica stands down, and the node's heartbeat says it (`stuck`), for before a new epoch is on disk the replica
 //!   tells nobody anything.

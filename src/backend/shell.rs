@@ -217,6 +217,7 @@ impl Shell {
             Output::Install(table) => {
                 self.cuts += 1;
                 log::info!("tablet {}: takes the table of version {}", self.id, table.version);
+                self.troubles.end(With::Contents);
                 Task::Install(table)
             }
             _ => return None,
@@ -250,6 +251,10 @@ impl Shell {
             Output::Plead(epoch, plea) => around.master.plead(id, epoch, &plea),
             Output::Sealed(epoch, end) => around.master.sealed(id, epoch, end),
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
+            Output::Differs(version) => {
+                let why = format!("its table differs from the primary's at version {version}");
+                self.troubles.note(With::Contents, &why);
+            }
             Output::Answer(token, outcome) => {
                 if let Some(answer) = self.writers.remove(&token) {
                     answer.fill(outcome);

@@ -1,8 +1,9 @@
 //! The other replicas' side: what they take from the primary, and what they promise it.
 
 use super::message::{Ack, Configuration, Message, Node, Prepare, Time};
-use super::replica::{Output, Replica};
+use super::replica::{DIFFERS, Output, Replica};
 use super::table::Table;
+use crate::error::Error;
 use crate::protocol::entry::Position;
 
 impl Replica {
@@ -34,10 +35,26 @@ impl Replica {
         self.take_entries(&prepare, out);
         self.matched = self.matched.max(prev.version + prepare.entries.len() as u64);
         self.commit_to(now, prepare.committed.min(self.matched), out);
+        self.compare(&prepare, out);
         self.take_lease(now, &prepare);
         let is_repeat = !prepare.entries.is_empty() && self.end() == end;
         if is_beacon || is_repeat {
             self.acknowledge(now, out);
+        }
+    }
+
+    /// Compares the committed table with the primary's, where both are of one version. The log is equal up to there, so
+    /// one of the two is not what its log adds up to, and the primary's counts. What was acknowledged is in this log all
+    /// the same: the replica goes on to acknowledge, until the in-sync set does without it. But nobody reads it.
+    fn compare(&mut self, prepare: &Prepare, out: &mut Vec<Output>) {
+        let version = self.committed.version;
+        let comparable = version == prepare.committed && !self.differs;
+        let Some(theirs) = prepare.digest.filter(|_| comparable) else { return };
+        if theirs != self.committed.digest() {
+            self.differs = true;
+            out.push(Output::Differs(version));
+            let refused = |token| Output::Confirm(token, Err(Error::retry(DIFFERS)));
+            out.extend(self.asking.drain(..).map(refused));
         }
     }
 
@@ -137,6 +154,7 @@ impl Replica {
         self.base = table.position();
         self.matched = table.version;
         self.log.clear();
+        self.differs = false;
         self.committed = table.clone();
         out.push(Output::Install(table));
     }

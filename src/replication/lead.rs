@@ -247,6 +247,7 @@ impl Replica {
             prev: Position { epoch, version: next - 1 },
             entries,
             committed: self.committed.version,
+            digest: (!self.differs).then(|| self.committed.digest()),
             sent: now,
             round,
             echo,

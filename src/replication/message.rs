@@ -118,6 +118,8 @@ pub struct Prepare {
     pub entries: Vec<Arc<Entry>>,
     /// The committed point.
     pub committed: u64,
+    /// The digest of the primary's table at that point; none: its own copy is in doubt, nobody should compare.
+    pub digest: Option<u64>,
     /// The primary's clock before it was sent.
     pub sent: Time,
     /// Number of the beacon.
@@ -192,6 +194,7 @@ mod tests {
             prev: Position { epoch: 1, version: after },
             entries: versions.map(entry).collect(),
             committed: after,
+            digest: Some(after),
             sent: after,
             round: after,
             echo: after,
@@ -209,6 +212,7 @@ mod tests {
         let Some(Message::Prepare(whole)) = whole else { panic!("not joined") };
         assert_eq!(whole.entries.iter().map(|e| e.version).collect::<Vec<_>>(), [4, 5, 6]);
         assert_eq!((whole.prev.version, whole.committed, whole.sent, whole.round), (3, 5, 5, 5));
+        assert_eq!(whole.digest, Some(5), "it is of the committed point");
     }
 
     #[test]

@@ -72,6 +72,15 @@
 //! that was regained in between, in a later epoch, says nothing about the copy. Without ([`Reads::Confirm`]) a
 //! primary first asks all members, in rounds that each serve all who wait, and replicas ask the primary.
 //!
+//! # Comparing
+//!
+//! Equal logs make equal tables, unless something is broken that no checksum sees. So every `Prepare`, beacons too, has
+//! the *digest* of the primary's committed table, and a replica that has committed as much compares it with its own. One
+//! that differs says so ([`Output::Differs`]), once, and its shell treats the copy as one that was found damaged. The
+//! replica goes on to acknowledge, for its log has what was acknowledged, until the in-sync set does without it; but
+//! it answers no reader, and if it is made primary before that, nobody is asked to compare with it. A table that it takes
+//! as a whole ends all that. A primary is never told: where two differ, the primary's copy counts.
+//!
 //! # Leaving in order
 //!
 //! A node that is asked to resign seals the epoch by itself, and tells the master when it holds no lease: a primary
@@ -93,6 +102,9 @@
 //!
 //! # Caveats
 //!
+//! * Of copies that differ nobody knows which is right: not even two against the primary are heard. The copies that are
+//!   set aside stay on the disk, for people. What a replica read out before it first compared may have been wrong: that is
+//!   one beacon after its start. A process that starts again has forgotten that it differs, and compares anew.
 //! * The simulation knows no damaged disks, no eviction of sessions, and no balance of many tablets.
 //! * A chunk that is held up on its way for longer than half the grace of the retire list may stay for ever.
 //! * A commit waits for every in-sync replica: one that is silent holds up the writes of its tablets until it has been
@@ -103,6 +115,7 @@
 //! * A tablet's cells are all in memory.
 
 mod confirm;
+mod digest;
 mod epoch;
 pub mod execute;
 pub mod follow;
@@ -116,7 +129,6 @@ pub mod table;
 pub mod wire;
 
 pub use crate::protocol::entry::Position;
-mod digest;
 pub use execute::{DiskSpace, Setting};
 pub use message::{Ack, Configuration, Message, Node, Plea, Prepare, Time};
 pub use outbox::Outbox;

@@ -40,13 +40,13 @@ impl Outbox {
         }
     }
 
-    /// Definite refusals rest on no epoch, and what is said again anyway is not kept: a plea that was held would come
+    /// Definite refusals and flaws of the copy rest on no epoch, and what is said again anyway is not kept: a plea that was held would come
     /// in another epoch than the one in which it was made. Who waits for a word that is lost hears that.
     fn hold(&mut self, output: Output) -> Option<Output> {
         match output {
-            Output::Answer(_, Outcome::Refused(Error::Retry(_))) | Output::Confirm(_, Err(_)) => {
-                Some(output)
-            }
+            Output::Answer(_, Outcome::Refused(Error::Retry(_)))
+            | Output::Confirm(_, Err(_))
+            | Output::Differs(_) => Some(output),
             Output::Plead(..) | Output::Send(_, Message::Query { .. }) => None,
             output if self.held.len() < HELD_MAX => {
                 self.held.push(output);

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Readers that wait for the primary's word.
 const ASKING_MAX: usize = 4096;
 
+/// What readers of a copy hear that is not the primary's.
+pub(super) const DIFFERS: &str = "this copy differs from the primary's";
+
 /// Names a proposal or a question until it is answered; the shell's own.
 pub type Token = u64;
 
@@ -129,6 +132,8 @@ pub enum Output {
     Sealed(u64, Position),
     /// Tell the master that this node has left this epoch, and holds no lease of it.
     Resigned(u64),
+    /// Take this copy for damaged: its committed table of this version is not the primary's.
+    Differs(u64),
     /// Answer a proposal.
     Answer(Token, Outcome),
     /// Answer a question: what is committed now may be served, or why not.
@@ -196,6 +201,8 @@ pub struct Replica {
     pub(super) stuck: bool,
     /// The room on the disk.
     pub(super) space: DiskSpace,
+    /// Whether the table was found to differ from a primary's: nobody reads it, or compares with it, any more.
+    pub(super) differs: bool,
     /// The last beacon: its number, and when the primary sent it.
     pub(super) heard: (u64, Time),
     /// Answers that depend on entries not yet committed.
@@ -250,6 +257,7 @@ impl Replica {
             resigned: None,
             stuck: false,
             space: DiskSpace::Enough,
+            differs: false,
             heard: (0, 0),
             waiting: BTreeMap::new(),
             asking: Vec::new(),
@@ -409,7 +417,9 @@ impl Replica {
                 until if self.timing.has_leases() || until == Time::MAX => until,
                 _ => 0,
             },
-            None if !sealed && self.configuration.isr.contains(&self.me) => self.read_until,
+            None if !sealed && self.configuration.isr.contains(&self.me) && !self.differs => {
+                self.read_until
+            }
             _ => 0,
         }
     }
@@ -508,6 +518,9 @@ impl Replica {
             }
             let why = Error::retry("the primary has no lease now");
             return out.push(Output::Confirm(token, Err(why)));
+        }
+        if self.differs {
+            return out.push(Output::Confirm(token, Err(Error::retry(DIFFERS))));
         }
         let serves = |primary: &Node| *primary != self.me && self.sealed < self.configuration.epoch;
         let Some(primary) = self.configuration.primary.clone().filter(serves) else {

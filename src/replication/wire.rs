@@ -1,8 +1,8 @@
 //! Messages between replicas as text.
 //!
 //! ```text
-//! @PREPARE <tablet> <configuration> <prev epoch> <prev version> <committed> <sent> <round> <echo> <left> <len>
-//!          + entries
+//! @PREPARE <tablet> <configuration> <prev epoch> <prev version> <committed> <sent> <round> <echo> <left>
+//!          <digest of the committed table: 16 hexadecimal digits|none> <len> + entries
 //! @ACK <tablet> <epoch> <version> <sent> <round> <at> <room on its disk: enough|low|exhausted> 0
 //! @NACK <tablet> <epoch> <hint> 0
 //! @QUERY <tablet> <epoch> <id> 0
@@ -43,11 +43,12 @@ pub fn encode(tablet: &str, message: &Message) -> Peer {
     let verb = match message {
         Message::Prepare(prepare) => {
             encode_configuration(&prepare.configuration, &mut words);
-            let Prepare { prev, committed, sent, round, echo, left, .. } = prepare;
+            let Prepare { prev, committed, digest, sent, round, echo, left, .. } = prepare;
             numbers(
                 &[prev.epoch, prev.version, *committed, *sent, *round, *echo, *left],
                 &mut words,
             );
+            words.push(digest.map_or("none".into(), |digest| format!("{digest:016x}").into()));
             prepare.entries.iter().for_each(|entry| entry.encode(&mut payload));
             "@PREPARE"
         }
@@ -124,7 +125,16 @@ fn decode_prepare(peer: &Peer) -> Result<Prepare> {
         round: number(4)?,
         echo: number(5)?,
         left: number(6)?,
+        digest: decode_digest(peer.text(1 + CONFIGURATION_WORDS + 7)?)?,
     })
+}
+
+fn decode_digest(word: &str) -> Result<Option<u64>> {
+    if word == "none" {
+        return Ok(None);
+    }
+    let digest = u64::from_str_radix(word, 16);
+    digest.map(Some).map_err(|_| Error::bad(format!("{word} is no digest of a table")))
 }
 
 /// Whether entries go on from a position without a gap.
@@ -204,6 +214,7 @@ mod tests {
             prev: Position { epoch: 7, version: 4 },
             entries,
             committed: 3,
+            digest: Some(0xa1),
             sent: 100,
             round: 2,
             echo: 50,
@@ -266,8 +277,19 @@ mod tests {
             String::from_utf8_lossy(&bytes).trim_end().to_string()
         };
         let said = line(prepare(vec![]));
-        assert_eq!(said, "@PREPARE a-s0 7 a1 a1,a2 a1,a2,a3 1 7 4 3 100 2 50 9 0");
+        assert_eq!(said, "@PREPARE a-s0 7 a1 a1,a2 a1,a2,a3 1 7 4 3 100 2 50 9 00000000000000a1 0");
         assert_eq!(line(Message::Ack(ack(DiskSpace::Low))), "@ACK a-s0 7 6 100 2 60 low 0");
+    }
+
+    #[test]
+    fn a_primary_in_doubt_sends_no_digest() {
+        let Message::Prepare(prepare) = prepare(vec![]) else { unreachable!("it is one") };
+        let mut peer = encode("a-s0", &Message::Prepare(Prepare { digest: None, ..prepare }));
+        let heard = decode(&peer).expect("it is well formed").1;
+        let Heard::Message(Message::Prepare(heard)) = heard else { panic!("{heard:?}") };
+        assert_eq!(heard.digest, None);
+        *peer.words.last_mut().expect("it has words") = b"a table".to_vec();
+        assert!(decode(&peer).is_err());
     }
 
     #[test]

@@ -26,6 +26,9 @@ impl World {
                 }
                 self.check_adopted(i, t, configuration)
             }
+            Output::Differs(version) => {
+                Err(format!("8: {} and its primary differ at {version}", name(i)))
+            }
             Output::Append(entry) => self.check_append(i, t, entry),
             Output::Truncate(version) if *version < committed_before => {
                 Err(format!("8: {} cuts its log off at {version}", name(i)))
