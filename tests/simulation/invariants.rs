@@ -225,4 +225,10 @@ impl World {
             None => Ok(()),
         }
     }
+
+    /// 8: the same, as far as a digest says it.
+    pub fn check_digest(&self, i: usize, t: usize) -> Checked {
+        let replica = self.nodes[i].replica(t);
+        replica.map_or(Ok(()), |replica| self.observers[t].same_digest(replica.committed()))
+    }
 }

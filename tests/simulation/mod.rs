@@ -30,7 +30,7 @@
 //! | 5. Equal names, equal logs; no gaps; epochs do not fall | `check_append`: at every append, against the disk; `Observer::prepared` |
 //! | 6. What a replica commits its primary committed before; what that commits all have whom it needs, a member that is being added too | `check_commit`: at every first commit; `observe`: at every other |
 //! | 7. Committed entries are on every disk of the in-sync set | `check_durable`: at every first commit, change, crash, cut of a log, installed table and replaced disk |
-//! | 8. Committed entries are not cut off; committed points do not fall; checkpoints are of what is committed; equal versions are equal tables | `check_output`, `observe`, `check_start`; `check_state`: every eighth version of each replica, every installed table, every start, the end |
+//! | 8. Committed entries are not cut off; committed points do not fall; checkpoints are of what is committed; equal versions are equal tables | `check_output`, `observe`, `check_start`; `check_state`: every eighth version of each replica, every installed table, every start, the end; `check_digest`: every other version; `check_output`: no replica finds that it differs from its primary |
 //! | 9. An acknowledgement covers what is equal to the log of the epoch's primary, and on disk | `check_ack`, by the lineage of all primaries' logs |
 //! | 10. Nothing is served before the barrier | `check_serving`: at every answer, refusal for what was looked at, confirmation and read |
 //! | 11. Who may read takes part in every commit | `check_commit`: at every first commit; `check_left_behind`: every 50 ms of each node |
