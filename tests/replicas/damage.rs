@@ -1,6 +1,9 @@
 //! Copies that are damaged, on a disk or in themselves: others take over, and the copy is fetched anew.
 
 use super::*;
+use penncloud::protocol::cell::Value;
+use penncloud::protocol::entry::Item;
+use penncloud::storage;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -115,6 +118,36 @@ fn damage_under_a_running_node(choose: fn((String, [String; 2])) -> String) {
     assert_eq!(set_aside(&cluster, &node).len(), 1, "one tablet was damaged, once");
     let log = cluster.log(&node);
     assert!(log.contains("damage on the disk: ") && log.contains(": the block is damaged"));
+}
+
+/// Writes a checkpoint anew in which one cell has another value: a whole file, of another table.
+fn change_a_value(dir: &Path) {
+    let recovered = storage::open(dir, &storage::Options { segment_bytes: 1 << 20 }).unwrap();
+    let checkpoint = recovered.checkpoint.expect("there is a checkpoint");
+    let mut items: Vec<Item> = checkpoint.items().collect::<Result<_, _>>().unwrap();
+    let Some(Item::Cell(_, penncloud::protocol::cell::Cell { value, .. })) = items.first_mut()
+    else {
+        panic!("the checkpoint has a cell")
+    };
+    *value = Value::Inline(b"another".as_slice().into());
+    storage::write_checkpoint(dir, checkpoint.summary.position, items).unwrap();
+}
+
+#[test]
+fn a_copy_that_differs_from_the_primarys_is_set_aside_and_fetched_anew() {
+    let (cluster, mut writer) = start_with_checkpoints();
+    let (_, [_, node]) = roles(&cluster, "row0");
+    cluster.kill(&node);
+    change_a_value(&tablet_dir(&cluster, &node));
+    cluster.start_again(&node);
+    wait_until_set_aside(&cluster, &node);
+    writer.write_on(SOME);
+    assert_whole(&cluster, &writer.acknowledged);
+    assert_eq!(set_aside(&cluster, &node).len(), 1, "one tablet differed, at one node");
+    assert!(cluster.log(&node).contains(": its table differs from the primary's at version "));
+    for other in cluster.backends().iter().filter(|other| **other != node) {
+        assert!(set_aside(&cluster, other).is_empty(), "{other} keeps its copy");
+    }
 }
 
 #[test]
