@@ -30,6 +30,8 @@ enum Step {
     },
     /// How reads are served, from the beginning on: lease or confirm.
     Reads(String),
+    /// How many bytes of entries may be on their way to one member, from the beginning on.
+    Window(u64),
     /// A request at a node: its line, and its bytes.
     Propose(String, String, Option<String>),
     /// A reader at a node asks what is committed.
@@ -38,8 +40,8 @@ enum Step {
     Persist(String),
     /// Messages are delivered, and appended entries synced, until nothing is left.
     Settle,
-    /// Messages are delivered, and nothing is synced.
-    Deliver,
+    /// Messages are delivered, and nothing is synced; or those for one node alone, and the others are late.
+    Deliver(Option<String>),
     /// What is sent to and from a node is lost.
     Cut(String),
     /// It is lost no more.
@@ -58,6 +60,8 @@ enum Step {
     Space(String, String),
     /// What a node has committed, and how long its lease runs on.
     Show(String),
+    /// What a reader sees at a node that has a lease.
+    Read(String),
 }
 
 struct Node {
@@ -68,13 +72,14 @@ struct Node {
     token: u64,
 }
 
-#[derive(Default)]
 struct Runner {
+    rules: Rules,
     nodes: BTreeMap<String, Node>,
     sent: Vec<(String, String, Message)>,
     cut: BTreeSet<String>,
     now: u64,
     confirms: bool,
+    window_bytes: u64,
 }
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
@@ -84,6 +89,18 @@ fn names(list: &str) -> BTreeSet<Arc<str>> {
 }
 
 impl Runner {
+    fn new(rules: Rules) -> Runner {
+        Runner {
+            rules,
+            nodes: BTreeMap::new(),
+            sent: Vec::new(),
+            cut: BTreeSet::new(),
+            now: 0,
+            confirms: false,
+            window_bytes: 1 << 20,
+        }
+    }
+
     fn recover(&self, name: &str, adopted: &(Configuration, u64), log: &[Entry]) -> Replica {
         let timing = Timing {
             reads: if self.confirms { Reads::Confirm } else { Reads::Lease },
@@ -96,9 +113,9 @@ impl Runner {
             catch_up_bytes: 0,
             batch: 16,
             batch_bytes: 1 << 20,
-            window_bytes: 1 << 20,
+            window_bytes: self.window_bytes,
         };
-        let rules = (Rules::ALL, timing);
+        let rules = (self.rules, timing);
         Replica::recover(
             name.into(),
             rules,
@@ -169,10 +186,14 @@ impl Runner {
         said
     }
 
-    /// Delivers what was sent by now.
-    fn deliver(&mut self) -> String {
+    /// Delivers what was sent by now: all of it, or what is for one node.
+    fn deliver(&mut self, only: Option<&str>) -> String {
         let mut said = String::new();
-        for (from, to, message) in std::mem::take(&mut self.sent) {
+        let sent = std::mem::take(&mut self.sent).into_iter();
+        let (due, late) = sent.partition(|(_, to, _)| only.is_none_or(|only| only == to));
+        self.sent = late;
+        let due: Vec<_> = due;
+        for (from, to, message) in due {
             if !self.cut.contains(&from) && !self.cut.contains(&to) {
                 said += &self.step(&to, Input::Message(from.as_str().into(), message));
             }
@@ -195,7 +216,7 @@ impl Runner {
             for name in MEMBERS {
                 said += &self.persist(name);
             }
-            said += &self.deliver();
+            said += &self.deliver(None);
         }
         said
     }
@@ -227,18 +248,29 @@ impl Runner {
     fn show(&self, name: &str) -> String {
         let replica = &self.nodes[name].replica;
         let left = replica.lease_until().saturating_sub(self.clock()) / 1000;
-        let cells = replica.committed().cells_from(std::ops::Bound::Unbounded);
-        let cells: Vec<String> = cells.map(|(key, _)| text(&key.column)).collect();
-        let version = replica.committed().version;
+        let (version, cells) = (replica.committed().version, columns(replica.committed()));
         format!("{name} has committed {version}: {cells:?}; its lease runs for {left} ms\n")
     }
+
+    fn read(&self, name: &str) -> String {
+        let replica = &self.nodes[name].replica;
+        match replica.may_read(self.clock()) {
+            true => format!("{name} shows {:?}\n", columns(replica.committed())),
+            false => format!("{name} has no lease\n"),
+        }
+    }
+}
+
+fn columns(table: &Table) -> Vec<String> {
+    let cells = table.cells_from(std::ops::Bound::Unbounded);
+    cells.map(|(key, _)| text(&key.column)).collect()
 }
 
 impl goldenscript::Runner for Runner {
     type Command = Step;
 
     fn run(&mut self, step: &Step, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
-        if !matches!(step, Step::Reads(_)) {
+        if !matches!(step, Step::Reads(_) | Step::Window(_)) {
             self.start();
         }
         let said = match step {
@@ -258,6 +290,10 @@ impl goldenscript::Runner for Runner {
                 self.confirms = how == "confirm";
                 return Ok(String::new());
             }
+            Step::Window(bytes) => {
+                self.window_bytes = *bytes;
+                return Ok(String::new());
+            }
             Step::Propose(name, line, bytes) => {
                 self.propose(name, line, bytes.as_deref().unwrap_or(""))?
             }
@@ -267,7 +303,7 @@ impl goldenscript::Runner for Runner {
             }
             Step::Persist(name) => self.persist(name),
             Step::Settle => self.settle(),
-            Step::Deliver => self.deliver(),
+            Step::Deliver(only) => self.deliver(only.as_deref()),
             Step::Cut(name) => {
                 self.cut.insert(name.clone());
                 return Ok(String::new());
@@ -297,6 +333,7 @@ impl goldenscript::Runner for Runner {
             }
             Step::Space(name, space) => self.step(name, Input::Space(DiskSpace::parse(space)?)),
             Step::Show(name) => self.show(name),
+            Step::Read(name) => self.read(name),
         };
         Ok(if said.is_empty() { "nothing\n".into() } else { said })
     }
@@ -343,38 +380,105 @@ fn show_plea(plea: &Plea) -> String {
     }
 }
 
-fn run(script: &str) {
-    let path = format!("{}/tests/replication_group/{script}", env!("CARGO_MANIFEST_DIR"));
-    goldenscript::run(&mut Runner::default(), path).expect("the script can be read");
+fn path(script: &str) -> String {
+    format!("{}/tests/replication_group/{script}", env!("CARGO_MANIFEST_DIR"))
 }
 
+fn run(script: &str) {
+    goldenscript::run(&mut Runner::new(Rules::ALL), path(script)).expect("the script can be read");
+}
+
+/// The first line that comes out otherwise without a rule: as it is, and as it would be. A replica that stops, for
+/// what must not be, says nothing more.
+fn difference(script: &str, off: fn(&mut Rules)) -> Option<(String, String)> {
+    let golden = std::fs::read_to_string(path(script)).expect("the script is there");
+    let mut rules = Rules::ALL;
+    off(&mut rules);
+    let without = || goldenscript::generate(&mut Runner::new(rules), &golden);
+    let Ok(output) = std::panic::catch_unwind(without) else {
+        return Some((String::new(), "a replica stops".into()));
+    };
+    let output = output.expect("the script can be read");
+    let mut lines = golden.lines().zip(output.lines());
+    let (is, would) = lines.find(|(is, would)| is != would)?;
+    Some((is.into(), would.into()))
+}
+
+/// A rule by its name, and how it is switched off.
+type Switch = (&'static str, fn(&mut Rules));
+
+/// The scripts, and the rules without which each comes out otherwise.
 macro_rules! scripts {
-    ($($name:ident),+ $(,)?) => {$(
-        #[test]
-        fn $name() {
-            run(stringify!($name));
-        }
-    )+};
+    ($($script:ident: [$($rule:ident),*],)+) => {
+        $(
+            #[test]
+            fn $script() {
+                run(stringify!($script));
+            }
+        )+
+
+        const NEEDED: &[(&str, &[Switch])] = &[
+            $((stringify!($script), &[$((stringify!($rule), |rules| rules.$rule = false)),*]),)+
+        ];
+    };
 }
 
 scripts!(
-    a_write_is_committed_when_all_have_it,
-    stale_epoch_is_fenced,
-    new_primary_serves_nothing_before_its_barrier,
-    pending_member_counts_before_it_is_added,
-    failed_cput_waits_for_what_it_saw,
-    restarted_primary_is_sealed,
-    removed_replica_is_waited_for,
-    resign_drains_first,
-    removal_after_a_hand_over_waits,
-    acks_cover_only_what_matches,
-    logs_are_cut_by_lineage,
-    dirty_reads_ask,
-    confirmed_reads_ask_all,
-    readers_are_told_when_their_primary_leaves,
-    refusal_of_a_repeat_meets_its_first_try,
-    full_disk_of_a_replica_refuses_before_a_version_is_given,
-    low_disk_of_a_learner_keeps_it_out,
-    a_replica_that_differs_says_so,
-    a_primary_that_differed_as_a_replica_is_compared_with_by_nobody,
+    a_primary_that_differed_as_a_replica_is_compared_with_by_nobody: [],
+    a_replica_that_differs_says_so: [],
+    a_write_is_committed_when_all_have_it: [all_of_isr],
+    acks_cover_only_what_matches: [ack_match],
+    acknowledged_only_when_on_disk: [ack_after_sync],
+    confirmed_reads_ask_all: [confirm_all],
+    dirty_reads_ask: [],
+    failed_cput_waits_for_what_it_saw: [failed_condition_waits],
+    full_disk_of_a_replica_refuses_before_a_version_is_given: [],
+    late_grant_gives_no_longer_lease: [lease_from_own_ack],
+    logs_are_cut_by_lineage: [prev_matches, truncate_by_lineage],
+    low_disk_of_a_learner_keeps_it_out: [],
+    nobody_answers_reads_without_a_lease: [lease_check],
+    new_primary_serves_nothing_before_its_barrier: [barrier],
+    pending_member_counts_before_it_is_added: [pending_add_commits],
+    pending_member_counts_for_the_lease: [pending_add_leases],
+    prepared_writes_have_a_bound: [prepared_bounded],
+    primary_that_goes_on_carries_its_hold_over: [hold_carried_over],
+    process_starts_with_a_promise: [promise_at_start],
+    readers_are_told_when_their_primary_leaves: [],
+    readers_see_what_is_committed: [],
+    refusal_of_a_repeat_meets_its_first_try: [refusals_logged],
+    removal_after_a_hand_over_waits: [hand_over_owes],
+    removal_counts_once_the_master_has_answered: [remove_after_answer],
+    removed_replica_is_waited_for: [remove_hold, own_grants],
+    repeat_at_another_primary_meets_its_first_try: [dedup],
+    resign_drains_first: [resign_drains],
+    restarted_primary_is_sealed: [restart_seals],
+    sealed_node_answers_when_its_promise_has_run_out: [promise_wait],
+    sealed_primary_named_again_waits_for_its_promise: [sealed_promise],
+    sealed_primary_waits_for_the_leases_it_gave: [own_grants],
+    stale_epoch_is_fenced: [epoch_fence],
+    tail_of_a_log_is_kept: [truncate_by_lineage],
+    what_has_a_version_is_unknown_not_refused: [unknown_not_refused],
+    who_resigns_has_sealed: [resign_seals],
 );
+
+#[test]
+fn each_script_needs_its_rules() {
+    let mut idle = Vec::new();
+    let pairs = NEEDED.iter().flat_map(|(script, rules)| rules.iter().map(move |r| (script, r)));
+    for (script, (rule, off)) in pairs {
+        match difference(script, *off) {
+            Some((is, would)) => println!("{script} without {rule}: {is:?} becomes {would:?}"),
+            None => idle.push(format!("{script} without {rule}")),
+        }
+    }
+    assert!(idle.is_empty(), "the same scripts come out: {idle:?}");
+}
+
+/// A rule that is new gets a script.
+#[test]
+fn each_rule_has_a_script() {
+    let mut rules = Rules::ALL;
+    NEEDED.iter().flat_map(|(_, needed)| needed.iter()).for_each(|(_, off)| off(&mut rules));
+    let left = format!("{rules:?}");
+    assert!(!left.contains("true"), "rules without a script: {left}");
+}
