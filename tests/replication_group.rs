@@ -2,6 +2,48 @@
 //!
 //! Nothing happens by itself: `settle` delivers and syncs until all is quiet, `cut` loses what is sent to and from a
 //! node, `pass` lets time pass.
+//!
+//! # Rules, and the script that shows each
+//!
+//! The rules of REPLICATION.md, section 10, in its order. Scripts are here, in `tests/replication_group`, where no folder is
+//! named; a rule of what is around a replica that no script can show is taken away in `tests/simulation`, which takes
+//! away every other one too.
+//!
+//! | rule | script |
+//! |---|---|
+//! | pending add counted for commit | `pending_member_counts_before_it_is_added` |
+//! | pending add counted for lease | `pending_member_counts_for_the_lease` |
+//! | remove hold (R5) | `removed_replica_is_waited_for` |
+//! | promise wait before SEALED (R3) | `sealed_node_answers_when_its_promise_has_run_out` |
+//! | barrier before serving | `new_primary_serves_nothing_before_its_barrier` |
+//! | read-then-check (R6) | none: simulation, `read_then_check` |
+//! | checkpoint only committed | none: simulation, `checkpoint_committed` |
+//! | ack after fsync | `acknowledged_only_when_on_disk` |
+//! | failed CPUT waits for what it saw | `failed_cput_waits_for_what_it_saw` |
+//! | drift bound | none: simulation, `drift_bound` |
+//! | dedup | `repeat_at_another_primary_meets_its_first_try`; `tests/replication/retry` |
+//! | ack = match, not log end | `acks_cover_only_what_matches` |
+//! | dirty check at replicas | `dirty_reads_ask` shows the question; who must ask: simulation, `dirty_check` |
+//! | serving prepared values as read | `readers_see_what_is_committed` |
+//! | restarted primary is sealed | `restarted_primary_is_sealed` |
+//! | read lease counted from own ack | `late_grant_gives_no_longer_lease` |
+//! | all-of-isr commit | `a_write_is_committed_when_all_have_it` |
+//! | truncation by lineage | `logs_are_cut_by_lineage`, `tail_of_a_log_is_kept` |
+//! | clock that counts suspend | none: simulation, `suspend_counts` |
+//! | promote only from isr | `src/master/testscripts/failover` |
+//! | REMOVE effective only after the master's answer | `removal_counts_once_the_master_has_answered` |
+//! | epoch fence on PREPARE | `stale_epoch_is_fenced` |
+//! | promise at process start (R4) | `process_starts_with_a_promise` |
+//! | lease check at all | `nobody_answers_reads_without_a_lease` |
+//! | durable isr at master | `src/master/testscripts/restarted_primary`; `tests/master.rs`: a killed master |
+//! | UNKNOWN, not FAILED, on timeout | `what_has_a_version_is_unknown_not_refused` |
+//! | `confirm`: every isr member acks | `confirmed_reads_ask_all` |
+//! | SEAL/commit gate cover own grants (R3, R5) | `sealed_primary_waits_for_the_leases_it_gave`, `removed_replica_is_waited_for` |
+//! | commit gate when a sealed primary's own REMOVE wins (R5) | `sealed_primary_named_again_waits_for_its_promise` |
+//!
+//! Rules that came later: `who_resigns_has_sealed`, `resign_drains_first`, `primary_that_goes_on_carries_its_hold_over`,
+//! `removal_after_a_hand_over_waits`, `refusal_of_a_repeat_meets_its_first_try`, `prepared_writes_have_a_bound`; that
+//! entries follow the log's own is in `logs_are_cut_by_lineage`.
 
 use crate::replication::{parse, show_entry, show_outcome, text};
 use penncloud::protocol::cell::Value;
