@@ -22,7 +22,8 @@ pub struct Random(u64);
 impl Random {
     /// Begins with a seed.
     pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc_def1))
+        // A seed's own state would be on the way of its neighbours: they would say the same a step later.
+        Random(Random(seed).any())
     }
 
     /// Any number (splitmix64).

@@ -141,6 +141,18 @@ fn a_violation_is_shown_from_where_it_begins() {
     assert!(text.lines().count() <= 63 && !text.contains("\"v170\""), "{text}");
 }
 
+#[test]
+fn random_numbers_of_neighbours_differ() {
+    let numbers = |seed: u64| {
+        let mut random = Random::new(seed);
+        (0..100).map(|_| random.any()).collect::<Vec<_>>()
+    };
+    let mut all: Vec<u64> = (0..20).flat_map(numbers).collect();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 2000);
+}
+
 /// A register behind a lock, and the history of threads that use it.
 struct Real {
     cell: Mutex<(u64, Option<(u64, String)>)>,
