@@ -314,7 +314,8 @@ impl World {
     pub fn worked(&mut self, i: usize, t: usize) {
         let held = &mut self.nodes[i].tablets[t];
         let disk = &mut held.disk;
-        match std::mem::take(&mut held.work) {
+        let work = std::mem::take(&mut held.work);
+        match work {
             Work::Stores => disk.end_store(),
             Work::Syncs => disk.sync(disk.buffer.len()),
             Work::Installs => disk.end_install(),
@@ -326,12 +327,15 @@ impl World {
         let checked = self.check_unheard(i, t);
         self.fail(checked);
         self.check_all_durable();
+        if work == Work::Installs {
+            let checked = self.check_state(i, t);
+            self.fail(checked);
+        }
         self.say_stored(i, t, stored);
         self.step(i, t, Input::Stuck(false));
         if !is_cut_later {
             self.step(i, t, Input::Persisted(version));
         }
-        self.work(i, t);
     }
 
     /// What waited for an epoch is said.
