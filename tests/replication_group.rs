@@ -42,15 +42,16 @@
 //! | commit gate when a sealed primary's own REMOVE wins (R5) | `sealed_primary_named_again_waits_for_its_promise` |
 //!
 //! Rules that came later: `who_resigns_has_sealed`, `resign_drains_first`, `primary_that_goes_on_carries_its_hold_over`,
-//! `removal_after_a_hand_over_waits`, `refusal_of_a_repeat_meets_its_first_try`, `prepared_writes_have_a_bound`; that
+//! `removal_after_a_hand_over_waits`, `refusal_of_a_repeat_meets_its_first_try`, `prepared_writes_have_a_bound`,
+//! `batch_with_nothing_to_do_is_a_read`, `sealed_replica_ends_the_writes`, `lost_entries_are_missed`; that
 //! entries follow the log's own is in `logs_are_cut_by_lineage`.
 
 use crate::replication::{parse, show_entry, show_outcome, text};
 use penncloud::protocol::cell::Value;
 use penncloud::protocol::entry::{Effect, Entry};
 use penncloud::replication::{
-    Configuration, DiskSpace, Input, Message, Output, Plea, Prepare, Proposal, Reads, Replica,
-    Rules, Setting, Table, Timing,
+    Configuration, DiskSpace, Input, Message, Nack, Output, Plea, Prepare, Proposal, Reads,
+    Replica, Rules, Setting, Table, Timing,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -76,6 +77,8 @@ enum Step {
     Window(u64),
     /// A request at a node: its line, and its bytes.
     Propose(String, String, Option<String>),
+    /// A BATCH of one request at a node.
+    Batch(String, String),
     /// A reader at a node asks what is committed.
     Query(String),
     /// Everything that a node has appended is on disk.
@@ -96,6 +99,8 @@ enum Step {
     Resign(String),
     /// A node dies and comes back with what was on disk.
     Restart(String),
+    /// A node's disk loses its last entry.
+    Lose(String),
     /// A value of the last entry on a node's disk becomes another one.
     Spoil(String),
     /// The room on a node's disk: enough, low or exhausted.
@@ -220,6 +225,9 @@ impl Runner {
                 }
                 Output::Resigned(epoch) => format!("-> master resigned {epoch}"),
                 Output::Differs(version) => format!("differs from its primary at {version}"),
+                Output::Lost(node, acked, end) => {
+                    format!("says that {node} had {acked}, and has {end}")
+                }
                 Output::Plead(_, plea) => format!("-> master {}", show_plea(plea)),
                 Output::Install(table) => format!("installs a table of version {}", table.version),
             };
@@ -263,7 +271,13 @@ impl Runner {
         said
     }
 
-    fn propose(&mut self, name: &str, line: &str, bytes: &str) -> Result<String, Box<dyn Error>> {
+    fn propose(
+        &mut self,
+        name: &str,
+        line: &str,
+        bytes: &str,
+        single: bool,
+    ) -> Result<String, Box<dyn Error>> {
         let (op, options) = parse(line, bytes)?;
         let setting = Setting {
             now: self.now,
@@ -273,7 +287,7 @@ impl Runner {
             disk_space: DiskSpace::Enough,
         };
         let (token, request, retry) = (self.token(name), options.session, options.retry);
-        let proposal = Proposal { token, request, retry, ops: vec![op], single: true, setting };
+        let proposal = Proposal { token, request, retry, ops: vec![op], single, setting };
         Ok(self.step(name, Input::Propose(proposal)))
     }
 
@@ -337,8 +351,9 @@ impl goldenscript::Runner for Runner {
                 return Ok(String::new());
             }
             Step::Propose(name, line, bytes) => {
-                self.propose(name, line, bytes.as_deref().unwrap_or(""))?
+                self.propose(name, line, bytes.as_deref().unwrap_or(""), true)?
             }
+            Step::Batch(name, line) => self.propose(name, line, "", false)?,
             Step::Query(name) => {
                 let token = self.token(name);
                 self.step(name, Input::Query(token))
@@ -366,6 +381,11 @@ impl goldenscript::Runner for Runner {
                 let node = self.nodes.get_mut(name).expect("it was just there");
                 node.appended.clear();
                 node.replica = replica;
+                return Ok(String::new());
+            }
+            Step::Lose(name) => {
+                let node = self.nodes.get_mut(name).expect("nodes are n1 to n3");
+                node.disk.pop();
                 return Ok(String::new());
             }
             Step::Spoil(name) => {
@@ -397,7 +417,7 @@ fn show_message(message: &Message) -> String {
             let disk = if low { format!(", disk {}", ack.space.word()) } else { String::new() };
             format!("ack {} up to {}{disk}", ack.epoch, ack.version)
         }
-        Message::Nack { epoch, hint } => format!("nack {epoch}, try after {hint}"),
+        Message::Nack(Nack { epoch, hint, .. }) => format!("nack {epoch}, try after {hint}"),
         Message::Query { epoch, id } => format!("query {epoch} #{id}"),
         Message::Committed { epoch, id, version } => format!("committed {epoch} #{id} {version}"),
         Message::Install { table, .. } => format!("install a table of version {}", table.version),
@@ -471,6 +491,7 @@ scripts!(
     a_write_is_committed_when_all_have_it: [all_of_isr],
     acks_cover_only_what_matches: [ack_match],
     acknowledged_only_when_on_disk: [ack_after_sync],
+    batch_with_nothing_to_do_is_a_read: [looks_are_reads],
     confirmed_reads_ask_all: [confirm_all],
     dirty_reads_ask: [],
     failed_cput_waits_for_what_it_saw: [failed_condition_waits],
@@ -478,6 +499,7 @@ scripts!(
     late_grant_gives_no_longer_lease: [lease_from_own_ack],
     logs_are_cut_by_lineage: [prev_matches, truncate_by_lineage],
     low_disk_of_a_learner_keeps_it_out: [],
+    lost_entries_are_missed: [],
     nobody_answers_reads_without_a_lease: [lease_check],
     new_primary_serves_nothing_before_its_barrier: [barrier],
     pending_member_counts_before_it_is_added: [pending_add_commits],
@@ -497,6 +519,7 @@ scripts!(
     sealed_node_answers_when_its_promise_has_run_out: [promise_wait],
     sealed_primary_named_again_waits_for_its_promise: [sealed_promise],
     sealed_primary_waits_for_the_leases_it_gave: [own_grants],
+    sealed_replica_ends_the_writes: [],
     stale_epoch_is_fenced: [epoch_fence],
     tail_of_a_log_is_kept: [truncate_by_lineage],
     what_has_a_version_is_unknown_not_refused: [unknown_not_refused],

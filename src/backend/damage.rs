@@ -6,6 +6,7 @@
 //! says so, and writes a checkpoint of what it has in memory: that takes the place of the damaged files. Of a table that
 //! differs there is nothing better: it goes on as it is.
 
+use super::holdings::{Held, known_epoch};
 use super::node::Node;
 use super::tablet::{Event, Tablet};
 use super::trouble::With;
@@ -19,6 +20,8 @@ use std::time::Duration;
 const SCRUB_BYTES_PER_S: u64 = 4 << 20;
 /// Pause before files in which damage was found are read again.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Longest pause between two looks at copies that are damaged.
+const MEND_PAUSE: Duration = Duration::from_secs(4);
 /// How long the threads of a tablet that is given up may take to end before others are looked after first.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -49,22 +52,23 @@ impl Node {
         }
     }
 
-    /// Does what can be done now about all copies that are damaged.
-    pub fn mend(&self) {
-        let damaged = self.damaged.lock().expect("a map is not left half-changed").clone();
-        let flawed = self.tablets().into_iter().filter(|tablet| tablet.troubles.is_flawed());
-        let flawed = flawed.map(|tablet| tablet.id.clone());
-        let routes = self.routes();
-        for id in damaged.into_keys().chain(flawed) {
-            let Ok(route) = routes.tablet(&id) else { continue };
-            let configuration = Configuration::of(route);
-            self.mend_tablet(&id, &configuration);
-            self.open_as_member(&id, &configuration);
+    /// Does for ever what can be done about copies that are damaged, or could not be opened: whenever the master has said
+    /// something, and now and then.
+    pub fn mend(self: &Arc<Node>) {
+        let mut routes = self.routes();
+        loop {
+            routes = self.directory.wait_change(&routes, MEND_PAUSE);
+            for id in self.holdings.troubled() {
+                let Ok(route) = routes.tablet(&id) else { continue };
+                let configuration = Configuration::of(route);
+                self.mend_tablet(&id, &configuration);
+                self.open_as_member(&id, &configuration);
+            }
         }
     }
 
     /// Does what a configuration allows about a copy, if it is damaged.
-    pub fn mend_tablet(&self, id: &str, configuration: &Configuration) {
+    fn mend_tablet(&self, id: &str, configuration: &Configuration) {
         let tablet = self.tablet(id).filter(|tablet| tablet.troubles.is_flawed());
         if tablet.is_some_and(|tablet| !self.give_up(&tablet, configuration)) {
             return;
@@ -80,10 +84,7 @@ impl Node {
         if newest.isr.is_empty() || newest.isr.contains(&*self.name) || !tablet.close(CLOSE) {
             return false;
         }
-        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
-        let mut tablets = self.tablets.write().expect("the list of tablets is replaced whole");
-        damaged.insert(tablet.id.clone(), self.known_epoch(&tablet.id));
-        tablets.remove(&tablet.id);
+        self.holdings.put(&tablet.id, Held::Damaged(known_epoch(&tablet.id, &self.data)));
         log::warn!("tablet {}: the copy is given up, others are in sync", tablet.id);
         true
     }
@@ -91,19 +92,18 @@ impl Node {
     /// Sets a damaged tablet's files aside, so that it is begun anew, once the in-sync set does without this node: by
     /// the master's word, in an epoch above all in which somebody may have counted on the damaged copy.
     fn set_aside_if_damaged(&self, id: &str, configuration: &Configuration) {
-        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
-        let Some(known) = damaged.get_mut(id) else { return };
-        if *known == 0 {
-            *known = configuration.epoch;
+        let Some(known) = self.holdings.damaged(id) else { return };
+        if known == 0 {
+            return self.holdings.put(id, Held::Damaged(configuration.epoch));
         }
         let isr = &configuration.isr;
-        if configuration.epoch <= *known || isr.is_empty() || isr.contains(&*self.name) {
+        if configuration.epoch <= known || isr.is_empty() || isr.contains(&*self.name) {
             return;
         }
         match self.data.set_aside(id) {
             Ok(_) => {
                 log::warn!("tablet {id}: its damaged files are set aside, it is fetched anew");
-                damaged.remove(id);
+                self.holdings.remove(id);
             }
             Err(error) => log::error!("tablet {id} cannot be set aside: {error}"),
         }

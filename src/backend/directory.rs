@@ -7,15 +7,15 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cluster::Routes;
-use crossbeam::channel::{Receiver, Sender, bounded};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
 /// What a node knows of the cluster. Shared by all threads.
 pub struct Directory {
     config: Config,
     routes: RwLock<Arc<Routes>>,
     /// Rings when the routes have changed.
-    bell: (Sender<()>, Receiver<()>),
+    bell: (Mutex<()>, Condvar),
 }
 
 impl Directory {
@@ -29,7 +29,7 @@ impl Directory {
                 configured.map_or(std::mem::take(&mut node.address), |b| b.address.clone());
         }
         let routes = RwLock::new(Arc::new(routes));
-        Directory { config: config.clone(), routes, bell: bounded(1) }
+        Directory { config: config.clone(), routes, bell: Default::default() }
     }
 
     /// What the master said last. Version 0: nothing in this run.
@@ -40,13 +40,21 @@ impl Directory {
     /// Takes what the master says now.
     pub fn replace(&self, routes: Routes) {
         *self.routes.write().expect("routes are replaced whole") = Arc::new(routes);
-        let _ = self.bell.0.try_send(());
+        drop(self.quiet());
+        self.bell.1.notify_all();
     }
 
-    /// Waits until the master says something new; one thread may.
-    pub fn wait_change(&self) -> Arc<Routes> {
-        self.bell.1.recv().expect("the directory holds the other end");
+    /// Waits until the master says something else than was seen, or so long; answers what it said last.
+    pub fn wait_change(&self, seen: &Arc<Routes>, most: Duration) -> Arc<Routes> {
+        let same = |_: &mut ()| Arc::ptr_eq(&self.routes(), seen);
+        let waited = self.bell.1.wait_timeout_while(self.quiet(), most, same);
+        drop(waited.expect("nobody panics while the bell is held"));
         self.routes()
+    }
+
+    /// Nobody rings while this is held.
+    fn quiet(&self) -> MutexGuard<'_, ()> {
+        self.bell.0.lock().expect("nobody panics while the bell is held")
     }
 
     /// `host:port` of a node: as the master says, or as configured while it has said nothing.

@@ -73,27 +73,48 @@ impl Busy {
     }
 }
 
+/// What the threads of a tablet share.
+#[derive(Clone)]
+pub struct Shared {
+    /// What the log thread is at on the disk.
+    pub busy: Arc<Busy>,
+    /// Held while a checkpoint is written: a table is not installed meanwhile.
+    pub checkpointing: Arc<Mutex<()>>,
+    /// Held by all who have files of the tablet open.
+    pub files: Arc<()>,
+    /// What is wrong with the tablet.
+    pub troubles: Arc<Troubles>,
+}
+
+impl Shared {
+    /// Of a tablet at which nobody is yet.
+    pub fn new(id: &str) -> Shared {
+        let (busy, checkpointing, files) = Default::default();
+        Shared { busy, checkpointing, files, troubles: Arc::new(Troubles::new(id)) }
+    }
+}
+
 /// The log thread's state.
 pub struct Disk {
     /// The tablet's log.
     pub log: Log,
     /// The tablet's directory.
     pub dir: PathBuf,
-    /// What it is at.
-    pub busy: Arc<Busy>,
-    /// Held while a checkpoint is written: a table is not installed meanwhile.
-    pub checkpointing: Arc<Mutex<()>>,
     /// What is kept free on the disk for the worst.
     pub room: Arc<Room>,
-    /// Where it says what is wrong.
-    pub troubles: Arc<Troubles>,
+    /// What it shares with the tablet's other threads.
+    pub shared: Shared,
 }
 
 impl Disk {
-    /// Runs until nobody gives it tasks any more. The tablet is told what is on disk.
+    /// Runs until nobody gives it tasks any more. The tablet is told what is on disk. What it has to say is sent first:
+    /// the other replicas write while this one does.
     pub fn run(mut self, tasks: &Worker<Task>, tablet: &Weak<Tablet>) {
         let mut done = Done::default();
         while let Some(round) = tasks.take(weight, ROUND_BYTES) {
+            if let Some(tablet) = tablet.upgrade() {
+                tablet.flush();
+            }
             let mut tell = |disk: &Disk, done: &mut Done| {
                 let log = &disk.log;
                 (done.version, done.grown_bytes) = (log.durable_version(), log.grown_bytes());
@@ -123,7 +144,10 @@ impl Disk {
                 Task::Adopt(epoch) => {
                     done_so_far.adopted += 1;
                     let store = || epoch.store(&self.dir);
-                    let stored = self.busy.during(|| self.room.until_done(&self.troubles, store));
+                    let stored = self
+                        .shared
+                        .busy
+                        .during(|| self.room.until_done(&self.shared.troubles, store));
                     if stored.is_ok() {
                         tell(self, done_so_far);
                     }
@@ -142,14 +166,16 @@ impl Disk {
                     done_so_far.cuts += 1;
                     self.install(&table)
                 }
-                Task::Release(version) => self.busy.during(|| self.log.truncate_before(version)),
-                Task::Trim => self.busy.during(|| self.log.trim_spares()),
+                Task::Release(version) => {
+                    self.shared.busy.during(|| self.log.truncate_before(version))
+                }
+                Task::Trim => self.shared.busy.during(|| self.log.trim_spares()),
             };
             done.unwrap_or_else(|error| fail_stop("writing the log", &error));
         }
         self.append(&mut entries);
         if appended {
-            let synced = self.busy.during(|| self.log.sync());
+            let synced = self.shared.busy.during(|| self.log.sync());
             synced.unwrap_or_else(|error| fail_stop("syncing the log", &error));
         }
         if appended || cuts != done_so_far.cuts {
@@ -169,7 +195,7 @@ impl Disk {
     /// Writes what must be written. A disk that has no room for it is as one that hangs, until it has.
     fn write(&mut self, mut work: impl FnMut(&mut Log) -> Result<()>) -> Result<()> {
         let log = &mut self.log;
-        self.busy.during(|| self.room.until_done(&self.troubles, || work(log)))
+        self.shared.busy.during(|| self.room.until_done(&self.shared.troubles, || work(log)))
     }
 
     /// Takes as long as the table is large: that is no sign of a disk that hangs. While there is no room for it, the
@@ -177,7 +203,7 @@ impl Disk {
     fn install(&mut self, table: &Table) -> Result<()> {
         let position = table.position();
         loop {
-            let alone = self.checkpointing.lock();
+            let alone = self.shared.checkpointing.lock();
             let alone = alone.expect("a checkpoint that panics ends the process");
             match self.log.install(position, table.items()) {
                 Err(Error::NoSpace) => {
@@ -185,10 +211,10 @@ impl Disk {
                         "no room on the disk for the table of version {}",
                         position.version
                     );
-                    self.troubles.note(With::Table, &why);
+                    self.shared.troubles.note(With::Table, &why);
                 }
                 done => {
-                    self.troubles.end(With::Table);
+                    self.shared.troubles.end(With::Table);
                     return done.map(drop);
                 }
             }

@@ -12,6 +12,7 @@
 //! ```
 //!
 //! * [`node`]: the tablets of this node, and how it reaches the rest. [`directory`]: what the master said of the cluster.
+//! * [`holdings`]: which copies the node has, opened or not, and why not.
 //! * [`tablet`]: a tablet as other threads see it, with the view that readers share. Behind it [`shell`], which
 //!   drives the replica under the tablet's lock; [`disk`], the thread that owns the log; [`checkpoints`]: when the next
 //!   is due; [`surroundings`]: what the two know of their node; [`clock`]: what leases are counted by; [`waits`]: where
@@ -115,6 +116,7 @@ mod directory;
 mod disk;
 mod drain;
 mod forwards;
+mod holdings;
 mod links;
 mod master_line;
 mod node;
@@ -149,12 +151,13 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let secret: Arc<str> = config.secrets()?.cluster.into();
     let listener = net::bind(&backend.address)?;
     let node = Node::open(config, name)?;
-    let watch_disk: fn(&Node) = Node::watch_disk;
+    let watch_disk: fn(&Arc<Node>) = |node| node.watch_disk();
     for (task, run) in [
         ("disk", watch_disk),
-        ("sweep", Node::sweep),
-        ("routes", Node::keep_routes),
-        ("scrub", Node::scrub),
+        ("sweep", |node| node.sweep()),
+        ("routes", |node| node.keep_routes()),
+        ("scrub", |node| node.scrub()),
+        ("mend", Node::mend),
     ] {
         let node = node.clone();
         std::thread::Builder::new().name(task.into()).spawn(move || run(&node))?;

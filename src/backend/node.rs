@@ -2,7 +2,9 @@
 
 use super::catch_up::Snapshots;
 use super::directory::Directory;
+use super::disk::fail_stop;
 use super::forwards::Forwards;
+use super::holdings::{Held, Holdings};
 use super::links::{Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
 use super::room::{self, Room};
@@ -12,16 +14,16 @@ use super::terms::Terms;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cell::ValueId;
-use crate::protocol::cluster::{NodeState, Report, Role, Routes, TabletReport, TabletRoute};
+use crate::protocol::cluster::{NodeState, Report, Routes, TabletRoute};
 use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::connection::Pool;
 use crate::protocol::reply::Reply;
 use crate::replication::{Configuration, DiskSpace};
-use crate::storage::{DataDir, TabletConfig};
+use crate::storage::{DataDir, is_tablet_name};
 use crossbeam::channel::Receiver;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Staged ids whose deadline a node remembers.
@@ -29,8 +31,8 @@ const STAGED_CACHE_MAX: usize = 4096;
 /// Shortest and longest pause before something that was refused for now is tried again.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-/// Pause before a tablet is opened again for which the disk was too full.
-const OPEN_PAUSE: Duration = Duration::from_secs(10);
+/// Pause before what the master says is kept again where that failed.
+const KEEP_PAUSE: Duration = Duration::from_secs(60);
 /// How often the free space is looked at: much less than half the reserve is written in between.
 const DISK_CHECK: Duration = Duration::from_millis(50);
 
@@ -52,11 +54,8 @@ pub struct Node {
     in_service: AtomicBool,
     /// What it knows of the cluster.
     pub directory: Arc<Directory>,
-    pub(super) tablets: RwLock<BTreeMap<String, Arc<Tablet>>>,
-    /// Tablets whose files were found damaged, and the epoch that they knew; 0: not known. They are not served.
-    pub(super) damaged: Mutex<Damaged>,
-    /// Tablets that could not be opened because the disk is full: the epoch that they know, and when that was tried.
-    unopened: Mutex<Unopened>,
+    /// Its copies of tablets.
+    pub(super) holdings: Holdings,
     /// Writes on their way to primaries.
     pub forwards: Forwards,
     /// Which links of other nodes count.
@@ -95,7 +94,7 @@ impl Node {
             master,
             snapshots: Arc::new(Snapshots::default()),
         };
-        let (tablets, damaged, unopened) = open_tablets(&data, &around)?;
+        let holdings = Holdings::open(&data, &around)?;
         let node = Arc::new(Node {
             name: name.into(),
             config: config.clone(),
@@ -105,9 +104,7 @@ impl Node {
             started: Instant::now(),
             in_service: AtomicBool::new(true),
             directory: Arc::new(Directory::new(config, kept_routes(&data))),
-            tablets: RwLock::new(tablets),
-            damaged: Mutex::new(damaged),
-            unopened: Mutex::new(unopened),
+            holdings,
             forwards: Forwards::default(),
             newest_links: Newest::default(),
             adopting: Mutex::default(),
@@ -143,8 +140,9 @@ impl Node {
         self.directory.routes()
     }
 
-    /// Takes what the master says: opens the tablets of which this node is a replica, and configures them.
-    pub fn adopt(&self, routes: Routes) {
+    /// Takes what the master says: configures the tablets of which this node is a replica, and has those opened that
+    /// are not yet.
+    pub fn adopt(self: &Arc<Node>, routes: Routes) {
         let _one_at_a_time = self.adopting.lock().expect("adopting does not panic");
         if routes.version < self.routes().version {
             return;
@@ -159,53 +157,49 @@ impl Node {
         routes.tablets.iter().filter(replaced).for_each(|route| self.forwards.cut(&route.id));
         for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
             let configuration = Configuration::of(route);
-            self.mend_tablet(&route.id, &configuration);
             if let Some(tablet) = self.open_as_member(&route.id, &configuration) {
                 tablet.tell(Event::Configure(configuration));
             }
         }
     }
 
-    /// A tablet of which this node is a replica, opened if it is not yet and not damaged.
-    pub fn open_as_member(&self, id: &str, configuration: &Configuration) -> Option<Arc<Tablet>> {
-        if let Some(tablet) = self.tablet(id) {
-            return Some(tablet);
+    /// A tablet of which this node is a replica. One that is not open yet is opened by a thread of its own: whoever
+    /// brings word of it does not wait for the disk.
+    pub fn open_as_member(
+        self: &Arc<Node>,
+        id: &str,
+        configuration: &Configuration,
+    ) -> Option<Arc<Tablet>> {
+        let open = self.tablet(id);
+        let is_member = configuration.members.contains(&*self.name);
+        if open.is_none() && is_member && is_tablet_name(id) && self.holdings.begin_to_open(id) {
+            let (node, id, configuration) = (self.clone(), id.to_string(), configuration.clone());
+            tablet::spawn(format!("{id} open"), move || node.open_tablet(&id, configuration));
         }
-        if !configuration.members.contains(&*self.name) {
-            return None;
-        }
-        let mut damaged = self.damaged.lock().expect("a map is not left half-changed");
-        if damaged.contains_key(id) || self.was_full_lately(id) {
-            return None;
-        }
-        self.open_tablet(id, configuration, &mut damaged)
+        open
     }
 
-    /// The epoch that a tablet's files say; 0 if they do not.
-    pub(super) fn known_epoch(&self, id: &str) -> u64 {
-        known_epoch(&self.data, id)
-    }
-
-    fn was_full_lately(&self, id: &str) -> bool {
-        let unopened = self.unopened.lock().expect("a map is not left half-changed");
-        unopened.get(id).is_some_and(|(_, at)| at.elapsed() < OPEN_PAUSE)
-    }
-
-    /// Tries again to open the tablets for which the disk was too full.
-    pub fn open_the_rest(&self) {
-        let unopened = self.unopened.lock().expect("a map is not left half-changed").clone();
-        let routes = self.routes();
-        for route in unopened.keys().filter_map(|id| routes.tablet(id).ok()) {
-            self.open_as_member(&route.id, &Configuration::of(route));
+    /// Opens a tablet. It hears the configuration before anything else, and then what was said meanwhile.
+    fn open_tablet(&self, id: &str, configuration: Configuration) {
+        let held = Held::open(id, &self.data, &self.around);
+        let held = held.unwrap_or_else(|error| fail_stop(&format!("opening tablet {id}"), &error));
+        let open = match &held {
+            Held::Open(tablet) => Some(tablet.clone()),
+            _ => None,
+        };
+        open.iter().for_each(|tablet| _ = tablet.tell(Event::Configure(configuration.clone())));
+        self.holdings.put(id, held);
+        if let (Some(tablet), Ok(route)) = (open, self.routes().tablet(id)) {
+            tablet.tell(Event::Configure(Configuration::of(route)));
         }
     }
 
     /// Ends a tablet's epoch here, or leaves it: what the master asks on the heartbeat connection.
-    pub fn end_epoch(&self, route: &TabletRoute, in_order: bool) -> Result<()> {
+    pub fn end_epoch(self: &Arc<Node>, route: &TabletRoute, in_order: bool) -> Result<()> {
         let configuration = Configuration::of(route);
         let tablet = self
             .open_as_member(&route.id, &configuration)
-            .ok_or_else(|| Error::retry(format!("this node has no tablet {}", route.id)))?;
+            .ok_or_else(|| Error::retry(format!("this node does not serve tablet {}", route.id)))?;
         tablet.tell(match in_order {
             true => Event::Resign(route.epoch),
             false => Event::Seal(configuration),
@@ -213,52 +207,14 @@ impl Node {
         Ok(())
     }
 
-    /// Opens a tablet that this node was just given; none if its files are damaged. It hears the configuration before
-    /// anything else.
-    fn open_tablet(
-        &self,
-        id: &str,
-        configuration: &Configuration,
-        damaged: &mut Damaged,
-    ) -> Option<Arc<Tablet>> {
-        let mut tablets = self.tablets.write().expect("the list of tablets is replaced whole");
-        if let Some(tablet) = tablets.get(id) {
-            return Some(tablet.clone());
-        }
-        let mut unopened = self.unopened.lock().expect("a map is not left half-changed");
-        match open(id, &self.data, &self.around) {
-            Ok(tablet) => {
-                unopened.remove(id);
-                tablet.tell(Event::Configure(configuration.clone()));
-                tablets.insert(id.into(), tablet.clone());
-                Some(tablet)
-            }
-            Err(error) => {
-                log::error!("tablet {id} is not served: {error}");
-                let epoch = self.known_epoch(id);
-                match error {
-                    Error::Corrupt(_) => _ = damaged.insert(id.into(), epoch),
-                    Error::NoSpace => _ = unopened.insert(id.into(), (epoch, Instant::now())),
-                    _ => {}
-                }
-                None
-            }
-        }
-    }
-
     /// A tablet that this node holds.
     pub fn tablet(&self, id: &str) -> Option<Arc<Tablet>> {
-        self.tablets.read().expect("the list of tablets is replaced whole").get(id).cloned()
+        self.holdings.tablet(id)
     }
 
     /// All tablets that this node holds.
     pub fn tablets(&self) -> Vec<Arc<Tablet>> {
-        self.tablets
-            .read()
-            .expect("the list of tablets is replaced whole")
-            .values()
-            .cloned()
-            .collect()
+        self.holdings.tablets()
     }
 
     /// Where a tablet's primary is. This node may have heard of a newer one than the master has told it.
@@ -368,16 +324,15 @@ impl Node {
 
     /// Keeps on disk what the master says of the cluster, for ever.
     pub fn keep_routes(&self) {
-        let mut kept = 0;
+        let (mut seen, mut kept) = (self.routes(), 0);
         loop {
-            let routes = self.directory.wait_change();
-            if routes.version == kept {
-                continue;
+            if seen.version != kept {
+                match self.data.keep_routes(&seen) {
+                    Ok(()) => kept = seen.version,
+                    Err(error) => log::warn!("what the master says is not kept: {error}"),
+                }
             }
-            match self.data.keep_routes(&routes) {
-                Ok(()) => kept = routes.version,
-                Err(error) => log::warn!("what the master says is not kept: {error}"),
-            }
+            seen = self.directory.wait_change(&seen, KEEP_PAUSE);
         }
     }
 
@@ -411,34 +366,12 @@ impl Node {
         Report {
             state: if in_service { NodeState::Alive } else { NodeState::Shutdown },
             free_bytes: self.around.free_bytes.load(Ordering::Relaxed),
-            tablets: self.tablet_reports(),
+            tablets: self.holdings.reports(),
             uptime_ms: self.started.elapsed().as_millis() as u64,
             rss_bytes: resident_bytes(),
             connections: self.connections.load(Ordering::Relaxed),
             problem: low_disk(self.around.disk_space()).map(Into::into),
         }
-    }
-}
-
-impl Node {
-    fn tablet_reports(&self) -> Vec<TabletReport> {
-        let damaged = self.damaged.lock().expect("a set is not left half-changed").clone();
-        let damaged = damaged.into_iter().map(|(id, epoch)| TabletReport {
-            id,
-            epoch,
-            role: Role::Damaged,
-            ..TabletReport::default()
-        });
-        let unopened = self.unopened.lock().expect("a map is not left half-changed").clone();
-        let unopened = unopened.into_iter().map(|(id, (epoch, _))| TabletReport {
-            id,
-            epoch,
-            role: Role::Stuck,
-            problem: Some("the disk is too full to open it".into()),
-            ..TabletReport::default()
-        });
-        let open = self.tablets();
-        open.iter().map(|tablet| tablet.report()).chain(damaged).chain(unopened).collect()
     }
 }
 
@@ -464,47 +397,6 @@ fn kept_routes(data: &DataDir) -> Option<Routes> {
         log::warn!("what the master said before is lost: {error}");
         None
     })
-}
-
-type Tablets = BTreeMap<String, Arc<Tablet>>;
-type Damaged = BTreeMap<String, u64>;
-type Unopened = BTreeMap<String, (u64, Instant)>;
-
-/// The epoch that a tablet's files say; 0 if they do not.
-fn known_epoch(data: &DataDir, id: &str) -> u64 {
-    TabletConfig::load(&data.tablet(id)).ok().flatten().map_or(0, |stored| stored.epoch)
-}
-
-/// Opens a tablet; on a full disk in the room of the ballast.
-fn open(id: &str, data: &DataDir, around: &Surroundings) -> Result<Arc<Tablet>> {
-    match Tablet::open(id, &data.tablet(id), around) {
-        Err(Error::NoSpace) if around.room.give() => Tablet::open(id, &data.tablet(id), around),
-        opened => opened,
-    }
-}
-
-/// Opens every tablet of a data directory; the names of those that are damaged, and of those for which the disk is too
-/// full.
-fn open_tablets(data: &DataDir, around: &Surroundings) -> Result<(Tablets, Damaged, Unopened)> {
-    let (mut tablets, mut damaged) = (Tablets::new(), Damaged::new());
-    let mut unopened = Unopened::new();
-    for id in data.tablets()? {
-        match open(&id, data, around) {
-            Ok(tablet) => drop(tablets.insert(id, tablet)),
-            Err(error @ Error::Corrupt(_)) => {
-                log::error!("tablet {id} is not served: {error}");
-                let epoch = known_epoch(data, &id);
-                damaged.insert(id, epoch);
-            }
-            Err(error @ Error::NoSpace) => {
-                log::error!("tablet {id} is not served: {error}");
-                let epoch = known_epoch(data, &id);
-                unopened.insert(id, (epoch, Instant::now()));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok((tablets, damaged, unopened))
 }
 
 /// Resident memory of this process.

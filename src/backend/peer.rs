@@ -11,11 +11,17 @@ use crate::protocol::cluster::{Hello, Routes};
 use crate::protocol::command::{self, Command, Op, Options, Peer};
 use crate::protocol::entry::Encode;
 use crate::protocol::reply::Reply;
+use std::sync::Arc;
 use std::time::Instant;
 
 impl Node {
     /// Answers a message of another process, which has proved that it belongs to the cluster.
-    pub fn answer_peer(&self, peer: Peer, options: Options, deadline: Instant) -> Result<Reply> {
+    pub fn answer_peer(
+        self: &Arc<Node>,
+        peer: Peer,
+        options: Options,
+        deadline: Instant,
+    ) -> Result<Reply> {
         match peer.verb.as_str() {
             "@HELLO" => self.hello(&parse_json::<Hello>(&peer.payload)?),
             "@ROUTES" => {

@@ -21,17 +21,24 @@ pub struct Room {
     missed: Mutex<Option<Instant>>,
     /// How often it was given up.
     given: AtomicU64,
+    /// Bytes that it held when the disk was at it last.
+    held: AtomicU64,
 }
 
 impl Room {
     /// The room that a ballast keeps.
     pub fn new(ballast: Ballast) -> Room {
-        Room { ballast, missed: Mutex::default(), given: AtomicU64::new(0) }
+        let held = AtomicU64::new(ballast.held());
+        Room { ballast, missed: Mutex::default(), given: AtomicU64::new(0), held }
     }
 
-    /// Bytes that [`Room::give`] would free.
+    /// Bytes that [`Room::give`] would free. It does not wait for the disk.
     pub fn bytes(&self) -> u64 {
-        self.ballast.held()
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn note_held(&self) {
+        self.held.store(self.ballast.held(), Ordering::Relaxed);
     }
 
     /// How often it was given up: each time tablets look at once what they can give back.
@@ -42,7 +49,9 @@ impl Room {
     /// Gives the ballast up; whether it was there.
     pub fn give(&self) -> bool {
         *self.missed.lock().expect("an instant is replaced whole") = Some(Instant::now());
-        match self.ballast.release() {
+        let released = self.ballast.release();
+        self.note_held();
+        match released {
             Ok(false) => false,
             Ok(true) => {
                 self.given.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +77,7 @@ impl Room {
             log::warn!("no ballast: {error}");
             *missed = Some(Instant::now());
         }
+        self.note_held();
     }
 
     /// Does what must be done on the disk. While there is no room for it the ballast goes; when that is gone too, it

@@ -183,7 +183,7 @@ impl Connection<'_> {
 
 /// Executes a command whose answer is written whole.
 fn execute(
-    node: &Node,
+    node: &Arc<Node>,
     command: Command,
     options: crate::protocol::command::Options,
     deadline: Instant,

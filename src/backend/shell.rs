@@ -1,14 +1,15 @@
 //! The shell around a tablet's [`Replica`]: hands it what happens, and performs what it wants done.
 //!
 //! It is called under the tablet's lock, by whatever thread has something to say, and waits for nothing. What is to be
-//! written goes to the log thread; what is asked while that syncs goes into its next sync: group commit.
+//! written goes to the log thread; what is asked while that syncs goes into its next sync, and over the links as one
+//! message: group commit.
 
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
-use super::disk::{Busy, Done, Task};
-use super::surroundings::Surroundings;
+use super::disk::{Done, Shared, Task};
+use super::surroundings::{Freeing, Surroundings};
 use super::tablet::{Event, SharedView, Tablet, View, Write, spawn, stored};
-use super::trouble::{HANGS, Troubles, With};
+use super::trouble::{HANGS, With};
 use super::waits::{Filler, Tray};
 use crate::error::Result;
 use crate::protocol::cluster::Role;
@@ -20,7 +21,7 @@ use crate::storage;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Pause between two looks at what can be given back to a low disk.
@@ -49,22 +50,16 @@ pub struct Shell {
     outbox: Outbox,
     /// How often the log was cut: what the log thread said before means another log.
     cuts: u64,
-    busy: Arc<Busy>,
     stuck: bool,
     /// The room on the disk, as the replica was told last.
     space: DiskSpace,
-    checkpointing: Arc<Mutex<()>>,
+    shared: Shared,
     checkpoints: Checkpoints,
     /// When the last checkpoint failed, if it did.
     failed: Option<Instant>,
-    troubles: Arc<Troubles>,
-    /// Held by all who have files of the tablet open.
-    files: Arc<()>,
     /// When the tablet last looked for what it can give back to a low disk, and how often the ballast had been given
     /// up by then.
     freed: Option<(Instant, u64)>,
-    /// Whether the checkpoint that runs is the one that frees the disk.
-    freeing: bool,
 }
 
 impl Shell {
@@ -76,12 +71,14 @@ impl Shell {
         replica: Replica,
         to_log: Tray<Task>,
         me: Weak<Tablet>,
+        shared: Shared,
     ) -> Shell {
         let mut shell = Shell {
             id: id.into(),
             dir: dir.into(),
             around: around.clone(),
             configuration: Arc::new(replica.configuration().clone()),
+            checkpoints: Checkpoints::new(replica.committed().bytes()),
             replica,
             view: SharedView::default(),
             to_log,
@@ -91,39 +88,14 @@ impl Shell {
             next: boot_time(),
             outbox: Outbox::default(),
             cuts: 0,
-            busy: Arc::default(),
             stuck: false,
             space: DiskSpace::Enough,
-            checkpointing: Arc::default(),
-            checkpoints: Checkpoints::default(),
+            shared,
             failed: None,
-            troubles: Arc::new(Troubles::new(id)),
-            files: Arc::default(),
             freed: None,
-            freeing: false,
         };
         shell.publish();
         shell
-    }
-
-    /// With what it shares with the log thread.
-    pub fn with_disk(
-        self,
-        busy: Arc<Busy>,
-        checkpointing: Arc<Mutex<()>>,
-        files: Arc<()>,
-    ) -> Shell {
-        Shell { busy, checkpointing, files, ..self }
-    }
-
-    /// With the checkpoints that are there.
-    pub fn with_checkpoints(self, checkpoints: Checkpoints) -> Shell {
-        Shell { checkpoints, ..self }
-    }
-
-    /// Where it says what is wrong.
-    pub fn with_troubles(self, troubles: Arc<Troubles>) -> Shell {
-        Shell { troubles, ..self }
     }
 
     /// Where it publishes what readers see.
@@ -144,16 +116,20 @@ impl Shell {
                 self.step(Input::Query(self.next));
             }
             Event::Persisted(done) => self.persisted(done),
-            Event::Write(write, answer) => {
-                self.next += 1;
-                self.writers.insert(self.next, answer);
-                let proposal = self.proposal(write);
-                self.step(Input::Propose(proposal));
-            }
             Event::Checkpointed(done) => self.checkpointed(done),
             Event::Rewrite => self.rewrite(),
             Event::Tick => self.tick(),
         }
+    }
+
+    /// Takes what a client asks for; whether the log thread has an entry to write for it.
+    pub fn write(&mut self, write: Write, answer: Filler<Outcome>) -> bool {
+        let end = self.replica.end().version;
+        self.next += 1;
+        self.writers.insert(self.next, answer);
+        let proposal = self.proposal(write);
+        self.step(Input::Propose(proposal));
+        self.replica.end().version > end
     }
 
     fn persisted(&mut self, done: Done) {
@@ -167,12 +143,12 @@ impl Shell {
     }
 
     fn tick(&mut self) {
-        let stuck = self.busy.time(boot_time()) > self.around.hangs_after();
+        let stuck = self.shared.busy.time(boot_time()) > self.around.hangs_after();
         if stuck != std::mem::replace(&mut self.stuck, stuck) {
             self.step(Input::Stuck(stuck));
             match stuck {
-                true => self.troubles.note(With::Disk, HANGS),
-                false => self.troubles.end(With::Disk),
+                true => self.shared.troubles.note(With::Disk, HANGS),
+                false => self.shared.troubles.end(With::Disk),
             }
         }
         let space = self.around.disk_space();
@@ -217,7 +193,7 @@ impl Shell {
             Output::Install(table) => {
                 self.cuts += 1;
                 log::info!("tablet {}: takes the table of version {}", self.id, table.version);
-                self.troubles.end(With::Contents);
+                self.shared.troubles.end(With::Contents);
                 Task::Install(table)
             }
             _ => return None,
@@ -253,8 +229,11 @@ impl Shell {
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
             Output::Differs(version) => {
                 let why = format!("its table differs from the primary's at version {version}");
-                self.troubles.note(With::Contents, &why);
+                self.shared.troubles.note(With::Contents, &why);
             }
+            Output::Lost(node, acked, end) => log::error!(
+                "tablet {id}: {node} has lost what it had on disk: its log ends at {end}, it had {acked}"
+            ),
             Output::Answer(token, outcome) => {
                 if let Some(answer) = self.writers.remove(&token) {
                     answer.fill(outcome);
@@ -297,7 +276,7 @@ impl Shell {
             return;
         }
         if role != seen.role && matches!(role, Role::Primary | Role::Replica) {
-            self.troubles.end(With::Table);
+            self.shared.troubles.end(With::Table);
         }
         let follows = role != Role::Primary;
         let prepared = if follows { replica.prepared().cloned().collect() } else { Vec::new() };
@@ -326,7 +305,7 @@ impl Shell {
             && self.checkpoints.is_due(view.table.bytes(), step, free_bytes)
             && self.is_durable(&view.table)
         {
-            self.checkpoint(view.table.clone());
+            self.checkpoint(view.table.clone(), None);
         }
     }
 
@@ -346,13 +325,10 @@ impl Shell {
         let bytes = view.table.bytes();
         if self.checkpoints.would_free(bytes, free_bytes + ballast)
             && self.is_durable(&view.table)
-            && !self.around.freeing.swap(true, Ordering::Relaxed)
+            && let Some(alone) = self.around.begin_freeing()
         {
-            self.freeing = true;
-            if !self.checkpoints.would_free(bytes, free_bytes) {
-                self.around.room.give();
-            }
-            self.checkpoint(view.table.clone());
+            let needs_ballast = !self.checkpoints.would_free(bytes, free_bytes);
+            self.checkpoint(view.table.clone(), Some((alone, needs_ballast)));
         }
     }
 
@@ -362,14 +338,18 @@ impl Shell {
         table.version <= self.replica.durable()
     }
 
-    fn checkpoint(&mut self, table: Table) {
+    /// Has a checkpoint written. One that frees the disk may need the room of the ballast.
+    fn checkpoint(&mut self, table: Table, frees: Option<(Freeing, bool)>) {
         self.checkpoints.begin(table.bytes());
-        let (dir, me) = (self.dir.clone(), self.me.clone());
-        let (checkpointing, files) = (self.checkpointing.clone(), self.files.clone());
+        let (dir, me, room) = (self.dir.clone(), self.me.clone(), self.around.room.clone());
+        let (checkpointing, files) = (self.shared.checkpointing.clone(), self.shared.files.clone());
         spawn(format!("{} checkpoint", self.id), move || {
             let _alone = checkpointing.lock();
+            if frees.as_ref().is_some_and(|(_, needs_ballast)| *needs_ballast) {
+                room.give();
+            }
             let done = write_checkpoint(&dir, &table);
-            drop(files);
+            drop((frees, files));
             if let Some(tablet) = me.upgrade() {
                 tablet.tell(Event::Checkpointed(done));
             }
@@ -380,20 +360,17 @@ impl Shell {
     fn rewrite(&mut self) {
         let view = self.seen();
         if !self.checkpoints.is_running() && self.is_durable(&view.table) {
-            self.checkpoint(view.table.clone());
+            self.checkpoint(view.table.clone(), None);
         }
     }
 
     /// What is before a checkpoint may go, and its segments with it if the disk is low.
     fn checkpointed(&mut self, done: Result<u64>) {
         self.checkpoints.end(done.is_ok());
-        if std::mem::take(&mut self.freeing) {
-            self.around.freeing.store(false, Ordering::Relaxed);
-        }
         self.failed = done.is_err().then(Instant::now);
         match done {
             Ok(version) => {
-                self.troubles.end(With::Checkpoint);
+                self.shared.troubles.end(With::Checkpoint);
                 log::info!("tablet {}: checkpoint of version {version}", self.id);
                 self.to_log.add([Task::Release(version)]);
                 if self.around.disk_space() != DiskSpace::Enough {
@@ -402,7 +379,7 @@ impl Shell {
             }
             Err(error) => {
                 let why = format!("no checkpoint, the log stays: {error}");
-                self.troubles.note(With::Checkpoint, &why);
+                self.shared.troubles.note(With::Checkpoint, &why);
             }
         }
     }

@@ -20,7 +20,7 @@ pub struct Surroundings {
     pub timing: Timing,
     /// Free bytes of the node's disk, as last seen.
     pub free_bytes: Arc<AtomicU64>,
-    /// Whether a tablet of the node writes a checkpoint to free a low disk: one at a time, each takes room first.
+    /// Whether a tablet of the node writes a checkpoint to free a low disk.
     pub freeing: Arc<AtomicBool>,
     /// What is kept free on the disk for the worst.
     pub room: Arc<Room>,
@@ -32,7 +32,21 @@ pub struct Surroundings {
     pub snapshots: Arc<Snapshots>,
 }
 
+/// Held while a checkpoint is written to free a low disk: one at a time, for each takes room first.
+pub struct Freeing(Arc<AtomicBool>);
+
+impl Drop for Freeing {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Surroundings {
+    /// The right to write a checkpoint to free the disk, if nobody does.
+    pub fn begin_freeing(&self) -> Option<Freeing> {
+        (!self.freeing.swap(true, Ordering::Relaxed)).then(|| Freeing(self.freeing.clone()))
+    }
+
     /// How long a disk may be at one write or sync, in microseconds, before it counts as one that hangs.
     pub fn hangs_after(&self) -> u64 {
         self.timing.lease / 2

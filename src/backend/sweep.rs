@@ -13,21 +13,15 @@ use std::time::{Duration, Instant};
 
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Rounds after which damaged copies are looked after.
-const MEND_ROUNDS: u64 = 8;
 /// Retired values whose chunks are removed in one round of one tablet.
 const DROPS_PER_ROUND: usize = 64;
 
 impl Node {
     /// Sweeps for ever.
     pub fn sweep(&self) {
-        for round in 1u64.. {
+        loop {
             std::thread::sleep(PAUSE);
             self.around.snapshots.purge();
-            self.open_the_rest();
-            if round.is_multiple_of(MEND_ROUNDS) {
-                self.mend();
-            }
             for tablet in self.tablets() {
                 if let Err(error) = self.sweep_tablet(&tablet) {
                     log::debug!("sweeping tablet {}: {error}", tablet.id);

@@ -4,9 +4,8 @@
 //! the lock and has the replica act ([`super::shell`]): nobody waits under that lock, and no thread stands between. What
 //! is to be written goes to the *log thread* ([`super::disk`]), which writes and syncs.
 
-use super::checkpoints::Checkpoints;
 use super::clock::boot_time;
-use super::disk::{Busy, Disk, Done, fail_stop};
+use super::disk::{Busy, Disk, Done, Shared, fail_stop};
 use super::links::Links;
 use super::shell::Shell;
 use super::surroundings::Surroundings;
@@ -25,7 +24,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 /// Pause between two ticks of a replica.
@@ -120,8 +119,6 @@ pub enum Event {
     Resign(u64),
     /// Another node says something.
     Message(Node, Box<Message>),
-    /// A client asks for a write.
-    Write(Write, Filler<Outcome>),
     /// A reader asks what is committed.
     Confirm(Filler<Result<()>>),
     /// What is on disk.
@@ -146,7 +143,6 @@ impl Tablet {
             None => Table::default(),
         };
         let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
-        let checkpoints = Checkpoints::new(table.bytes());
         let replica = Replica::recover(
             around.node.clone(),
             (Rules::ALL, around.timing),
@@ -156,31 +152,25 @@ impl Tablet {
             entries,
         );
         let (to_log, tasks) = tray();
-        let busy = Arc::new(Busy::default());
-        let checkpointing = Arc::new(Mutex::new(()));
-        let (troubles, files) = (Arc::new(Troubles::new(id)), Arc::new(()));
+        let shared = Shared::new(id);
         let disk = Disk {
             log: recovered.log,
             dir: dir.into(),
-            busy: busy.clone(),
-            checkpointing: checkpointing.clone(),
             room: around.room.clone(),
-            troubles: troubles.clone(),
+            shared: shared.clone(),
         };
+        let files = shared.files.clone();
         let tablet = Arc::new_cyclic(|me: &Weak<Tablet>| {
-            let shell = Shell::new(id, dir, around, replica, to_log, me.clone())
-                .with_disk(busy.clone(), checkpointing, files.clone())
-                .with_checkpoints(checkpoints)
-                .with_troubles(troubles.clone());
+            let shell = Shell::new(id, dir, around, replica, to_log, me.clone(), shared.clone());
             Tablet {
                 id: id.into(),
                 fetching: AtomicBool::new(false),
-                troubles,
+                troubles: shared.troubles,
                 view: shell.view(),
                 shell: Mutex::new(Some(shell)),
-                files: files.clone(),
+                files: shared.files,
                 links: around.links.clone(),
-                busy,
+                busy: shared.busy,
                 hangs_after: around.hangs_after(),
             }
         });
@@ -207,14 +197,22 @@ impl Tablet {
     /// # Panics
     /// If another thread panicked at this: the clock comes by soon, and ends the process.
     pub fn hear(&self, event: Event) -> bool {
-        let mut shell = self.shell.lock().expect("a replica that panicked is not asked again");
-        shell.as_mut().map(|shell| shell.hear(event)).is_some()
+        self.shell().as_mut().map(|shell| shell.hear(event)).is_some()
+    }
+
+    fn shell(&self) -> MutexGuard<'_, Option<Shell>> {
+        self.shell.lock().expect("a replica that panicked is not asked again")
+    }
+
+    /// Sends what its replica has to say to others.
+    pub fn flush(&self) {
+        self.links.flush();
     }
 
     /// Gives the copy up: it hears nothing any more. Waits for those who have its files open; whether all have ended
     /// in time.
     pub fn close(&self, time: Duration) -> bool {
-        drop(self.shell.lock().expect("a replica that panicked is not asked again").take());
+        drop(self.shell().take());
         let until = Instant::now() + time;
         while Arc::strong_count(&self.files) > 1 && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -227,11 +225,14 @@ impl Tablet {
         self.busy.time(boot_time()) > self.hangs_after
     }
 
-    /// Has ops executed, and waits for the outcome until the deadline.
+    /// Has ops executed, and waits for the outcome until the deadline. An entry goes to other nodes when the log thread
+    /// writes it, with all that came while that was at the disk.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
         let (answer, outcome) = slot();
-        if !self.tell(Event::Write(write, answer)) {
-            return Outcome::Refused(self.not_serving());
+        match self.shell().as_mut().map(|shell| shell.write(write, answer)) {
+            None => return Outcome::Refused(self.not_serving()),
+            Some(true) => {}
+            Some(false) => self.links.flush(),
         }
         match outcome.wait_until(deadline) {
             Ok(outcome) => outcome,

@@ -92,7 +92,8 @@ fn a_primary_serves_nothing_before_its_first_entry_is_on_disk() {
     let rules = (Rules::ALL, around.timing);
     let (adopted, table) = (Default::default(), Table::default());
     let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
-    let mut shell = Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new());
+    let mut shell =
+        Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new(), Shared::new("a-s0"));
     for epoch in 1..=128 {
         shell.hear(Event::Configure(alone(epoch)));
     }
@@ -136,14 +137,15 @@ fn nobody_hears_of_an_epoch_before_it_is_on_disk() {
     let (adopted, table) = (Default::default(), Table::default());
     let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
     let (to_log, _tasks) = tray();
-    let mut shell = Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new());
+    let mut shell =
+        Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new(), Shared::new("a-s0"));
     shell.hear(Event::Configure(alone(1)));
     let mut put = || {
         let (answer, outcome) = slot();
         let (row, column, value) = (b"r".to_vec(), b"c".to_vec(), b"v".to_vec());
         let op = Op::Put { row, column, value, if_version: None, ttl: None };
         let write = Write { ops: vec![op], single: true, options: Options::default() };
-        shell.hear(Event::Write(write, answer));
+        shell.write(write, answer);
         outcome
     };
     let (first, second) = (put(), put());

@@ -24,7 +24,8 @@ impl Node {
     /// Executes ops on rows of one owner: all or none.
     pub fn execute(&self, mut write: Write, deadline: Instant) -> Result<Reply> {
         for op in &mut write.ops {
-            self.complete_commit(op, deadline)?;
+            let completed = self.complete_commit(op, deadline);
+            completed.map_err(|error| before_the_tablet(error, &write.options))?;
         }
         let single = write.single;
         let row = write.ops.first().and_then(Op::row).ok_or_else(|| Error::bad("no row"))?;
@@ -220,7 +221,8 @@ impl Node {
         self.check_length(len)?;
         let id = ValueId::new();
         let stage = Op::Stage { row: row.clone(), id, renew: false };
-        refused(self.write(stage, Options::default(), deadline)?)?;
+        let staged = self.write(stage, Options::default(), deadline).and_then(refused);
+        staged.map_err(|error| before_the_tablet(error, &request.options))?;
         let limit = self.config.request_time();
         let cell_bytes = self.config.store.cell_bytes;
         let mut value = from.take(len);
@@ -248,7 +250,7 @@ impl Node {
             }
             Err(error) => {
                 self.abandon(request, id);
-                Err(error)
+                Err(before_the_tablet(error, &request.options))
             }
         }
     }
@@ -303,6 +305,18 @@ fn outcome(reply: Reply) -> Result<Outcome> {
         Reply::NotFound => Ok(Outcome::NotFound),
         Reply::Error(error) => Ok(Outcome::Refused(error)),
         other => Err(Error::unknown(format!("a strange answer to a write: {other:?}"))),
+    }
+}
+
+/// What a repeat is told that was refused before its tablet looked whether the first try was executed: that may have
+/// been, or be yet. That it was not executed for now speaks of this try alone.
+fn before_the_tablet(error: Error, options: &Options) -> Error {
+    let is_repeat = options.retry && options.session.is_some();
+    match error {
+        Error::Bad(_) | Error::NoSpace | Error::TabletFull | Error::Quota if is_repeat => {
+            Error::unknown(format!("an earlier try may be executed; this one was not: {error}"))
+        }
+        error => error,
     }
 }
 

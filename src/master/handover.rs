@@ -201,7 +201,7 @@ impl Membership {
             return Vec::new();
         };
         if epoch < route.epoch {
-            return vec![Output::Announce];
+            return vec![Output::Tell(name.into())];
         }
         let (mut spread, tablets, nodes) = self.spread(now);
         let tablet = &tablets[id];

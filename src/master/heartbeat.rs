@@ -90,9 +90,8 @@ impl Heart {
     fn connection(&self) -> Result<()> {
         let mut link = Link::dial(&self.address, self.timeout, &self.secret)?;
         self.hello(&mut link)?;
-        let mut told: Option<Arc<Routes>> = None;
         for seq in 1u64.. {
-            self.tell_routes(&mut link, &mut told)?;
+            self.tell_routes(&mut link)?;
             self.beat(&mut link, seq)?;
             self.wait(&mut link)?;
         }
@@ -121,14 +120,14 @@ impl Heart {
     }
 
     /// Tells the routes if they are not those told last.
-    fn tell_routes(&self, link: &mut Link, told: &mut Option<Arc<Routes>>) -> Result<()> {
+    fn tell_routes(&self, link: &mut Link) -> Result<()> {
         let routes = self.house.routes();
-        if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &routes)) {
+        if link.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &routes)) {
             return Ok(());
         }
         link.stream.set_deadline(Some(Instant::now() + self.order_time));
         link.exchange("@ROUTES", Vec::new(), &json(&*routes))?;
-        *told = Some(routes);
+        link.told = Some(routes);
         Ok(())
     }
 
@@ -142,6 +141,10 @@ impl Heart {
     fn obey(&self, link: &mut Link, order: Order) -> Result<()> {
         match order {
             Order::Beat => Ok(()),
+            Order::Tell => {
+                link.told = None;
+                Ok(())
+            }
             Order::Seal(route) => self.about(link, "@SEAL", &route),
             Order::Resign(route) => self.about(link, "@RESIGN", &route),
             Order::Serve(on, waiting) => {
@@ -184,13 +187,16 @@ struct Link {
     stream: Stream,
     from: BufReader<Stream>,
     timeout: Duration,
+    /// The routes that the node was told last.
+    told: Option<Arc<Routes>>,
 }
 
 impl Link {
     fn dial(address: &str, timeout: Duration, secret: &str) -> Result<Link> {
         let stream = Stream::connect(address, timeout)?;
         stream.set_deadline(Some(Instant::now() + timeout));
-        let mut link = Link { from: BufReader::new(stream.clone()), stream, timeout };
+        let from = BufReader::new(stream.clone());
+        let mut link = Link { from, stream, timeout, told: None };
         auth::prove(&mut link.from, &mut link.stream, secret)?;
         Ok(link)
     }

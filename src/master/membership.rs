@@ -123,6 +123,8 @@ pub enum Output {
     Refuse(String, String),
     /// The routes have changed: tell all nodes.
     Announce,
+    /// A node speaks of an epoch that is over: tell it the routes again.
+    Tell(String),
     /// Beat a node's heart now.
     Beat(String),
     /// Ask a node to seal a tablet's epoch.

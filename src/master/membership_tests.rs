@@ -138,6 +138,7 @@ impl House {
                 Output::Accept(node) => _ = writeln!(text, "accept {node}"),
                 Output::Refuse(node, why) => _ = writeln!(text, "refuse {node}: {why}"),
                 Output::Announce => changed = true,
+                Output::Tell(node) => _ = writeln!(text, "tell {node}"),
                 Output::Beat(node) => _ = writeln!(text, "beat to {node}"),
                 Output::Seal(node, t) => _ = writeln!(text, "seal {} {} to {node}", t.id, t.epoch),
                 Output::Resign(node, t) => {

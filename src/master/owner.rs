@@ -70,6 +70,8 @@ pub enum Service {
 pub enum Order {
     /// Beat now.
     Beat,
+    /// Tell the node the routes, whether it has heard them or not.
+    Tell,
     /// Ask the node to seal a tablet's epoch.
     Seal(TabletRoute),
     /// Ask the node to leave its place in a tablet's epoch.
@@ -249,15 +251,20 @@ impl Owner {
         Some(if on { Input::Wakeup { node } } else { Input::Shutdown { node, force } })
     }
 
+    /// Who waits for a node to go out of service or back.
+    fn take_waiting(&mut self, node: &str) -> Vec<Done> {
+        self.serving.remove(node).map(|(_, waiting)| waiting).unwrap_or_default()
+    }
+
     /// Tells all who wait for a node to go out of service that it does not.
     fn keep(&mut self, node: &str, why: &str) {
-        let waiting = self.serving.remove(node).map(|(_, waiting)| waiting).unwrap_or_default();
+        let waiting = self.take_waiting(node);
         tell_all(waiting, &Err(Error::retry(format!("{node} stays in service: {why}"))));
     }
 
     /// Orders a node out of service or back, for all who wait for it.
     fn serve(&mut self, node: &str, on: bool) {
-        let waiting = self.serving.remove(node).map(|(_, waiting)| waiting).unwrap_or_default();
+        let waiting = self.take_waiting(node);
         if let Err(error) = self.house.order(node, Order::Serve(on, waiting.clone())) {
             tell_all(waiting, &Err(error));
         }
@@ -282,6 +289,7 @@ impl Owner {
                 Output::Log(level, line) => log::log!(level, "{line}"),
                 Output::Accept(_) => verdict = Some(Ok(())),
                 Output::Refuse(_, why) => verdict = Some(Err(why)),
+                Output::Tell(node) => self.house.hint(&node, Order::Tell),
                 Output::Beat(node) => self.house.hint(&node, Order::Beat),
                 Output::Seal(node, route) => self.house.hint(&node, Order::Seal(route)),
                 Output::Resign(node, route) => self.house.hint(&node, Order::Resign(route)),

@@ -100,7 +100,7 @@ impl FileStore {
         let failed = |e: std::io::Error| {
             Error::from(e).during(format!("open the master's data in {}", directory.display()))
         };
-        std::fs::create_dir_all(directory).map_err(failed)?;
+        create_dir(directory).map_err(failed)?;
         let lock = lock(directory)?;
         let mut contents = read_snapshot(directory)?;
         let (log, log_bytes) = open_log(directory, &mut contents)?;
@@ -175,6 +175,18 @@ impl Inner {
     }
 }
 
+/// Makes a directory and its parents, durably.
+fn create_dir(directory: &Path) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    create_dir(parent)?;
+    std::fs::create_dir_all(directory)?;
+    File::open(parent)?.sync_all()
+}
+
 fn lock(directory: &Path) -> Result<File> {
     let path = directory.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
@@ -225,12 +237,20 @@ fn parse(body: &[u8]) -> Option<(u64, String, Vec<u8>)> {
     Some((revision, key.into(), body[RECORD_BYTES_MIN + key_len..].into()))
 }
 
+/// Syncs a file, and has the kernel forget its copy: a record that a dead process wrote may be there and not on disk,
+/// and where an earlier sync failed it may never get there.
+fn settle(file: &File) -> std::io::Result<()> {
+    file.sync_all()?;
+    Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
 fn open_log(directory: &Path, contents: &mut Contents) -> Result<(File, u64)> {
     let path = directory.join("config.log");
     if !path.try_exists()? {
         replace(directory, "config.log", LOG_MAGIC)?;
     }
     let mut file = OpenOptions::new().read(true).append(true).open(&path)?;
+    settle(&file)?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     let good = replay(&bytes, contents)

@@ -342,7 +342,7 @@ impl Membership {
         let may_add = matches!(plea, Plea::Add(name) if added(name));
         let Some(tablet) = self.heard_of(node, id) else { return Vec::new() };
         if epoch < tablet.route.epoch || *plea == Plea::Tell {
-            return vec![Output::Announce];
+            return vec![Output::Tell(node.into())];
         }
         let next = match plea {
             Plea::Remove(name) if election::remove(&tablet.route, node, epoch, name).is_some() => {

@@ -6,7 +6,7 @@
 //! who asks meanwhile waits for the next, so a round serves all that came during the one before.
 
 use super::message::{Message, Node, Time};
-use super::replica::{Outcome, Output, Replica, Token};
+use super::replica::{ASKING_MAX, Outcome, Output, Replica, TOO_MANY, Token};
 use crate::error::Error;
 
 /// Who waits for a round.
@@ -15,24 +15,34 @@ pub(super) enum Reader {
     Here(Token),
     /// Readers at another member, by the newest of their questions.
     At(Node, u64),
-    /// A proposal that was refused for what was seen.
-    Refused(Token, Outcome),
+    /// A proposal whose outcome rests on what was seen.
+    Looked(Token, Outcome),
 }
 
 impl Replica {
-    /// Has a reader wait for a round that begins from now on.
+    /// Has a reader wait for a round that begins from now on. Where no round ends there is a bound.
     pub(super) fn confirm(&mut self, now: Time, reader: Reader, out: &mut Vec<Output>) {
-        let Some(round) = self.lead.as_ref().map(|lead| lead.round()) else { return };
-        let next = (round + 1, reader);
-        match (&next, self.confirming.back_mut()) {
-            ((_, Reader::At(node, id)), Some((last, Reader::At(known, newest))))
-                if *last > round && node == known =>
-            {
-                *newest = (*newest).max(*id);
-            }
-            _ => self.confirming.push_back(next),
+        let next = self.lead.as_ref().map_or(0, |lead| lead.round()) + 1;
+        let reader = self.with_later_question(reader);
+        if self.leads() && self.confirming.len() < ASKING_MAX {
+            self.confirming.push_back((next, reader));
+        } else {
+            out.extend(reader.refused(TOO_MANY));
         }
         self.answer_confirmed(now, out);
+    }
+
+    /// A node's questions are two at most, the one that waits longest, and the newest, which speaks for those between:
+    /// it asks again and again.
+    fn with_later_question(&mut self, reader: Reader) -> Reader {
+        let Reader::At(node, id) = reader else { return reader };
+        let asks = |(_, waits): &(u64, Reader)| matches!(waits, Reader::At(of, _) if *of == node);
+        let mut later = (0..self.confirming.len()).filter(|at| asks(&self.confirming[*at])).skip(1);
+        let later = later.next().and_then(|at| self.confirming.remove(at));
+        match later {
+            Some((_, Reader::At(node, known))) => Reader::At(node, id.max(known)),
+            _ => Reader::At(node, id),
+        }
     }
 
     /// Answers those whose round all have answered, and begins the round for which the others wait.
@@ -59,21 +69,26 @@ impl Replica {
         out.push(match reader {
             Reader::Here(token) => Output::Confirm(token, Ok(())),
             Reader::At(node, id) => Output::Send(node, Message::Committed { epoch, id, version }),
-            Reader::Refused(token, outcome) => Output::Answer(token, outcome),
+            Reader::Looked(token, outcome) => Output::Answer(token, outcome),
         });
     }
 
     /// Readers whose primary does not go on may ask another.
     pub(super) fn fail_confirming(&mut self, out: &mut Vec<Output>) {
-        let retry = || Error::retry("the tablet is being given to another primary");
-        for (_, reader) in self.confirming.drain(..) {
-            match reader {
-                Reader::Here(token) => out.push(Output::Confirm(token, Err(retry()))),
-                Reader::Refused(token, _) => {
-                    out.push(Output::Answer(token, Outcome::Refused(retry())))
-                }
-                Reader::At(..) => {}
+        let why = "the tablet is being given to another primary";
+        out.extend(self.confirming.drain(..).filter_map(|(_, reader)| reader.refused(why)));
+    }
+}
+
+impl Reader {
+    /// The answer where nothing can be confirmed; another node asks again.
+    fn refused(self, why: &str) -> Option<Output> {
+        match self {
+            Reader::Here(token) => Some(Output::Confirm(token, Err(Error::retry(why)))),
+            Reader::Looked(token, _) => {
+                Some(Output::Answer(token, Outcome::Refused(Error::retry(why))))
             }
+            Reader::At(..) => None,
         }
     }
 }

@@ -59,7 +59,7 @@ impl Replica {
         let unknown = self.rules.unknown_not_refused;
         let error = || if unknown { Error::unknown(why) } else { Error::retry(why) };
         let waiting = std::mem::take(&mut self.waiting).into_values().flatten();
-        out.extend(waiting.map(|(token, _)| Output::Answer(token, Outcome::Refused(error()))));
+        out.extend(waiting.map(|judged| Output::Answer(judged.token, Outcome::Refused(error()))));
         self.fail_asking(out);
     }
 

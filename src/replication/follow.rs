@@ -1,6 +1,6 @@
 //! The other replicas' side: what they take from the primary, and what they promise it.
 
-use super::message::{Ack, Configuration, Message, Node, Prepare, Time};
+use super::message::{Ack, Configuration, Message, Nack, Node, Prepare, Time};
 use super::replica::{DIFFERS, Output, Replica};
 use super::table::Table;
 use crate::error::Error;
@@ -16,19 +16,19 @@ impl Replica {
         prepare: Prepare,
         out: &mut Vec<Output>,
     ) {
-        if !self.accepts(now, &from, &prepare.configuration, out) {
+        if !self.follows(now, &from, &prepare.configuration, prepare.sent, out) {
             return;
         }
         self.promise_until = self.promise_until.max(now + self.timing.grace);
         let is_beacon = prepare.round > self.heard.0;
         self.heard = self.heard.max((prepare.round, prepare.sent));
         let prev = prepare.prev;
-        let follows =
+        let fits =
             prev.version < self.base.version || self.epoch_at(prev.version) == Some(prev.epoch);
-        if !follows && self.rules.prev_matches {
-            let hint = self.hint(prev);
-            let epoch = self.configuration.epoch;
-            out.push(Output::Send(from, Message::Nack { epoch, hint }));
+        if !fits && self.rules.prev_matches {
+            let (hint, epoch) = (self.hint(prev), self.configuration.epoch);
+            let nack = Nack { epoch, hint, end: self.end().version, sent: prepare.sent };
+            out.push(Output::Send(from, Message::Nack(nack)));
             return self.acknowledge(now, out);
         }
         let end = self.end();
@@ -79,19 +79,21 @@ impl Replica {
         }
     }
 
-    /// Whether a message of the primary is of an epoch that this node takes part in; a newer one is adopted.
-    fn accepts(
+    /// Adopts a newer epoch that a primary speaks of; whether this node follows it now. Who speaks of an epoch in which
+    /// it takes part no more is told the least in which it would.
+    fn follows(
         &mut self,
         now: Time,
         from: &Node,
         theirs: &Configuration,
+        sent: Time,
         out: &mut Vec<Output>,
     ) -> bool {
-        let mine = self.configuration.epoch.max(self.sealed);
-        let fenced = theirs.epoch < self.configuration.epoch || theirs.epoch <= self.sealed;
-        if fenced && self.rules.epoch_fence {
-            let hint = self.end().version;
-            out.push(Output::Send(from.clone(), Message::Nack { epoch: mine, hint }));
+        let least = self.configuration.epoch.max(self.sealed + 1);
+        if theirs.epoch < least && self.rules.epoch_fence {
+            let end = self.end().version;
+            let nack = Nack { epoch: least, hint: end, end, sent };
+            out.push(Output::Send(from.clone(), Message::Nack(nack)));
             return false;
         }
         if theirs.epoch > self.configuration.epoch {
@@ -142,7 +144,8 @@ impl Replica {
         table: Table,
         out: &mut Vec<Output>,
     ) {
-        if !self.accepts(now, &from, &configuration, out) || table.version <= self.committed.version
+        if !self.follows(now, &from, &configuration, 0, out)
+            || table.version <= self.committed.version
         {
             return;
         }

@@ -2,7 +2,7 @@
 
 use super::confirm::Reader;
 use super::execute::DiskSpace;
-use super::message::{Ack, Message, Node, Plea, Prepare, Time};
+use super::message::{Ack, Message, Nack, Node, Plea, Prepare, Time};
 use super::replica::{Logged, Output, Replica};
 use crate::protocol::entry::{Answer, Entry, Position};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub struct Lead {
     unreached_since: Option<Time>,
     /// Asked to resign: no new writes until everything is committed, or until then.
     resigning: Option<Time>,
+    /// When the master is asked again which epoch it is, if somebody knows a newer one.
+    next_tell: Time,
 }
 
 /// What the primary knows of a member.
@@ -43,6 +45,12 @@ struct Peer {
     sent_after: u64,
     /// Equal to ours, and on its disk, up to here.
     matched: u64,
+    /// The highest version that it has acknowledged, and our clock at the newest beacon that it had heard by then.
+    acked: (u64, Time),
+    /// Whether it has left this epoch: nothing that needs it is committed in it any more.
+    left: bool,
+    /// Whether it has less than it had acknowledged: a disk that loses what was synced is not counted on.
+    lost: bool,
     /// Our clock, as it was when we sent the newest beacon that it has answered.
     echo: Time,
     /// The newest round that it has answered.
@@ -76,6 +84,7 @@ impl Lead {
             round: 1,
             unreached_since: None,
             resigning: None,
+            next_tell: now,
         }
     }
 
@@ -136,13 +145,17 @@ impl Lead {
         if prepared > bound && replica.rules.prepared_bounded {
             return Some("too much waits for the disks of the in-sync replicas".into());
         }
-        let silent = |(node, peer): &(&Node, &Peer)| {
-            let needed = replica.configuration.isr.contains(*node)
-                || self.pending_add.as_ref() == Some(*node);
-            needed && now > peer.heard + replica.timing.silence
+        let needed = |node: &Node| {
+            replica.configuration.isr.contains(node) || self.pending_add.as_ref() == Some(node)
         };
-        let (node, _) = self.peers.iter().find(silent)?;
-        Some(format!("the in-sync replica {node} does not answer"))
+        let mut needed = self.peers.iter().filter(|(node, _)| needed(node));
+        needed.find_map(|(node, peer)| match peer.left {
+            true => Some(format!("the in-sync replica {node} has left the epoch")),
+            false if now > peer.heard + replica.timing.silence => {
+                Some(format!("the in-sync replica {node} does not answer"))
+            }
+            false => None,
+        })
     }
 
     /// The members on which a commit depends, this node apart.
@@ -239,7 +252,6 @@ impl Replica {
         let (echo, received) = peer.theirs.unwrap_or((0, now));
         let in_sync = self.configuration.isr.contains(node);
         let left = if in_sync { lease_until.saturating_sub(received) } else { 0 };
-        let left = if lease_until == Time::MAX { self.timing.lease } else { left };
         let entries = self.entries_for(peer);
         let sent_to = next + entries.len() as u64;
         let prepare = Prepare {
@@ -335,7 +347,8 @@ impl Replica {
         let Some(lead) = &mut self.lead else { return };
         for (node, peer) in &mut lead.peers {
             let silent = isr.contains(node) && now > peer.heard + timing.silence;
-            if silent && now > peer.pleaded + timing.silence / 2 {
+            let lost = isr.contains(node) && peer.lost;
+            if (silent || lost) && now > peer.pleaded + timing.silence / 2 {
                 peer.pleaded = now;
                 out.push(Output::Plead(epoch, Plea::Remove(node.clone())));
             }
@@ -393,6 +406,9 @@ impl Replica {
         }
         self.peer(&from, |peer| {
             peer.matched = peer.matched.max(ack.version);
+            if ack.version > peer.acked.0 {
+                peer.acked = (ack.version, ack.sent);
+            }
             peer.next = peer.next.max(peer.matched + 1);
             peer.echo = peer.echo.max(ack.sent);
             peer.round = peer.round.max(ack.round);
@@ -434,22 +450,21 @@ impl Replica {
     }
 
     /// A member refuses: it has seen a newer epoch, or its log does not fit there.
-    pub(super) fn nacked(
-        &mut self,
-        now: Time,
-        from: Node,
-        epoch: u64,
-        hint: u64,
-        out: &mut Vec<Output>,
-    ) {
+    pub(super) fn nacked(&mut self, now: Time, from: Node, nack: Nack, out: &mut Vec<Output>) {
+        let Nack { epoch, hint, end, sent } = nack;
         if !self.leads() || epoch < self.configuration.epoch {
             return;
         }
         if epoch > self.configuration.epoch {
-            return out.push(Output::Plead(self.configuration.epoch, Plea::Tell));
+            return self.refused_by(now, &from, out);
         }
         let (pause, mut again) = (self.timing.beacon / 8, false);
+        let in_sync = self.configuration.isr.contains(&from);
         self.peer(&from, |peer| {
+            let (acked, at) = peer.acked;
+            if in_sync && end < acked && sent > at && !std::mem::replace(&mut peer.lost, true) {
+                out.push(Output::Lost(from.clone(), acked, end));
+            }
             peer.heard = now;
             peer.matched = peer.matched.min(hint);
             peer.next = peer.next.min(hint + 1).max(1);
@@ -462,6 +477,16 @@ impl Replica {
         if again {
             self.message_for(now, &from, out);
         }
+    }
+
+    /// A member has sealed this epoch, or left it, and will never take part in it again. It is there, so it is not asked
+    /// to be removed: that would undo the election for which it may have sealed.
+    fn refused_by(&mut self, now: Time, from: &Node, out: &mut Vec<Output>) {
+        self.peer(from, |peer| (peer.heard, peer.left) = (now, true));
+        let (epoch, pause) = (self.configuration.epoch, self.timing.beacon);
+        let Some(lead) = self.lead.as_mut().filter(|lead| now >= lead.next_tell) else { return };
+        lead.next_tell = now + pause;
+        out.push(Output::Plead(epoch, Plea::Tell));
     }
 
     /// A replica asks what is committed.

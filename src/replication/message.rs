@@ -58,12 +58,7 @@ pub enum Message {
     /// The answer: how far the replica's log is equal to the primary's and on disk.
     Ack(Ack),
     /// The answer to what does not fit: a newer epoch, or another log.
-    Nack {
-        /// Epoch that the sender has adopted or sealed.
-        epoch: u64,
-        /// Where the sender's log ends, or the last place that may be equal.
-        hint: u64,
-    },
+    Nack(Nack),
     /// From a replica: which point is committed?
     Query {
         /// The sender's epoch.
@@ -147,6 +142,19 @@ impl Prepare {
     fn entry_bytes(&self) -> u64 {
         self.entries.iter().map(|entry| entry.weight()).sum()
     }
+}
+
+/// What a member does not take.
+#[derive(Clone, Copy, Debug)]
+pub struct Nack {
+    /// The least epoch in which it would take part.
+    pub epoch: u64,
+    /// Where its log ends, or the last place that may be equal.
+    pub hint: u64,
+    /// Where its log ends.
+    pub end: u64,
+    /// The primary's clock when it sent what is not taken.
+    pub sent: Time,
 }
 
 /// A replica's answer to a [`Prepare`].
@@ -237,6 +245,8 @@ mod tests {
         let ack =
             |version| Message::Ack(Ack { epoch: 1, version, sent: 1, round: 1, at: 1, space });
         assert!(matches!(joined(ack(3), ack(5)), Some(Message::Ack(ack)) if ack.version == 5));
-        assert!(joined(Message::Nack { epoch: 1, hint: 3 }, ack(5)).is_none());
+        assert!(
+            joined(Message::Nack(Nack { epoch: 1, hint: 3, end: 3, sent: 1 }), ack(5)).is_none()
+        );
     }
 }

@@ -130,7 +130,7 @@ pub mod wire;
 
 pub use crate::protocol::entry::Position;
 pub use execute::{DiskSpace, Setting};
-pub use message::{Ack, Configuration, Message, Node, Plea, Prepare, Time};
+pub use message::{Ack, Configuration, Message, Nack, Node, Plea, Prepare, Time};
 pub use outbox::Outbox;
 pub use replica::{Input, Outcome, Output, Proposal, Reads, Replica, Timing, Token};
 pub use rules::Rules;

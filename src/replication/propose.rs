@@ -19,7 +19,8 @@ impl Replica {
             return out.push(Output::Answer(token, refused));
         }
         if let Some(outcome) = request.and_then(|request| self.recall(&request, retry)) {
-            return self.answer_when_committed(now, token, outcome, out);
+            let judged = Judged { token, outcome, basis: Basis::Entry };
+            return self.answer_when_committed(now, judged, out);
         }
         if let Some(why) = self.lead.as_ref().and_then(|lead| lead.refusal(self, now)) {
             return out.push(Output::Answer(token, Outcome::Refused(Error::retry(why))));
@@ -39,11 +40,13 @@ impl Replica {
             Verdict::Refused(error) => (Vec::new(), Outcome::Refused(error)),
         };
         if effects.is_empty() && !named_repeat {
-            return self.answer_when_committed(now, token, outcome, out);
+            let judged = Judged { token, outcome, basis: Basis::Look };
+            return self.answer_when_committed(now, judged, out);
         }
         let answer = remembered(&outcome);
         let version = self.last().version + 1;
-        self.waiting.entry(version).or_default().push((token, outcome));
+        let judged = Judged { token, outcome, basis: Basis::Entry };
+        self.waiting.entry(version).or_default().push(judged);
         let retire = setting.now + setting.retire_ms;
         self.append(now, after, effects, request, answer, retire, out);
     }
@@ -99,46 +102,49 @@ impl Replica {
         self.send_new(now, out);
     }
 
-    /// What was looked at may not be committed yet: the answer waits until it is, and then needs a lease, for
-    /// it is a read.
-    fn answer_when_committed(
-        &mut self,
-        now: Time,
-        token: Token,
-        outcome: Outcome,
-        out: &mut Vec<Output>,
-    ) {
-        let seen = match &outcome {
+    /// What it rests on may not be committed yet: the answer waits until it is.
+    fn answer_when_committed(&mut self, now: Time, judged: Judged, out: &mut Vec<Output>) {
+        let seen = match &judged.outcome {
             Outcome::Done(answer) => answer.version,
             _ => self.last().version,
         };
         let barrier = self.lead.as_ref().map_or(0, |lead| lead.barrier);
         let seen = if self.rules.failed_condition_waits { seen.max(barrier) } else { 0 };
         if seen > self.committed.version {
-            return self.waiting.entry(seen).or_default().push((token, outcome));
+            return self.waiting.entry(seen).or_default().push(judged);
         }
-        self.answer(now, token, outcome, out);
+        self.answer(now, judged, out);
     }
 
-    /// Answers what does not depend on prepared entries any more. A refusal is a read: without a lease, or the word
-    /// of all, it may be of the past.
-    pub(super) fn answer(
-        &mut self,
-        now: Time,
-        token: Token,
-        outcome: Outcome,
-        out: &mut Vec<Output>,
-    ) {
-        let outcome = match outcome {
-            Outcome::Done(_) => outcome,
-            _ if self.may_read(now) => outcome,
-            _ if self.timing.has_leases() => {
+    /// Answers what does not depend on prepared entries any more. What rests on a look alone is a read: without a
+    /// lease, or the word of all, it may be of the past.
+    pub(super) fn answer(&mut self, now: Time, judged: Judged, out: &mut Vec<Output>) {
+        let Judged { token, outcome, basis } = judged;
+        let outcome = match basis {
+            Basis::Entry => outcome,
+            Basis::Look if self.may_read(now) || !self.rules.looks_are_reads => outcome,
+            Basis::Look if self.timing.has_leases() => {
                 Outcome::Refused(Error::retry("the primary has no lease now"))
             }
-            _ => return self.confirm(now, Reader::Refused(token, outcome), out),
+            Basis::Look => return self.confirm(now, Reader::Looked(token, outcome), out),
         };
         out.push(Output::Answer(token, outcome));
     }
+}
+
+/// A proposal whose outcome is found.
+pub(super) struct Judged {
+    pub token: Token,
+    pub outcome: Outcome,
+    pub basis: Basis,
+}
+
+/// What an outcome rests on.
+pub(super) enum Basis {
+    /// An entry of the log: once that is committed it stands, whoever leads.
+    Entry,
+    /// What the table showed: a condition that does not hold, or that there is nothing to do.
+    Look,
 }
 
 /// What the table remembers of an outcome. A repeat that is refused is remembered too: its first try may be held up

@@ -4,6 +4,7 @@ use super::confirm::Reader;
 use super::execute::{DiskSpace, Setting};
 use super::lead::Lead;
 use super::message::{Configuration, Message, Node, Plea, Time};
+use super::propose::Judged;
 use super::rules::Rules;
 use super::table::Table;
 use crate::error::Error;
@@ -12,8 +13,11 @@ use crate::protocol::entry::{Answer, Entry, Position};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Readers that wait for the primary's word.
-const ASKING_MAX: usize = 4096;
+/// Readers that wait for the primary's word, or, at the primary, for that of all.
+pub(super) const ASKING_MAX: usize = 4096;
+
+/// What readers hear when too many wait.
+pub(super) const TOO_MANY: &str = "too many readers wait for the other replicas";
 
 /// What readers of a copy hear that is not the primary's.
 pub(super) const DIFFERS: &str = "this copy differs from the primary's";
@@ -134,6 +138,8 @@ pub enum Output {
     Resigned(u64),
     /// Take this copy for damaged: its committed table of this version is not the primary's.
     Differs(u64),
+    /// Warn: this replica's log ends at the second version, and it had acknowledged up to the first.
+    Lost(Node, u64, u64),
     /// Answer a proposal.
     Answer(Token, Outcome),
     /// Answer a question: what is committed now may be served, or why not.
@@ -206,7 +212,7 @@ pub struct Replica {
     /// The last beacon: its number, and when the primary sent it.
     pub(super) heard: (u64, Time),
     /// Answers that depend on entries not yet committed.
-    pub(super) waiting: BTreeMap<u64, Vec<(Token, Outcome)>>,
+    pub(super) waiting: BTreeMap<u64, Vec<Judged>>,
     /// Readers that wait for the primary's word.
     pub(super) asking: Vec<Token>,
     /// Who waits until all have answered a round, and which.
@@ -456,7 +462,7 @@ impl Replica {
                 self.install(now, from, configuration, *table, out)
             }
             Message::Ack(ack) => self.acked(now, from, ack, out),
-            Message::Nack { epoch, hint } => self.nacked(now, from, epoch, hint, out),
+            Message::Nack(nack) => self.nacked(now, from, nack, out),
             Message::Query { epoch, id } => self.queried(now, from, epoch, id, out),
             Message::Committed { epoch, id, version } => self.told(now, epoch, id, version, out),
         }
@@ -485,7 +491,7 @@ impl Replica {
         let later = self.waiting.split_off(&(version + 1));
         let ready = std::mem::replace(&mut self.waiting, later);
         let ready = ready.into_values().flatten().collect::<Vec<_>>();
-        ready.into_iter().for_each(|(token, outcome)| self.answer(now, token, outcome, out));
+        ready.into_iter().for_each(|judged| self.answer(now, judged, out));
         self.trim_log(now);
     }
 
@@ -528,8 +534,7 @@ impl Replica {
                 .push(Output::Confirm(token, Err(Error::retry("the tablet has no primary now"))));
         };
         if self.asking.len() >= ASKING_MAX {
-            let busy = Err(Error::retry("too many readers wait for the primary"));
-            return out.push(Output::Confirm(token, busy));
+            return out.push(Output::Confirm(token, Err(Error::retry(TOO_MANY))));
         }
         self.asking.push(token);
         let epoch = self.configuration.epoch;

@@ -18,6 +18,8 @@ pub struct Rules {
     pub ack_after_sync: bool,
     /// A failed condition is answered only when what it saw is committed.
     pub failed_condition_waits: bool,
+    /// An outcome that rests on no entry is a read, and needs what reads need.
+    pub looks_are_reads: bool,
     /// A request executes once.
     pub dedup: bool,
     /// An acknowledgement covers only what is known to be equal to the primary's log in this epoch.
@@ -72,6 +74,7 @@ impl Rules {
         barrier: true,
         ack_after_sync: true,
         failed_condition_waits: true,
+        looks_are_reads: true,
         dedup: true,
         ack_match: true,
         restart_seals: true,

@@ -17,7 +17,7 @@
 //! A table is not in its message: `@INSTALL` offers it, and who needs it fetches it page by page.
 
 use super::execute::DiskSpace;
-use super::message::{Ack, Configuration, Message, Node, Prepare};
+use super::message::{Ack, Configuration, Message, Nack, Node, Prepare};
 use crate::error::{Error, Result};
 use crate::protocol::command::Peer;
 use crate::protocol::entry::{Decoder, Encode, Entry, Position};
@@ -57,8 +57,8 @@ pub fn encode(tablet: &str, message: &Message) -> Peer {
             words.push(space.word().into());
             "@ACK"
         }
-        Message::Nack { epoch, hint } => {
-            numbers(&[*epoch, *hint], &mut words);
+        Message::Nack(Nack { epoch, hint, end, sent }) => {
+            numbers(&[*epoch, *hint, *end, *sent], &mut words);
             "@NACK"
         }
         Message::Query { epoch, id } => {
@@ -91,7 +91,12 @@ pub fn decode(peer: &Peer) -> Result<(&str, Heard)> {
             at: number(5)?,
             space: DiskSpace::parse(peer.text(6)?)?,
         }),
-        "@NACK" => Message::Nack { epoch: number(1)?, hint: number(2)? },
+        "@NACK" => Message::Nack(Nack {
+            epoch: number(1)?,
+            hint: number(2)?,
+            end: number(3)?,
+            sent: number(4)?,
+        }),
         "@QUERY" => Message::Query { epoch: number(1)?, id: number(2)? },
         "@COMMITTED" => {
             Message::Committed { epoch: number(1)?, id: number(2)?, version: number(3)? }
@@ -246,7 +251,7 @@ mod tests {
             Message::Ack(ack(DiskSpace::Enough)),
             Message::Ack(ack(DiskSpace::Low)),
             Message::Ack(ack(DiskSpace::Exhausted)),
-            Message::Nack { epoch: 8, hint: 2 },
+            Message::Nack(Nack { epoch: 8, hint: 2, end: 3, sent: 100 }),
             Message::Query { epoch: 7, id: 11 },
             Message::Committed { epoch: 7, id: 11, version: 6 },
         ];

@@ -146,8 +146,9 @@ impl DataDir {
     }
 }
 
-fn is_tablet_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+/// Whether a tablet may have this name: letters, digits and `-`, 64 at most.
+pub fn is_tablet_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
 /// Lets two directories change places, durably: a crash finds both where they were, or both moved.

@@ -159,7 +159,7 @@ mod tests;
 pub use crate::protocol::entry::Position;
 pub use ballast::Ballast;
 pub use checkpoint::{CheckpointReader, CheckpointSummary, Items, write_checkpoint};
-pub use datadir::{DataDir, FORMAT_VERSION};
+pub use datadir::{DataDir, FORMAT_VERSION, is_tablet_name};
 pub use entries::Entries;
 pub use epoch::TabletConfig;
 pub use inspect::{Inspection, LogSummary, inspect};

@@ -219,6 +219,12 @@ impl Observer {
         }
     }
 
+    /// Whether a request that only removes was not executed: what it was to remove was not there.
+    pub fn has_nothing_of(&self, name: Name, ops: &[Op]) -> bool {
+        let removes = |op: &Op| matches!(op, Op::Delete { .. } | Op::DeleteRow { .. });
+        ops.iter().all(removes) && !self.executed.contains_key(&name)
+    }
+
     /// 14: a request was told that it was executed.
     pub fn done(&self, name: Name, told: &Answer) -> Result<(), String> {
         let executed = self.executed.get(&name).and_then(|version| self.entry(*version));

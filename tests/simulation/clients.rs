@@ -334,6 +334,9 @@ impl World {
                 self.tally.reads += 1;
                 observer.read(&asked.look, &value, began, now)
             }
+            Told::Outcome(Outcome::Done(_)) if observer.has_nothing_of(name, &asked.ops) => {
+                observer.read(&asked.look, &None, began, now).and(observer.refused(name))
+            }
             Told::Outcome(Outcome::Done(answer)) => observer.done(name, &answer),
             Told::Outcome(Outcome::Mismatch { version, at }) => {
                 let held = observer.mismatch(&asked.ops[at], version, began, now);

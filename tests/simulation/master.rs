@@ -193,6 +193,7 @@ impl World {
         match output {
             Output::Cas(record, revision) => self.compare_and_swap(record, revision),
             Output::Announce => (0..self.plan.nodes).for_each(|i| self.announce(i)),
+            Output::Tell(node) => self.announce(number(&node)),
             Output::Beat(node) => self.tell(&node, |node| Event::Report { node }),
             Output::Seal(node, route) => {
                 let checked = self.check_told(&route);

@@ -87,6 +87,7 @@ pub fn choose(random: &mut Random, name: &str, known: &Table) -> Ask {
         82..88 => ask(&cell, vec![add(random)]),
         88..93 => ask(&cell, vec![append(name)]),
         93..95 => ask(&Look::Row(BOX), vec![Op::DeleteRow { row: BOX.to_vec() }]),
+        95..98 => ask(&cell, vec![Op::delete(&row[..], &column[..]), Op::delete(row, column)]),
         _ => ask(&cell, vec![put_over(known, &key, new), add(random), append(name)]),
     }
 }
