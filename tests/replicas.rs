@@ -2,6 +2,7 @@
 //! there, and those that come back catch up by themselves.
 
 mod damage;
+mod tables;
 
 use crate::harness::{Cluster, EndOnPanic, Text, eventually, noise};
 use penncloud::protocol::cluster::{Routes, TabletRoute};

@@ -6,7 +6,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::protocol::cluster::Routes;
+use crate::protocol::cluster::{Routes, Tables};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use std::time::Duration;
 pub struct Directory {
     config: Config,
     routes: RwLock<Arc<Routes>>,
+    /// The newest tables that the master ever told.
+    knows: Mutex<Tables>,
     /// Rings when the routes have changed.
     bell: (Mutex<()>, Condvar),
 }
@@ -22,6 +24,7 @@ impl Directory {
     /// What the master said in an earlier run, if that was kept, at the addresses that are configured now.
     pub fn new(config: &Config, kept: Option<Routes>) -> Directory {
         let mut routes = kept.unwrap_or_default();
+        let knows = Mutex::new(routes.tables());
         routes.version = 0;
         for node in &mut routes.nodes {
             let configured = config.backends().find(|backend| backend.name == node.name);
@@ -29,7 +32,7 @@ impl Directory {
                 configured.map_or(std::mem::take(&mut node.address), |b| b.address.clone());
         }
         let routes = RwLock::new(Arc::new(routes));
-        Directory { config: config.clone(), routes, bell: Default::default() }
+        Directory { config: config.clone(), routes, knows, bell: Default::default() }
     }
 
     /// What the master said last. Version 0: nothing in this run.
@@ -37,11 +40,25 @@ impl Directory {
         self.routes.read().expect("routes are replaced whole").clone()
     }
 
+    /// The newest tables that the master ever told, in an earlier run too.
+    pub fn knows(&self) -> Tables {
+        self.knows.lock().expect("tables are replaced whole").clone()
+    }
+
     /// Takes what the master says now.
-    pub fn replace(&self, routes: Routes) {
+    ///
+    /// # Errors
+    /// [`Error::Denied`]: its tables are older than those that were told before, or of another cluster.
+    pub fn replace(&self, routes: Routes) -> Result<()> {
+        let tables = routes.tables();
+        if let Some(why) = self.knows().forgotten_by(&tables) {
+            return Err(Error::Denied(why));
+        }
+        *self.knows.lock().expect("tables are replaced whole") = tables;
         *self.routes.write().expect("routes are replaced whole") = Arc::new(routes);
         drop(self.quiet());
         self.bell.1.notify_all();
+        Ok(())
     }
 
     /// Waits until the master says something else than was seen, or so long; answers what it said last.

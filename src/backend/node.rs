@@ -142,13 +142,13 @@ impl Node {
 
     /// Takes what the master says: configures the tablets of which this node is a replica, and has those opened that
     /// are not yet.
-    pub fn adopt(self: &Arc<Node>, routes: Routes) {
+    ///
+    /// # Errors
+    /// As of [`Directory::replace`].
+    pub fn adopt(self: &Arc<Node>, routes: Routes) -> Result<()> {
         let _one_at_a_time = self.adopting.lock().expect("adopting does not panic");
-        if routes.version < self.routes().version {
-            return;
-        }
         let before = self.routes();
-        self.directory.replace(routes);
+        self.directory.replace(routes)?;
         let routes = self.routes();
         let replaced = |route: &&TabletRoute| {
             let known = before.tablet(&route.id);
@@ -161,6 +161,7 @@ impl Node {
                 tablet.tell(Event::Configure(configuration));
             }
         }
+        Ok(())
     }
 
     /// A tablet of which this node is a replica. One that is not open yet is opened by a thread of its own: whoever
@@ -371,6 +372,7 @@ impl Node {
             rss_bytes: resident_bytes(),
             connections: self.connections.load(Ordering::Relaxed),
             problem: low_disk(self.around.disk_space()).map(Into::into),
+            knows: self.directory.knows(),
         }
     }
 }

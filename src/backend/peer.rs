@@ -25,7 +25,7 @@ impl Node {
         match peer.verb.as_str() {
             "@HELLO" => self.hello(&parse_json::<Hello>(&peer.payload)?),
             "@ROUTES" => {
-                self.adopt(parse_json::<Routes>(&peer.payload)?);
+                self.adopt(parse_json::<Routes>(&peer.payload)?)?;
                 Ok(data(Vec::new()))
             }
             "@BEAT" => {

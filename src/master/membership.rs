@@ -12,7 +12,7 @@ use super::record::{NodeRecord, Record};
 use super::tablets::Tablet;
 use crate::protocol::cluster::{
     ClusterStatus, GroupRoute, NodeRoute, NodeState, NodeStatus, Report, Role, Routes, SlotRange,
-    TabletReport, TabletRoute,
+    Tables, TabletReport, TabletRoute,
 };
 use log::Level;
 use std::collections::BTreeMap;
@@ -147,6 +147,8 @@ pub struct Membership {
     /// When time was last told, and since when it has been told often enough to judge who is silent.
     ticked: u64,
     watching_since: u64,
+    /// Random name of the register that holds the tables.
+    register: String,
     /// Version of the newest record.
     version: u64,
     slots: Vec<SlotRange>,
@@ -171,6 +173,8 @@ pub(super) struct Node {
     boot_id: Option<String>,
     problem: Option<String>,
     report: Report,
+    /// Whether it knows of what is not in the tables.
+    is_ahead: bool,
     /// Set while the node is being taken out of service.
     pub(super) leaving: Option<Leaving>,
     /// Whether it is trusted with primaries.
@@ -186,6 +190,7 @@ impl Membership {
             started: now,
             ticked: now,
             watching_since: now,
+            register: String::new(),
             version: 0,
             slots: Vec::new(),
             groups: BTreeMap::new(),
@@ -194,8 +199,16 @@ impl Membership {
         }
     }
 
-    /// Takes one input at `now` (milliseconds of a clock that only rises).
+    /// Takes one input at `now` (milliseconds of a clock that only rises). A master whose tables are old decides nothing.
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
+        let mut outputs = self.take(now, input);
+        if self.is_behind() {
+            outputs.retain(|output| !output.decides());
+        }
+        outputs
+    }
+
+    fn take(&mut self, now: u64, input: Input) -> Vec<Output> {
         match input {
             Input::Hello { node, store_uuid, boot_id, report } => {
                 self.hello(now, &node, store_uuid, boot_id, report)
@@ -283,8 +296,11 @@ impl Membership {
 
     /// Takes down a node's report; the state changes with it.
     fn heard(&mut self, now: u64, name: &str, report: Report) -> Vec<Output> {
-        let problem = self.problem_with(&report);
+        let newer = self.knows_newer(&report);
+        let is_ahead = newer.is_some();
+        let problem = newer.or_else(|| report.problem.clone());
         let node = self.node(name);
+        node.is_ahead = is_ahead;
         let mut outputs = Vec::new();
         if problem.is_some() && node.problem != problem {
             let why = problem.clone().unwrap_or_default();
@@ -309,13 +325,18 @@ impl Membership {
         self.nodes.get_mut(name).expect("the caller has found it")
     }
 
-    /// What is wrong with a node, as far as it shows.
-    fn problem_with(&self, report: &Report) -> Option<String> {
-        self.knows_newer(report).or_else(|| report.problem.clone())
+    /// Whether a node knows of what is not in the tables: they are an old copy, or those of another cluster. What would
+    /// be decided by them may have been decided otherwise.
+    fn is_behind(&self) -> bool {
+        self.nodes.values().any(|node| node.is_ahead)
     }
 
-    /// A node that knows a newer epoch than the master: the master's own tables are old.
+    /// A node that was told newer tables than the master's, or of another register, or knows a newer epoch.
     fn knows_newer(&self, report: &Report) -> Option<String> {
+        let mine = Tables { register: self.register.clone(), version: self.version };
+        if let Some(why) = report.knows.forgotten_by(&mine) {
+            return Some(format!("{why}; nothing is changed by them"));
+        }
         let newer = |t: &&TabletReport| {
             self.tablets.get(&t.id).is_some_and(|known| t.epoch > known.route.epoch)
         };
@@ -364,6 +385,7 @@ impl Membership {
     fn stored(&mut self, record: Record, revision: u64) -> Vec<Output> {
         self.version = self.version.max(revision);
         match record {
+            Record::Register { id } => self.register = id,
             Record::Slots { ranges } => self.slots = ranges,
             Record::Group(group) => drop(self.groups.insert(group.name.clone(), group)),
             Record::Tablet(route) => self.stored_tablet(route, revision),
@@ -400,6 +422,7 @@ impl Membership {
             boot_id: None,
             problem: None,
             report: Report::default(),
+            is_ahead: false,
             leaving: None,
             probation: Probation::default(),
             record,
@@ -413,13 +436,14 @@ impl Membership {
         match record {
             Record::Node(node) => self.nodes.get(&node.name).map_or(0, |n| n.revision),
             Record::Tablet(route) => self.tablets.get(&route.id).map_or(0, |t| t.revision),
-            Record::Slots { .. } | Record::Group(_) => 0,
+            Record::Register { .. } | Record::Slots { .. } | Record::Group(_) => 0,
         }
     }
 
     /// What all nodes are told.
     pub fn routes(&self) -> Routes {
         Routes {
+            register: self.register.clone(),
             version: self.version,
             slots: self.slots.clone(),
             groups: self.groups.values().cloned().collect(),
@@ -437,6 +461,17 @@ impl Membership {
             nodes: self.nodes.values().map(|n| n.status(now)).collect(),
             tablets: self.tablets.values().map(|t| t.route.clone()).collect(),
             problems: self.problems(),
+        }
+    }
+}
+
+impl Output {
+    /// Whether it follows from the tables, and changes something.
+    fn decides(&self) -> bool {
+        match self {
+            Output::Cas(..) | Output::Seal(..) | Output::Resign(..) | Output::Serve(..) => true,
+            Output::Accept(_) | Output::Refuse(..) | Output::Announce | Output::Tell(_) => false,
+            Output::Beat(_) | Output::Keep(..) | Output::Log(..) => false,
         }
     }
 }

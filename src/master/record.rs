@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
+    /// Names the register: tables of another one are not those that nodes were told.
+    Register {
+        /// Random.
+        id: String,
+    },
     /// A replica group.
     Group(GroupRoute),
     /// A node.
@@ -38,6 +43,7 @@ impl Record {
     /// The key under which the record is kept.
     pub fn key(&self) -> String {
         match self {
+            Record::Register { .. } => "register".into(),
             Record::Group(group) => format!("group/{}", group.name),
             Record::Node(node) => node_key(&node.name),
             Record::Tablet(tablet) => format!("tablet/{}", tablet.id),

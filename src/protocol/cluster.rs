@@ -145,6 +145,36 @@ pub struct Report {
     pub connections: u64,
     /// What is wrong with the node, in words.
     pub problem: Option<String>,
+    /// The newest of the master's tables that it was ever told.
+    #[serde(default)]
+    pub knows: Tables,
+}
+
+/// Which of the master's tables: of which register, and how new.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tables {
+    /// Random name of the register; empty: not known.
+    pub register: String,
+    /// Their version.
+    pub version: u64,
+}
+
+impl Tables {
+    /// Why others cannot follow these, if they cannot: what was decided after them is not in them.
+    pub fn forgotten_by(&self, others: &Tables) -> Option<String> {
+        if self.register.is_empty() || others.register.is_empty() {
+            None
+        } else if self.register != others.register {
+            Some("the master's tables are not those of this cluster".into())
+        } else if self.version > others.version {
+            let (mine, theirs) = (self.version, others.version);
+            Some(format!(
+                "the master's tables are old: version {theirs}, and {mine} was told before"
+            ))
+        } else {
+            None
+        }
+    }
 }
 
 /// A tablet as a node holds it.
@@ -180,6 +210,9 @@ pub struct TabletReport {
 /// Where everything is: what the master tells all nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Routes {
+    /// Random name of the register that holds the durable tables; empty: not known.
+    #[serde(default)]
+    pub register: String,
     /// Version of the durable tables in it: it only rises. Whether nodes are alive may change within one.
     pub version: u64,
     /// Which group has which slots; every slot is in one range.
@@ -258,6 +291,11 @@ pub struct NodeRoute {
 }
 
 impl Routes {
+    /// Which tables they tell.
+    pub fn tables(&self) -> Tables {
+        Tables { register: self.register.clone(), version: self.version }
+    }
+
     /// The group of a slot.
     pub fn group_of_slot(&self, slot: u16) -> Result<&GroupRoute> {
         let range = self.slots.iter().find(|r| (r.from..=r.to).contains(&slot));
@@ -389,6 +427,7 @@ mod tests {
             store_uuid: None,
         };
         Routes {
+            register: String::new(),
             version: 7,
             slots: spread_slots(&names),
             groups: names.iter().map(group).collect(),

@@ -80,7 +80,8 @@ impl Replica {
     }
 
     /// Adopts a newer epoch that a primary speaks of; whether this node follows it now. Who speaks of an epoch in which
-    /// it takes part no more is told the least in which it would.
+    /// it takes part no more is told the least in which it would. An epoch has one primary: another that says the same
+    /// number is of a master that has forgotten this one.
     fn follows(
         &mut self,
         now: Time,
@@ -94,6 +95,11 @@ impl Replica {
             let end = self.end().version;
             let nack = Nack { epoch: least, hint: end, end, sent };
             out.push(Output::Send(from.clone(), Message::Nack(nack)));
+            return false;
+        }
+        let another = theirs.epoch == self.configuration.epoch
+            && theirs.primary != self.configuration.primary;
+        if another && self.rules.epoch_fence {
             return false;
         }
         if theirs.epoch > self.configuration.epoch {

@@ -268,7 +268,7 @@ impl World {
                 checked
             }
             Record::Node(node) => self.check_disk(node),
-            Record::Group(_) | Record::Slots { .. } => Ok(()),
+            Record::Register { .. } | Record::Group(_) | Record::Slots { .. } => Ok(()),
         };
         self.fail(checked);
         self.master.revision += 1;
