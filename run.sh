@@ -59,6 +59,8 @@ find_binary() {
 
 declare -A role address
 names=()
+# 1: not everything has started.
+incomplete=0
 
 # Reads the configuration: data, domain, postmaster, names, role, address.
 load_cluster() {
@@ -88,10 +90,27 @@ lock() {
 
 # ---- processes ----
 
+# The command line of a process. One that is between two programs, or ends and has let go of its memory but not yet of its
+# sockets, shows none for a while: it is waited for. What is left of it after its last thread is not.
+command_of() {
+    local stat line threads end=$((SECONDS + STOP_SECONDS))
+    while ((SECONDS < end)); do
+        { line=$(tr '\0' ' ' <"/proc/$1/cmdline") && read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+        if [[ -n $line ]]; then
+            echo "$line"
+            return 0 # in a trap a bare return would give what was before
+        fi
+        threads=("/proc/$1/task/"*)
+        if [[ ${stat##*) } == [ZX]* ]] && ((${#threads[@]} <= 1)); then return 1; fi
+        sleep 0.05
+    done
+    return 1
+}
+
 # The id of a process that was started here and still runs.
 pid_of() {
     local pid line
-    { read -r pid <"$run/$1.pid" && line=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null || return 1
+    { read -r pid <"$run/$1.pid"; } 2>/dev/null && line=$(command_of "$pid") || return 1
     [[ $line == *" ${role[$1]} --config $config --name $1 "* ]] && echo "$pid"
 }
 
@@ -155,8 +174,8 @@ answers() (
 
 # Whether what was launched has not ended; it may not be penncloud yet, but the shell that becomes it.
 lives() {
-    local pid line
-    { read -r pid <"$run/$1.pid" && line=$(tr '\0' ' ' <"/proc/$pid/cmdline"); } 2>/dev/null && [[ -n $line ]]
+    local pid
+    { read -r pid <"$run/$1.pid"; } 2>/dev/null && command_of "$pid" >/dev/null
 }
 
 # Whether a backend reaches every tablet: it says RETRY for owners of those that are still being opened. Those
@@ -184,8 +203,12 @@ await_store() {
     local name said shut="" end=$((SECONDS + START_SECONDS))
     for name in "${names[@]}"; do
         [[ ${role[$name]} == backend ]] || continue
+        pid_of "$name" >/dev/null || continue
         until said=$(serves "${address[$name]}"); do
-            ((SECONDS < end)) || die "the store is not in service after $START_SECONDS s: see the logs in $log"
+            if ((SECONDS >= end)); then
+                failed+=("the store does not serve all it holds after $START_SECONDS s: printf 'STATUS\n' | nc $(first_of master | tr : ' ') says what is wrong")
+                return
+            fi
             sleep 0.1
         done
         shut+=" $said"
@@ -195,25 +218,29 @@ await_store() {
     done
 }
 
-# Waits until a process that was launched answers.
+# Waits until a process that was launched answers, or notes why it does not.
 await() {
     local end=$((SECONDS + START_SECONDS)) why
     until answers "${role[$1]}" "${address[$1]}"; do
         if ! lives "$1"; then
             why=$(tail -qn 1 "$log/$1.out" "$log/$1.log" 2>/dev/null | head -n 1)
-            die "$1 ended at its start: ${why#penncloud: }"
+            failed+=("$1 ended at its start: ${why#penncloud: }")
+            return
         fi
-        ((SECONDS < end)) || die "$1 does not answer on ${address[$1]} after $START_SECONDS s: see $log/$1.log"
+        if ((SECONDS >= end)); then
+            failed+=("$1 does not answer on ${address[$1]} after $START_SECONDS s: see $log/$1.log")
+            return
+        fi
         sleep 0.1
     done
 }
 
-# Starts those of the named processes that do not run, and waits for them. All or none: nothing is launched
-# before every port is known to be free, and when one cannot start, or Ctrl-C comes first, the others that
-# were started here are stopped again.
+# Starts those of the named processes that do not run, and waits for them. Nothing is launched before every port is known
+# to be free; when Ctrl-C comes first, those that were started here are stopped again. Where one of many does not start the
+# others go on, for a store with a broken disk serves: what is wrong is said at the end.
 start_nodes() {
-    local name
-    started=()
+    local name why
+    started=() failed=()
     for name in "$@"; do
         pid_of "$name" >/dev/null || need_port "$name"
     done
@@ -225,8 +252,11 @@ start_nodes() {
         launch "$name"
     done
     for name in "${started[@]}"; do await "$name"; done
+    ((${#failed[@]} < $#)) || die "${failed[0]}"
     [[ $# -lt ${#names[@]} ]] || await_store
     trap - EXIT INT TERM HUP
+    for why in "${failed[@]}"; do echo "run.sh: $why" >&2; done
+    ((${#failed[@]} == 0)) || incomplete=1
 }
 
 stop_started() {
@@ -359,6 +389,7 @@ run_start() {
     [[ $(running | wc -l) -eq ${#names[@]} ]] && die "PennCloud is running already: see ./run.sh status"
     start_nodes "${names[@]}"
     say_where
+    exit "$incomplete"
 }
 
 run_foreground() {
@@ -398,6 +429,7 @@ run_restart() {
     fi
     start_nodes "${wanted[@]}"
     (($# > 0)) && echo "$1 runs on ${address[$1]}." || say_where
+    exit "$incomplete"
 }
 
 run_status() {

@@ -387,6 +387,21 @@ fn an_empty_disk_comes_back_as_a_replica() {
     assert_read_through(&cluster, &node, &writer.acknowledged);
 }
 
+#[test]
+fn a_node_whose_data_directory_is_removed_ends() {
+    let cluster = start(|_| {});
+    let (node, others) = roles(&cluster, "row0");
+    let mut writer = Writer::at(&cluster, &others[0], "w");
+    writer.write_well(SOME);
+    let data = cluster.config().data_dir(&node);
+    eventually("the directory is removed", || fs::remove_dir_all(&data).ok());
+    assert_eq!(cluster.wait_end(&node), Some(3));
+    writer.write_on(SOME);
+    let _ = fs::remove_dir_all(&data);
+    cluster.start_again(&node);
+    assert_whole(&cluster, &writer.acknowledged);
+}
+
 /// The primary keeps so many bytes of its log for those who come back.
 const KEPT_BYTES: usize = 16 << 20;
 

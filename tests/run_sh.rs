@@ -177,6 +177,22 @@ fn ended_well(child: &mut Child) -> bool {
 }
 
 #[test]
+fn a_broken_disk_is_named_and_the_others_serve() {
+    let house = House::new();
+    house.does(&["start"]);
+    house.does(&["stop"]);
+    let format = house.dir.path().join("data/a1/format");
+    std::fs::write(&format, "nonsense").unwrap();
+    let said = house.run(&["start"]);
+    assert!(!said.ok && said.out.contains("PennCloud runs: "), "{}", said.out);
+    assert!(said.err.starts_with("run.sh: a1 ended at its start: corrupt: "), "{}", said.err);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    let status = house.run(&["status"]);
+    assert_eq!(status.out.matches("  runs\n").count(), 10, "{}", status.out);
+    assert_eq!(Text::connect(house.address("a2")).unwrap().ask("GET alice c").unwrap(), "NOTFOUND");
+}
+
+#[test]
 fn a_taken_port_is_named_with_who_has_it_and_nothing_is_left_running() {
     let house = House::new();
     let address = house.address("s2");

@@ -338,8 +338,12 @@ impl Node {
     }
 
     /// Watches the disk for ever: where there is little room, writes are refused before anything is written.
+    /// A node whose data directory was removed ends: it would acknowledge what is on no disk.
     pub fn watch_disk(&self) {
         loop {
+            if !self.data.is_there() {
+                fail_stop("looking at the data directory", &Error::corrupt("it was removed"));
+            }
             match self.data.free_bytes() {
                 Ok(free) => {
                     self.note_free_bytes(free);

@@ -11,7 +11,7 @@ use crate::protocol::auth::{self, Gate};
 use crate::protocol::command::{Command, Request};
 use crate::protocol::reply::Reply;
 use crate::protocol::wire::{self, Incoming};
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const STALL: Duration = Duration::from_secs(60);
 /// Silence after which a client's connection is closed.
 const IDLE: Duration = Duration::from_secs(600);
+/// How long a request may take to arrive, from its first byte on, a large value apart: who types it has time.
+const ARRIVAL: Duration = Duration::from_secs(120);
 /// How long a refused client's bytes are read away.
 const LINGER: Duration = Duration::from_secs(1);
 /// Longest deadline that a request may ask for.
@@ -67,11 +69,7 @@ struct Connection<'a> {
 impl Connection<'_> {
     fn run(&mut self) -> Result<()> {
         loop {
-            self.stream.set_stall(Some(IDLE));
-            let (gate, cell_bytes) = (&self.gate, self.node.config.store.cell_bytes);
-            let incoming =
-                wire::read_request(&mut self.from, cell_bytes, |command| gate.check(command))?;
-            self.stream.set_stall(Some(STALL));
+            let incoming = self.read_request()?;
             let go_on = match incoming {
                 Incoming::Closed => return Ok(()),
                 Incoming::Refused(error) => self.reply(&Reply::Error(error), true)?,
@@ -85,6 +83,36 @@ impl Connection<'_> {
             if !go_on {
                 return self.close();
             }
+        }
+    }
+
+    /// Waits for a request, and then for all of it.
+    fn read_request(&mut self) -> Result<Incoming> {
+        self.stream.set_stall(Some(IDLE));
+        self.skip_blanks()?;
+        self.stream.set_stall(Some(STALL));
+        let is_open = self.gate.is_open();
+        if is_open {
+            self.stream.set_deadline(Some(Instant::now() + ARRIVAL));
+        }
+        let (gate, cell_bytes) = (&self.gate, self.node.config.store.cell_bytes);
+        let incoming =
+            wire::read_request(&mut self.from, cell_bytes, |command| gate.check(command))?;
+        if is_open {
+            self.stream.set_deadline(None);
+        }
+        Ok(incoming)
+    }
+
+    /// Waits for the first byte of a request: the end of the line after a value is none.
+    fn skip_blanks(&mut self) -> Result<()> {
+        loop {
+            let buffer = self.from.fill_buf()?;
+            let blanks = buffer.iter().take_while(|byte| wire::is_blank(&[**byte])).count();
+            if blanks == 0 {
+                return Ok(());
+            }
+            self.from.consume(blanks);
         }
     }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::protocol::cluster::Routes;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -24,8 +25,8 @@ const SET_ASIDE_MAX: usize = 3;
 pub struct DataDir {
     path: PathBuf,
     store_uuid: Uuid,
-    /// Held, never read.
-    _lock: File,
+    /// Held while this lives.
+    lock: File,
 }
 
 /// The file `format`.
@@ -45,24 +46,29 @@ impl DataDir {
         let lock = made.map_err(|e| {
             Error::config(format!("cannot write the data directory {}: {e}", path.display()))
         })?;
-        let _lock = take(lock, path)?;
+        let lock = take(lock, path)?;
         let format = path.join("format");
         if !format.exists() {
             create(path, &format)?;
         }
-        Ok(DataDir { path: path.to_path_buf(), store_uuid: read_format(&format)?, _lock })
+        Ok(DataDir { path: path.to_path_buf(), store_uuid: read_format(&format)?, lock })
     }
 
     /// Opens a data directory that is there, and changes nothing in it.
     pub fn open_existing(path: &Path) -> Result<DataDir> {
         let store_uuid = read_format(&path.join("format"))?;
         let lock = File::open(path.join("LOCK")).at("open", &path.join("LOCK"))?;
-        Ok(DataDir { path: path.to_path_buf(), store_uuid, _lock: take(lock, path)? })
+        Ok(DataDir { path: path.to_path_buf(), store_uuid, lock: take(lock, path)? })
     }
 
     /// Made with the directory: a wiped disk is another store.
     pub fn store_uuid(&self) -> Uuid {
         self.store_uuid
+    }
+
+    /// Whether it is still there: what is written to files that were removed is on no disk.
+    pub fn is_there(&self) -> bool {
+        self.lock.metadata().is_ok_and(|lock| lock.nlink() > 0)
     }
 
     /// Bytes that may still be written to its disk.
@@ -174,7 +180,8 @@ fn take(lock: File, path: &Path) -> Result<File> {
 fn create(path: &Path, format: &Path) -> Result<()> {
     if path.join("tablets").exists() {
         return Err(Error::config(format!(
-            "{} has tablets but no file `format`: it is damaged, or no data directory of a node",
+            "{} has tablets but no file `format`: it is damaged, or no data directory of a node. A replica \
+             whose directory is removed fills it again from the others",
             path.display()
         )));
     }
