@@ -20,6 +20,8 @@ COMMIT <row> <column> <id> <length> [if=<version>]
 SCAN <row> [prefix=] [after=] [limit=] [reverse=1] [values=1] [local=1]
 ROWS [prefix=] [after=] [limit=]
 STATUS  PING  HELP  QUIT
+Anything: [client=<32 hex digits> req=<n> low=<n> [retry=1]] names a request, so that a repeat executes once;
+[deadline=<ms>]. A row's owner is its name up to the first /; a row that begins with ~ is its own.
 In a word, space, control characters, % and = are written %XX.";
 
 /// Answer to STATUS.

@@ -10,6 +10,7 @@ use super::table::{COLUMNS, numbers, size};
 use crate::error::{Error, Result};
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Sizes of values, in bytes.
@@ -44,12 +45,15 @@ enum Kind {
 /// A store that was started, or why not.
 struct Contender {
     name: &'static str,
-    store: Result<Box<dyn Store>>,
+    store: Result<Arc<dyn Store>>,
+    key: fn(usize) -> String,
 }
 
 const NOTES: &str = "\
 Three nodes of each store, all on this machine. A write is answered when all of PennCloud's replicas, a majority of
 etcd's, or all of Redis's have it in their synced log (Redis: appendfsync always, SET and WAIT 2 in one message).
+PennCloud's tablets are led by all three nodes: that spreads work over machines, and costs on one. \"One tablet\" is the
+same load on one of them, ordered by one node, as with etcd and Redis.
 Writes go to the node that orders them, reads to all three. PennCloud's and etcd's reads are linearizable; Redis's
 replicas answer what they have. etcd is spoken to in gRPC. The last column is PennCloud's rate by that store's.
 ";
@@ -58,9 +62,10 @@ replicas answer what they have. etcd is spoken to in gRPC. The last column is Pe
 pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<()> {
     let (program, dir) = (&settings.program, settings.dir.as_path());
     let limits = Limits::measure(dir, settings.time)?;
-    let ours = Group::start(program, dir)?;
+    let ours: Arc<dyn Store> = Arc::new(Group::start(program, dir)?);
     let contenders = [
-        contender("PennCloud", Ok(ours)),
+        Contender { name: "PennCloud", store: Ok(ours.clone()), key: spread },
+        Contender { name: "one tablet", store: Ok(ours), key: of_one_owner },
         contender("etcd", Etcd::start(dir)),
         contender("Redis", Redis::start(dir)),
     ];
@@ -80,9 +85,19 @@ pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
+/// Keys of as many owners: the load is on all tablets.
+fn spread(number: usize) -> String {
+    format!("~bench-{number}")
+}
+
+/// Keys of one owner: the load is on one tablet.
+fn of_one_owner(number: usize) -> String {
+    format!("bench/{number}")
+}
+
 /// Starts what is compared; its processes end with it.
 fn contender<S: Store + 'static>(name: &'static str, store: Result<S>) -> Contender {
-    Contender { name, store: store.map(|store| Box::new(store) as Box<dyn Store>) }
+    Contender { name, store: store.map(|store| Arc::new(store) as Arc<dyn Store>), key: spread }
 }
 
 fn cases() -> impl Iterator<Item = (Kind, u64, usize)> {
@@ -103,16 +118,15 @@ impl Kind {
 }
 
 impl Contender {
-    /// Each connection has a key of its own, and so the load is on all tablets.
+    /// Each connection has a key of its own.
     fn measure(&self, kind: Kind, bytes: u64, load: &Load) -> Measured {
-        let key = |number: usize| format!("~bench-{number}");
         let store = match &self.store {
             Ok(store) => store,
             Err(error) => return Measured::failed(error.clone()),
         };
         load::measure(load, |number| match kind {
-            Kind::Put => store.putter(number, &key(number), bytes),
-            Kind::Get => store.getter(number, &key(number), bytes),
+            Kind::Put => store.putter(number, &(self.key)(number), bytes),
+            Kind::Get => store.getter(number, &(self.key)(number), bytes),
         })
     }
 }
@@ -157,7 +171,7 @@ mod tests {
     fn a_store_that_is_not_there_has_no_number() {
         let missing = || Err(Error::Io(ErrorKind::NotFound, "no such program".into()));
         let contenders = [("ours", missing()), ("theirs", missing())]
-            .map(|(name, store)| Contender { name, store });
+            .map(|(name, store)| Contender { name, store, key: spread });
         let results = [
             measured(30),
             contenders[1].measure(

@@ -2,6 +2,7 @@
 
 use super::group::Group;
 use crate::error::{Error, Result};
+use crate::protocol::cell::owner;
 use crate::protocol::command::{Command, Op, Request};
 use crate::protocol::connection::Connection;
 use crate::protocol::reply::Reply;
@@ -16,7 +17,7 @@ const COLUMN: &str = "value";
 pub type Worker = Box<dyn FnMut() -> Result<u64>>;
 
 /// A store of three nodes on this machine.
-pub trait Store: Sync {
+pub trait Store: Send + Sync {
     /// Overwrites a key with so many bytes, and waits until they are on the disks of all nodes that the store waits for.
     fn putter(&self, number: usize, key: &str, bytes: u64) -> Result<Worker>;
 
@@ -64,8 +65,9 @@ impl Store for Group {
     }
 }
 
-fn primary(group: &Group, owner: &str) -> Result<String> {
-    let nodes = group.nodes_of(owner)?;
+fn primary(group: &Group, row: &str) -> Result<String> {
+    let owner = String::from_utf8_lossy(owner(row.as_bytes()));
+    let nodes = group.nodes_of(&owner)?;
     let first = nodes.into_iter().next().ok_or_else(|| Error::retry("the group has no nodes"))?;
     Ok(first.1)
 }
