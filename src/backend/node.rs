@@ -318,7 +318,7 @@ impl Node {
         staged.insert(id, deadline);
     }
 
-    /// Forgets a staged value: it was committed or abandoned.
+    /// Forgets a staged value: it is being committed. One that is abandoned is remembered until its deadline.
     pub fn forget_staged(&self, id: ValueId) {
         self.staged.lock().expect("a map is not left half-changed").remove(&id);
     }

@@ -45,7 +45,7 @@ pub struct Shell {
     writers: HashMap<Token, Filler<Outcome>>,
     /// Who waits for word of what is committed.
     readers: HashMap<Token, Filler<Result<()>>>,
-    /// The last token. Tokens of an earlier process are smaller: an answer to one is no answer here.
+    /// The last token. Where the machine went on, those of an earlier process are smaller: an answer to one is none here.
     next: Token,
     outbox: Outbox,
     /// How often the log was cut: what the log thread said before means another log.

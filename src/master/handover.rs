@@ -22,7 +22,7 @@ const RESIGN_AGAIN_MS: u64 = 300;
 const RESIGN_PATIENCE_MS: u64 = 3000;
 /// How long a node is given to leave all its places before it is shut down in them, in milliseconds.
 pub const LEAVE_PATIENCE_MS: u64 = 3000;
-/// How long a node that was told to shut down may take until it says that it did, in milliseconds.
+/// How long after a shutdown was asked for the node may take to say that it is, in milliseconds.
 const SHUTDOWN_PATIENCE_MS: u64 = 10_000;
 /// How long all must have been well with a tablet before its primary is moved to where it should be, in milliseconds.
 const SETTLED_MS: u64 = 3000;

@@ -55,8 +55,9 @@
 //!    equal logs up to there.
 //! 2. Epochs, adopted and sealed, never fall at a node. Nothing of an epoch at or below the sealed one is
 //!    acknowledged.
-//! 3. Nothing is answered before what it depends on is committed: neither a write, nor a failed condition, which is a
-//!    read of what was prepared.
+//! 3. Nothing is answered before what it depends on is committed: neither a write, nor what was found by a look at what
+//!    was prepared. An outcome that rests on no entry (a condition that does not hold, a batch that finds nothing to
+//!    delete) is a read, and needs what reads need.
 //! 4. What was acknowledged is on the disk of every member of the in-sync set; no committed entry is ever cut off.
 //! 5. A primary serves nothing before its barrier is committed, and commits nothing while a node that it does without
 //!    may still hold a lease of an earlier epoch. A restarted primary never resumes its epoch.
@@ -111,6 +112,7 @@
 //!   taken out of the in-sync set, and its last lease has run out.
 //! * With leases, a read is current only while the rates of two hosts' clocks differ by less than grace to lease, and
 //!   no clock stands still. No acknowledged write depends on a clock.
+//! * A DELETEROW of a row with very many cells is one step, at the primary and at each replica.
 //! * Each tablet has leases and beacons of its own, though many tablets share the same nodes.
 //! * A tablet's cells are all in memory.
 

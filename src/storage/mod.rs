@@ -84,9 +84,10 @@
 //!
 //! # Recovery
 //!
-//! 0. If there is an `install-<version>`, all segments, the mark and all checkpoints are removed, and it is renamed
-//!    to `checkpoint-<version>`.
-//! 1. Unfinished files are removed. The newest checkpoint whose index and footer are whole is taken.
+//! 0. Unfinished files are removed. If there is an `install-<version>`, all segments, the mark and all checkpoints are
+//!    removed, and it is renamed to `checkpoint-<version>`.
+//! 1. The end of the log is synced, and read anew from the disk: an earlier process may have written it and not synced.
+//!    The newest checkpoint whose index and footer are whole is taken.
 //! 2. Segments that hold nothing after the checkpoint are removed. The others are read in order; each must go
 //!    on from the position that the one before reaches.
 //! 3. The log ends at the first record that is not valid. Is it *torn* or is it *damage*? It is damage when

@@ -39,7 +39,7 @@
 //! | 14. Executed once, as the client is told, and never once refused | `Observer::check_request`: at every first commit; `Observer::done`, `Observer::refused`: at every answer |
 //! | 15. An entry does what its request says, on what was committed before it | `spec::check`: at every first commit |
 //! | 16. A visible big value is whole; chunks that nothing shows go in bounded time, and not while they are read | `check_heads`, `check_chunks`: at every first commit; `look_for_leaks`: every second; `check_values_at_end` |
-//! | 17. Prepared before acknowledged, applied before published, memory bounded | `check_ack`, `check_answer`, `check_prepare`, `check_output`; `check_memory`: every 50 ms of each node. In production readers see what `Shell::speak` publishes before it says anything: that order is not simulated |
+//! | 17. Prepared before acknowledged, applied before published, memory bounded | `check_ack`, `check_answer`, `check_prepare`, `check_output`; `check_memory`: every 50 ms of each node. In production readers see what `Shell::step` publishes before it says anything: that order is not simulated |
 //! | 18. A new disk is in no in-sync set before it was added | `check_change`, `check_disk`: at every write of the master; till then 7 counts it for nothing. Damaged disks are the shell's and the master's: `tests/storage`, `tests/master.rs` |
 //! | 19. Ten seconds after the faults all members are in sync, all clients have been answered, and each node answers a write and a read of each tablet at once | `check_peace`, `probe`; at the end `is_finished`: all logs are equal |
 
