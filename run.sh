@@ -93,13 +93,15 @@ lock() {
 # The command line of a process. One that is between two programs, or ends and has let go of its memory but not yet of its
 # sockets, shows none for a while: it is waited for. What is left of it after its last thread is not.
 command_of() {
-    local stat line threads end=$((SECONDS + STOP_SECONDS))
+    local stat line parent threads end=$((SECONDS + STOP_SECONDS))
     while ((SECONDS < end)); do
         { line=$(tr '\0' ' ' <"/proc/$1/cmdline") && read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
         if [[ -n $line ]]; then
             echo "$line"
             return 0 # in a trap a bare return would give what was before
         fi
+        read -r _ parent _ <<<"${stat##*) }"
+        [[ $parent != 2 ]] || return 1 # the kernel's own
         threads=("/proc/$1/task/"*)
         if [[ ${stat##*) } == [ZX]* ]] && ((${#threads[@]} <= 1)); then return 1; fi
         sleep 0.05
@@ -223,7 +225,7 @@ await() {
     local end=$((SECONDS + START_SECONDS)) why
     until answers "${role[$1]}" "${address[$1]}"; do
         if ! lives "$1"; then
-            why=$(tail -qn 1 "$log/$1.out" "$log/$1.log" 2>/dev/null | head -n 1)
+            why=$(tail -qn 1 "$log/$1.out" "$log/$1.log" 2>/dev/null | head -n 1) || true
             failed+=("$1 ended at its start: ${why#penncloud: }")
             return
         fi

@@ -22,8 +22,8 @@ pub struct Holdings(RwLock<BTreeMap<String, Held>>);
 pub enum Held {
     /// It is served.
     Open(Arc<Tablet>),
-    /// A thread opens it.
-    Opening,
+    /// A thread opens it. The epoch that its files are known to know, where that was tried before; or else 0.
+    Opening(u64),
     /// Its files are damaged. They know this epoch; 0: not known.
     Damaged(u64),
     /// The disk is too full to open it. The epoch that its files know, and when that was tried.
@@ -49,16 +49,12 @@ impl Held {
         }
     }
 
-    /// Whether somebody may open it now.
-    fn may_open(&self) -> bool {
-        matches!(self, Held::NoRoom(_, at) if at.elapsed() >= OPEN_PAUSE)
-    }
-
     /// What the node reports of it to the master.
     fn report(&self, id: &str) -> Option<TabletReport> {
         let (role, epoch, problem) = match self {
             Held::Open(tablet) => return Some(tablet.report()),
-            Held::Opening => return None,
+            Held::Opening(0) => return None,
+            Held::Opening(epoch) => (Role::Stuck, *epoch, Some(NO_ROOM.into())),
             Held::Damaged(epoch) => (Role::Damaged, *epoch, None),
             Held::NoRoom(epoch, _) => (Role::Stuck, *epoch, Some(NO_ROOM.into())),
         };
@@ -106,11 +102,13 @@ impl Holdings {
     /// Whether the caller is to open a copy, and to [`Holdings::put`] what comes of it; nobody else does meanwhile.
     pub fn begin_to_open(&self, id: &str) -> bool {
         let mut list = self.write();
-        let may = list.get(id).is_none_or(Held::may_open);
-        if may {
-            list.insert(id.into(), Held::Opening);
-        }
-        may
+        let epoch = match list.get(id) {
+            None => 0,
+            Some(Held::NoRoom(epoch, at)) if at.elapsed() >= OPEN_PAUSE => *epoch,
+            Some(_) => return false,
+        };
+        list.insert(id.into(), Held::Opening(epoch));
+        true
     }
 
     /// Says how a copy is now.
@@ -135,9 +133,9 @@ impl Holdings {
     pub fn troubled(&self) -> Vec<String> {
         let troubled = |held: &Held| match held {
             Held::Open(tablet) => tablet.troubles.is_flawed(),
-            Held::Opening => false,
+            Held::Opening(_) => false,
             Held::Damaged(_) => true,
-            held => held.may_open(),
+            Held::NoRoom(_, at) => at.elapsed() >= OPEN_PAUSE,
         };
         let list = self.read();
         list.iter().filter(|(_, held)| troubled(held)).map(|(id, _)| id.clone()).collect()

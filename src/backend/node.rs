@@ -141,7 +141,8 @@ impl Node {
     }
 
     /// Takes what the master says: configures the tablets of which this node is a replica, and has those opened that
-    /// are not yet.
+    /// are not yet. A flawed copy that is done without hears of it no more: it is given up ([`Node::mend`]), and takes no
+    /// part in the epoch in which it can be set aside.
     ///
     /// # Errors
     /// As of [`Directory::replace`].
@@ -157,7 +158,11 @@ impl Node {
         routes.tablets.iter().filter(replaced).for_each(|route| self.forwards.cut(&route.id));
         for route in routes.tablets.iter().filter(|route| route.epoch > 0) {
             let configuration = Configuration::of(route);
-            if let Some(tablet) = self.open_as_member(&route.id, &configuration) {
+            let leaves = |tablet: &Arc<Tablet>| {
+                tablet.troubles.is_flawed() && !configuration.isr.contains(&*self.name)
+            };
+            let open = self.open_as_member(&route.id, &configuration);
+            if let Some(tablet) = open.filter(|tablet| !leaves(tablet)) {
                 tablet.tell(Event::Configure(configuration));
             }
         }

@@ -204,8 +204,10 @@ impl Tablet {
         self.shell.lock().expect("a replica that panicked is not asked again")
     }
 
-    /// Sends what its replica has to say to others.
+    /// Sends what its replica has to say to others. Whoever gave the log thread its work has said all that belongs to it
+    /// when they let go of the replica.
     pub fn flush(&self) {
+        drop(self.shell());
         self.links.flush();
     }
 
@@ -229,7 +231,8 @@ impl Tablet {
     /// writes it, with all that came while that was at the disk.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
         let (answer, outcome) = slot();
-        match self.shell().as_mut().map(|shell| shell.write(write, answer)) {
+        let written = self.shell().as_mut().map(|shell| shell.write(write, answer));
+        match written {
             None => return Outcome::Refused(self.not_serving()),
             Some(true) => {}
             Some(false) => self.links.flush(),

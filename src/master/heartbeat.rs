@@ -119,16 +119,16 @@ impl Heart {
         self.house.hello(node, store_uuid.clone(), boot_id.clone(), parse(&bytes)?)
     }
 
-    /// Tells the routes if they are not those told last.
+    /// Tells the routes if they are not those told last. A node that refuses them says in its report why.
     fn tell_routes(&self, link: &mut Link) -> Result<()> {
         let routes = self.house.routes();
         if link.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &routes)) {
             return Ok(());
         }
         link.stream.set_deadline(Some(Instant::now() + self.order_time));
-        link.exchange("@ROUTES", Vec::new(), &json(&*routes))?;
+        let told = link.exchange("@ROUTES", Vec::new(), &json(&*routes)).map(drop);
         link.told = Some(routes);
-        Ok(())
+        unless_lost(told)
     }
 
     /// Waits for the next beat, and does at once what is ordered.

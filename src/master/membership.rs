@@ -201,11 +201,31 @@ impl Membership {
 
     /// Takes one input at `now` (milliseconds of a clock that only rises). A master whose tables are old decides nothing.
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
+        if self.is_behind()
+            && let Some(outputs) = self.refrain(now, &input)
+        {
+            return outputs;
+        }
         let mut outputs = self.take(now, input);
         if self.is_behind() {
             outputs.retain(|output| !output.decides());
         }
         outputs
+    }
+
+    /// What becomes of an input that asks for a decision while none is taken.
+    fn refrain(&mut self, now: u64, input: &Input) -> Option<Vec<Output>> {
+        match input {
+            Input::Tick => Some(self.note_silence(now)),
+            Input::Sealed { .. } | Input::Resigned { .. } | Input::Pleaded { .. } => {
+                Some(Vec::new())
+            }
+            Input::Shutdown { node, .. } => {
+                let why = "the master's tables are old, nothing is changed by them";
+                Some(vec![Output::Keep(node.clone(), why.into())])
+            }
+            _ => None,
+        }
     }
 
     fn take(&mut self, now: u64, input: Input) -> Vec<Output> {
@@ -243,7 +263,14 @@ impl Membership {
         let known = node.record.store_uuid.as_ref();
         let replaced = known.is_some_and(|known| *known != store_uuid);
         if replaced && self.tablets.values().any(|t| t.needs_disk_of(name)) {
-            return self.refuse(now, name, &store_uuid);
+            let why = self.disk_replaced(name, &store_uuid);
+            return self.refuse(now, name, why);
+        }
+        let has_begun = self.tablets.values().any(|tablet| tablet.route.epoch > 0);
+        if let Some(why) = self.knows_newer(&report).filter(|_| has_begun)
+            && known != Some(&store_uuid)
+        {
+            return self.refuse(now, name, format!("its disk is not of this cluster: {why}"));
         }
         let mut outputs = Vec::new();
         if replaced {
@@ -263,15 +290,20 @@ impl Membership {
     }
 
     /// Another disk under a known name is another replica: what the tablets held is not on it.
-    fn refuse(&mut self, now: u64, name: &str, store_uuid: &str) -> Vec<Output> {
+    fn disk_replaced(&self, name: &str, store_uuid: &str) -> String {
         let only = self.only_copies_of(name);
-        let node = self.node(name);
-        let known = node.record.store_uuid.clone().unwrap_or_default();
-        let why = format!(
+        let known = self.nodes[name].record.store_uuid.clone().unwrap_or_default();
+        format!(
             "disk replaced: its tablets' data is missing (store {store_uuid} instead of {known}){only}"
-        );
+        )
+    }
+
+    /// A node that is told nothing, and whose word does not count.
+    fn refuse(&mut self, now: u64, name: &str, why: String) -> Vec<Output> {
+        let node = self.node(name);
         node.heard = Some(now);
         node.alive_since = None;
+        (node.report, node.is_ahead) = (Report::default(), false);
         let changed = std::mem::replace(&mut node.state, NodeState::Refused) != NodeState::Refused;
         let mut outputs = Vec::new();
         if changed {
@@ -333,7 +365,8 @@ impl Membership {
 
     /// A node that was told newer tables than the master's, or of another register, or knows a newer epoch.
     fn knows_newer(&self, report: &Report) -> Option<String> {
-        let mine = Tables { register: self.register.clone(), version: self.version };
+        let epochs = self.tablets.values().map(|tablet| tablet.route.epoch).sum();
+        let mine = Tables { register: self.register.clone(), version: self.version, epochs };
         if let Some(why) = report.knows.forgotten_by(&mine) {
             return Some(format!("{why}; nothing is changed by them"));
         }
@@ -358,7 +391,7 @@ impl Membership {
     }
 
     /// Silence counts only while the master itself runs: after a pause, everyone is as good as just heard.
-    fn tick(&mut self, now: u64) -> Vec<Output> {
+    fn note_silence(&mut self, now: u64) -> Vec<Output> {
         if now > self.ticked + self.timeout_ms / 2 {
             self.watching_since = now;
         }
@@ -372,7 +405,12 @@ impl Membership {
                 outputs.extend(node.become_state(name, NodeState::Dead));
             }
         }
-        outputs.extend(self.begin(now, timeout));
+        outputs
+    }
+
+    fn tick(&mut self, now: u64) -> Vec<Output> {
+        let mut outputs = self.note_silence(now);
+        outputs.extend(self.begin(now, self.timeout_ms));
         outputs.extend(self.elect(now));
         outputs.extend(self.leave(now));
         let away = self.nodes.values_mut().filter(|node| node.state != NodeState::Alive);
@@ -469,7 +507,8 @@ impl Output {
     /// Whether it follows from the tables, and changes something.
     fn decides(&self) -> bool {
         match self {
-            Output::Cas(..) | Output::Seal(..) | Output::Resign(..) | Output::Serve(..) => true,
+            Output::Cas(..) | Output::Seal(..) | Output::Resign(..) => true,
+            Output::Serve(_, on) => !on,
             Output::Accept(_) | Output::Refuse(..) | Output::Announce | Output::Tell(_) => false,
             Output::Beat(_) | Output::Keep(..) | Output::Log(..) => false,
         }

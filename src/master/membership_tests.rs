@@ -409,6 +409,7 @@ fn membership_does_what_its_scripts_say() {
         "flawed_copy",
         "min_insync",
         "nothing_to_gain",
+        "old_tables",
         "shutdown",
         "last_copy",
         "balance",

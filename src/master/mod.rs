@@ -2,7 +2,7 @@
 //!
 //! # Terms
 //!
-//! * *Record*: a slot table, a group, a node or a tablet's register, kept under a key of the
+//! * *Record*: the store's name, a slot table, a group, a node or a tablet's register, kept under a key of the
 //!   *configuration store* ([`store`]); it changes by compare-and-swap alone, and is on disk before anyone
 //!   is told.
 //! * *Routes*: all records and who is alive, as told to every node ([`crate::protocol::cluster::Routes`]).
@@ -54,6 +54,9 @@
 //!    one that catches up. If it had the only copy of a tablet, only the old disk helps.
 //! 6. A node that is out of service, about to leave or damaged in a tablet is neither chosen nor added there.
 //! 7. The numbers of tablets and the slot table are fixed when the cluster is made.
+//! 8. A master that hears of tables newer than its own, or of another store's, decides nothing: what it would decide may
+//!    have been decided otherwise. The store has a random name, and nodes keep on disk which tables they were told. The
+//!    word of a disk that is not written down counts only while no tablet has begun; later its node is refused.
 //!
 //! # Threads
 //!

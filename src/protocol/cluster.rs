@@ -157,6 +157,8 @@ pub struct Tables {
     pub register: String,
     /// Their version.
     pub version: u64,
+    /// Sum of the epochs of all tablets: whatever else is written, it rises only with them.
+    pub epochs: u64,
 }
 
 impl Tables {
@@ -166,11 +168,10 @@ impl Tables {
             None
         } else if self.register != others.register {
             Some("the master's tables are not those of this cluster".into())
-        } else if self.version > others.version {
-            let (mine, theirs) = (self.version, others.version);
-            Some(format!(
-                "the master's tables are old: version {theirs}, and {mine} was told before"
-            ))
+        } else if self.version > others.version || self.epochs > others.epochs {
+            let show = |t: &Tables| format!("version {}, epochs {}", t.version, t.epochs);
+            let (old, told) = (show(others), show(self));
+            Some(format!("the master's tables are old: {old}; told before were {told}"))
         } else {
             None
         }
@@ -293,7 +294,8 @@ pub struct NodeRoute {
 impl Routes {
     /// Which tables they tell.
     pub fn tables(&self) -> Tables {
-        Tables { register: self.register.clone(), version: self.version }
+        let epochs = self.tablets.iter().map(|tablet| tablet.epoch).sum();
+        Tables { register: self.register.clone(), version: self.version, epochs }
     }
 
     /// The group of a slot.

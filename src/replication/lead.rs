@@ -49,7 +49,7 @@ struct Peer {
     acked: (u64, Time),
     /// Whether it has left this epoch: nothing that needs it is committed in it any more.
     left: bool,
-    /// Whether it has less than it had acknowledged: a disk that loses what was synced is not counted on.
+    /// Whether it was found to have less than it had acknowledged.
     lost: bool,
     /// Our clock, as it was when we sent the newest beacon that it has answered.
     echo: Time,
@@ -347,8 +347,7 @@ impl Replica {
         let Some(lead) = &mut self.lead else { return };
         for (node, peer) in &mut lead.peers {
             let silent = isr.contains(node) && now > peer.heard + timing.silence;
-            let lost = isr.contains(node) && peer.lost;
-            if (silent || lost) && now > peer.pleaded + timing.silence / 2 {
+            if silent && now > peer.pleaded + timing.silence / 2 {
                 peer.pleaded = now;
                 out.push(Output::Plead(epoch, Plea::Remove(node.clone())));
             }
