@@ -109,13 +109,6 @@ fn order(cluster: &Cluster, order: &str) {
     assert_eq!(master.ask(order).unwrap(), "OK");
 }
 
-/// Starts the store and waits until each tablet has three copies.
-fn start(change: impl Fn(&mut String)) -> Cluster {
-    let cluster = Cluster::start_store(change);
-    cluster.wait_in_sync();
-    cluster
-}
-
 /// Waits until what the master says of each tablet is so.
 fn wait_for_tablets(cluster: &Cluster, what: &str, is_so: impl Fn(&TabletRoute) -> bool) {
     eventually(what, || cluster.routes().tablets.iter().all(&is_so).then_some(()));
@@ -170,7 +163,7 @@ fn assert_whole(cluster: &Cluster, cells: &[Cell]) {
 
 #[test]
 fn a_primary_that_dies_is_replaced_and_everything_acknowledged_is_there() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let row = "row0";
     let (primary, survivors) = roles(&cluster, row);
     let mut writer = Writer::at(&cluster, &survivors[0], "w").with_row(row);
@@ -214,7 +207,7 @@ fn write_well_during(writer: &mut Writer, scene: impl FnOnce(&dyn Fn())) {
 
 #[test]
 fn a_shutdown_hands_over_without_a_refused_write() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let (node, others) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &others[0], "w");
     write_well_during(&mut writer, |writes_go_on| {
@@ -233,7 +226,7 @@ fn a_shutdown_hands_over_without_a_refused_write() {
 
 #[test]
 fn the_service_goes_on_down_to_the_last_copy() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let (first, [second, last]) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &last, "w");
     writer.write_well(SOME);
@@ -255,7 +248,7 @@ fn the_service_goes_on_down_to_the_last_copy() {
 
 #[test]
 fn with_min_insync_2_the_last_copy_refuses_and_goes_on_when_another_returns() {
-    let cluster = start(|text| text.push_str("\n[replication]\nmin_insync = 2\n"));
+    let cluster = Cluster::start_store(|text| text.push_str("\n[replication]\nmin_insync = 2\n"));
     let (first, [second, last]) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &last, "w");
     writer.write_well(SOME);
@@ -281,7 +274,7 @@ fn with_min_insync_2_the_last_copy_refuses_and_goes_on_when_another_returns() {
 
 #[test]
 fn without_a_master_reads_and_writes_go_on() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let nodes = cluster.backends();
     let mut writers: Vec<_> = nodes.iter().map(|node| Writer::at(&cluster, node, node)).collect();
     writers.iter_mut().for_each(|writer| writer.write_well(SOME));
@@ -302,7 +295,7 @@ fn without_a_master_reads_and_writes_go_on() {
 
 #[test]
 fn without_a_master_a_replica_that_restarts_serves_again() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let (primary, [node, _]) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &primary, "w").with_row("row0");
     writer.write_well(SOME);
@@ -322,7 +315,7 @@ fn without_a_master_a_replica_that_restarts_serves_again() {
 
 #[test]
 fn backends_that_all_restart_refuse_until_the_master_is_back() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let mut writer = Writer::at(&cluster, "a1", "w");
     writer.write_well(SOME);
     cluster.kill("m1");
@@ -345,7 +338,7 @@ fn backends_that_all_restart_refuse_until_the_master_is_back() {
 
 #[test]
 fn all_die_at_once_and_nothing_acknowledged_is_lost() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let all: Vec<String> = cluster.backends().into_iter().chain(["m1".into()]).collect();
     let written = AtomicUsize::new(0);
     let write = |node: &String| {
@@ -371,7 +364,7 @@ fn all_die_at_once_and_nothing_acknowledged_is_lost() {
 
 #[test]
 fn an_empty_disk_comes_back_as_a_replica() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let (node, others) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &others[0], "w");
     writer.write_well(SOME);
@@ -389,7 +382,7 @@ fn an_empty_disk_comes_back_as_a_replica() {
 
 #[test]
 fn a_node_whose_data_directory_is_removed_ends() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let (node, others) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &others[0], "w");
     writer.write_well(SOME);
@@ -412,7 +405,9 @@ fn tables_taken(cluster: &Cluster, node: &str) -> usize {
 
 #[test]
 fn a_replica_far_behind_takes_the_whole_table_while_writes_go_on() {
-    let cluster = start(|text| *text = text.replace("cell_bytes = 4096", "cell_bytes = 65536"));
+    let cluster = Cluster::start_store(|text| {
+        *text = text.replace("cell_bytes = 4096", "cell_bytes = 65536")
+    });
     let (other, [node, _]) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &other, "w").with_row("row0");
     writer.write_well(SOME);
@@ -449,7 +444,7 @@ fn fill(cluster: &Cluster, name: &str) -> Vec<Text> {
 
 #[test]
 fn where_clients_take_all_connections_nodes_and_the_master_still_get_in() {
-    let cluster = start(|text| {
+    let cluster = Cluster::start_store(|text| {
         *text = text.replace("cell_bytes = 4096", "cell_bytes = 4096\nconnections_max = 24");
     });
     let (first, [node, other]) = roles(&cluster, "row0");

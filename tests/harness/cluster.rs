@@ -71,7 +71,7 @@ impl Cluster {
     }
 
     /// Starts the store alone, with a changed configuration: a master `m1` and one group of three backends,
-    /// `a1` to `a3`, which reach one another through [`Cluster::network`].
+    /// `a1` to `a3`, which reach one another through [`Cluster::network`]; waits until each tablet has three copies.
     pub fn start_store(change: impl Fn(&mut String)) -> Cluster {
         Cluster::start_store_on(&[], change)
     }
@@ -79,7 +79,9 @@ impl Cluster {
     /// [`Cluster::start_store`] with processes that keep their data on disks of their own.
     pub fn start_store_on(disks: &[(&str, &Disk)], change: impl Fn(&mut String)) -> Cluster {
         let place = Place::Proxies(configuration::STORE.len());
-        Cluster::start_at(&place, configuration::store, disks, change)
+        let cluster = Cluster::start_at(&place, configuration::store, disks, change);
+        cluster.wait_in_sync();
+        cluster
     }
 
     /// Starts the store alone, each process on a host of its name. The calling thread, and each that uses the

@@ -30,7 +30,7 @@ fn damage(cluster: &Cluster, node: &str, tablet: &str) {
 
 #[test]
 fn a_damaged_copy_is_set_aside_and_fetched_anew() {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let (other, [node, _]) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &other, "w");
     writer.write_well(3 * SOME);
@@ -55,7 +55,7 @@ fn read_often(text: &mut String) {
 
 /// A store in which a row's tablet has a checkpoint at each node, and who wrote it.
 fn start_with_checkpoints() -> (Cluster, Writer) {
-    let cluster = start(read_often);
+    let cluster = Cluster::start_store(read_often);
     let (_, [other, _]) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &other, "w").with_row("row0");
     writer.bytes = 4000;

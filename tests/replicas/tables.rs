@@ -17,7 +17,7 @@ fn copy(from: &Path, to: &Path) {
 /// All die after others have taken over from the first primary, and come back with the master's tables replaced: by
 /// those of before, or by none. Then with the right ones.
 fn wrong_tables(replace: fn(&Path, &Path), complaint: &str) {
-    let cluster = start(|_| {});
+    let cluster = Cluster::start_store(|_| {});
     let (first, [node, _]) = roles(&cluster, "row0");
     let mut writer = Writer::at(&cluster, &node, "w").with_row("row0");
     let (tables, spare) = (cluster.config().data_dir("m1"), tempfile::tempdir().unwrap());
