@@ -41,7 +41,8 @@ impl World {
         }
     }
 
-    /// 2, 7, 18: a change of the register.
+    /// 2, 7, 18: a change of the register. A disk that was replaced a moment ago, and has not been heard of, is added in
+    /// the name of the old one: it is refused when it is heard of, and counts for nothing till then.
     pub fn check_change(&self, t: usize, old: &TabletRoute, new: &TabletRoute) -> Checked {
         let added: Vec<&String> = new.isr.iter().filter(|n| !old.isr.contains(n)).collect();
         let primary = new.primary.as_ref().filter(|primary| old.isr.contains(primary));
@@ -52,7 +53,7 @@ impl World {
             return Err(format!("2: too few in sync: {new:?}"));
         }
         match added[..] {
-            [node] if self.nodes[number(node)].refused || !self.is_known(number(node)) => {
+            [node] if self.nodes[number(node)].refused => {
                 Err(format!("18: {node} is in sync with a disk that is not accepted"))
             }
             _ => self.check_durable(t, &new.isr),
