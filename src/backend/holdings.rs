@@ -134,8 +134,7 @@ impl Holdings {
         let troubled = |held: &Held| match held {
             Held::Open(tablet) => tablet.troubles.is_flawed(),
             Held::Opening(_) => false,
-            Held::Damaged(_) => true,
-            Held::NoRoom(_, at) => at.elapsed() >= OPEN_PAUSE,
+            Held::Damaged(_) | Held::NoRoom(..) => true,
         };
         let list = self.read();
         list.iter().filter(|(_, held)| troubled(held)).map(|(id, _)| id.clone()).collect()

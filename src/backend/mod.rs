@@ -67,7 +67,8 @@
 //! thread sends what comes of it too: a switch to another thread costs more than all that a replica does.
 //!
 //! One for each link to another node, one for the line to the master, one that keeps what the master said, one that
-//! sweeps, one that watches the disk, one that reads it for damage, and one that waits for signals. Readers never wait
+//! sweeps, one that watches the disk, one that reads it for damage, one that looks after copies that are damaged or not
+//! open, and one that waits for signals. A tablet is opened by a thread of its own. Readers never wait
 //! for a sync: they read the last committed table.
 //!
 //! # Failures
@@ -151,14 +152,15 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let secret: Arc<str> = config.secrets()?.cluster.into();
     let listener = net::bind(&backend.address)?;
     let node = Node::open(config, name)?;
-    let watch_disk: fn(&Arc<Node>) = |node| node.watch_disk();
-    for (task, run) in [
-        ("disk", watch_disk),
+    type Run = fn(&Arc<Node>);
+    let tasks: [(&str, Run); 5] = [
+        ("disk", |node| node.watch_disk()),
         ("sweep", |node| node.sweep()),
         ("routes", |node| node.keep_routes()),
         ("scrub", |node| node.scrub()),
         ("mend", Node::mend),
-    ] {
+    ];
+    for (task, run) in tasks {
         let node = node.clone();
         std::thread::Builder::new().name(task.into()).spawn(move || run(&node))?;
     }

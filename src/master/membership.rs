@@ -266,9 +266,9 @@ impl Membership {
             let why = self.disk_replaced(name, &store_uuid);
             return self.refuse(now, name, why);
         }
-        let has_begun = self.tablets.values().any(|tablet| tablet.route.epoch > 0);
-        if let Some(why) = self.knows_newer(&report).filter(|_| has_begun)
-            && known != Some(&store_uuid)
+        if known != Some(&store_uuid)
+            && self.tablets.values().any(|tablet| tablet.route.epoch > 0)
+            && let Some(why) = self.knows_newer(&report)
         {
             return self.refuse(now, name, format!("its disk is not of this cluster: {why}"));
         }
@@ -365,8 +365,8 @@ impl Membership {
 
     /// A node that was told newer tables than the master's, or of another register, or knows a newer epoch.
     fn knows_newer(&self, report: &Report) -> Option<String> {
-        let epochs = self.tablets.values().map(|tablet| tablet.route.epoch).sum();
-        let mine = Tables { register: self.register.clone(), version: self.version, epochs };
+        let tablets = self.tablets.values().map(|tablet| &tablet.route);
+        let mine = Tables::new(&self.register, self.version, tablets);
         if let Some(why) = report.knows.forgotten_by(&mine) {
             return Some(format!("{why}; nothing is changed by them"));
         }

@@ -162,6 +162,16 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Tables of a register, at a version, with these tablets.
+    pub fn new<'a>(
+        register: &str,
+        version: u64,
+        tablets: impl IntoIterator<Item = &'a TabletRoute>,
+    ) -> Tables {
+        let epochs = tablets.into_iter().map(|tablet| tablet.epoch).sum();
+        Tables { register: register.into(), version, epochs }
+    }
+
     /// Why others cannot follow these, if they cannot: what was decided after them is not in them.
     pub fn forgotten_by(&self, others: &Tables) -> Option<String> {
         if self.register.is_empty() || others.register.is_empty() {
@@ -294,8 +304,7 @@ pub struct NodeRoute {
 impl Routes {
     /// Which tables they tell.
     pub fn tables(&self) -> Tables {
-        let epochs = self.tablets.iter().map(|tablet| tablet.epoch).sum();
-        Tables { register: self.register.clone(), version: self.version, epochs }
+        Tables::new(&self.register, self.version, &self.tablets)
     }
 
     /// The group of a slot.

@@ -49,8 +49,6 @@ struct Peer {
     acked: (u64, Time),
     /// Whether it has left this epoch: nothing that needs it is committed in it any more.
     left: bool,
-    /// Whether it was found to have less than it had acknowledged.
-    lost: bool,
     /// Our clock, as it was when we sent the newest beacon that it has answered.
     echo: Time,
     /// The newest round that it has answered.
@@ -461,7 +459,8 @@ impl Replica {
         let in_sync = self.configuration.isr.contains(&from);
         self.peer(&from, |peer| {
             let (acked, at) = peer.acked;
-            if in_sync && end < acked && sent > at && !std::mem::replace(&mut peer.lost, true) {
+            if in_sync && end < acked && sent > at {
+                peer.acked = (end, sent);
                 out.push(Output::Lost(from.clone(), acked, end));
             }
             peer.heard = now;

@@ -40,8 +40,9 @@ impl Outbox {
         }
     }
 
-    /// Definite refusals and flaws of the copy rest on no epoch, and what is said again anyway is not kept: a plea that was held would come
-    /// in another epoch than the one in which it was made. Who waits for a word that is lost hears that.
+    /// Definite refusals and flaws of the copy rest on no epoch, and what is said again anyway is not kept: a plea that
+    /// was held would come in another epoch than the one in which it was made. Who waits for a word that is lost hears
+    /// that.
     fn hold(&mut self, output: Output) -> Option<Output> {
         match output {
             Output::Answer(_, Outcome::Refused(Error::Retry(_)))

@@ -4,7 +4,7 @@
 //! @PREPARE <tablet> <configuration> <prev epoch> <prev version> <committed> <sent> <round> <echo> <left>
 //!          <digest of the committed table: 16 hexadecimal digits|none> <len> + entries
 //! @ACK <tablet> <epoch> <version> <sent> <round> <at> <room on its disk: enough|low|exhausted> 0
-//! @NACK <tablet> <epoch> <hint> 0
+//! @NACK <tablet> <epoch> <hint> <log end> <sent> 0
 //! @QUERY <tablet> <epoch> <id> 0
 //! @COMMITTED <tablet> <epoch> <id> <version> 0
 //! @INSTALL <tablet> <configuration> <epoch> <version> 0
