@@ -179,6 +179,8 @@ pub enum Item {
     Session(u128, Session),
     /// The newest client session that was ever evicted.
     Evicted(u128),
+    /// A cell is removed at a time, in milliseconds since 1970.
+    Expires(u64, Key),
 }
 
 /// Reads what [`Encode`] wrote, from the front of a slice.
@@ -421,6 +423,7 @@ encode_enum!(Item {
     3 = Retired(id, retired),
     4 = Session(client, session),
     5 = Evicted(client),
+    6 = Expires(at, key),
 });
 encode_enum!(Op {
     0 = Put { row, column, value, if_version, ttl },

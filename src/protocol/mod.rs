@@ -51,7 +51,8 @@
 //! # Modules
 //!
 //! * [`word`]: words and lines. [`command`]: requests. [`reply`]: answers. [`wire`]: both over any stream.
-//! * [`cell`]: keys, cells, owners and slots. [`entry`]: log entries and checkpoint items in binary.
+//! * [`cell`]: keys, cells, owners and slots. [`kept`]: cells that may lie on a disk. [`entry`]: log entries and checkpoint
+//!   items in binary.
 //! * [`auth`], [`connection`]: how PennCloud's own processes talk to one another; [`cluster`]: what the master
 //!   and the nodes say. Their verbs begin with `@` and are only for connections that have proved the secret.
 //! * [`say`]: how nodes and tablets are said to people.
@@ -65,6 +66,7 @@ pub mod command;
 pub mod connection;
 mod encode;
 pub mod entry;
+pub mod kept;
 mod parse;
 pub mod reply;
 pub mod say;

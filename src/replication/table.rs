@@ -374,6 +374,9 @@ impl Table {
             Item::Retired(id, retired) => self.retire(id, retired),
             Item::Session(client, session) => self.take_session(client, session),
             Item::Evicted(client) => self.evicted = client,
+            Item::Expires(at, key) => {
+                self.timers.insert((at, Timer::Expire(key)));
+            }
         }
     }
 
