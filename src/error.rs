@@ -60,6 +60,16 @@ impl Error {
         Error::Config(why.to_string())
     }
 
+    /// What cannot be read in one copy may be whole in another: the same may be asked again.
+    pub fn of_this_copy(self) -> Error {
+        match self {
+            Error::Corrupt(why) | Error::Io(_, why) => {
+                Error::retry(format!("this copy is damaged: {why}"))
+            }
+            other => other,
+        }
+    }
+
     /// Adds what was being done to an I/O error; other errors stay as they are.
     pub fn during(self, what: impl fmt::Display) -> Error {
         match self {

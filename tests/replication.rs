@@ -178,7 +178,8 @@ impl goldenscript::Runner for Runner {
                 String::new()
             }
             Step::Table => {
-                self.replica.committed().items().filter_map(|item| show_item(&item)).collect()
+                let items = self.replica.committed().items().collect::<Result<Vec<_>, _>>()?;
+                items.iter().filter_map(show_item).collect()
             }
         })
     }
@@ -278,7 +279,7 @@ fn show_item(item: &Item) -> Option<String> {
         Item::Session(client, session) => {
             format!("session {client} low={} {:?}\n", session.low, session.answers.keys())
         }
-        Item::Evicted(_) => return None,
+        Item::Evicted(_) | Item::Expires(..) => return None,
     })
 }
 

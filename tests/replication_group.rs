@@ -319,7 +319,7 @@ impl Runner {
 
 fn columns(table: &Table) -> Vec<String> {
     let cells = table.cells_from(std::ops::Bound::Unbounded);
-    cells.map(|(key, _)| text(&key.column)).collect()
+    cells.map(|cell| text(&cell.expect("it is in memory").0.column)).collect()
 }
 
 impl goldenscript::Runner for Runner {

@@ -93,7 +93,7 @@ impl Snapshots {
         while payload.len() < PAGE_BYTES
             && let Some(item) = items.next()
         {
-            item.encode(&mut payload);
+            item.map_err(Error::of_this_copy)?.encode(&mut payload);
         }
         let word = if items.next().is_some() { "more" } else { "end" };
         Ok(Reply::Peer { words: vec![word.into()], payload })

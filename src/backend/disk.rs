@@ -205,7 +205,8 @@ impl Disk {
         loop {
             let alone = self.shared.checkpointing.lock();
             let alone = alone.expect("a checkpoint that panics ends the process");
-            match self.log.install(position, table.items()) {
+            let items = table.items().collect::<Result<Vec<_>>>()?;
+            match self.log.install(position, items) {
                 Err(Error::NoSpace) => {
                     let why = format!(
                         "no room on the disk for the table of version {}",

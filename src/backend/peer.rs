@@ -53,7 +53,7 @@ impl Node {
                     column: peer.word(3)?.into(),
                 };
                 let table = self.here(peer.text(0)?)?.serving(deadline)?;
-                Ok(data(table.get(&key).cloned().to_bytes()))
+                Ok(data(table.get(&key).map_err(Error::of_this_copy)?.to_bytes()))
             }
             "@SCAN" => self.peer_scan(&peer, deadline),
             "@STAGED" => {
@@ -66,7 +66,7 @@ impl Node {
             "@CHUNKS" => {
                 let table = self.here(peer.text(0)?)?.serving(deadline)?;
                 let chunks = chunks_of(&table, peer.number(1)?, ValueId::parse(peer.word(2)?)?);
-                Ok(data(encode_chunks(&chunks)))
+                Ok(data(encode_chunks(&chunks.map_err(Error::of_this_copy)?)))
             }
             verb => Err(Error::bad(format!("unknown verb {verb}"))),
         }
@@ -98,7 +98,8 @@ impl Node {
         let Command::Scan(scan) = request.command else {
             return Err(Error::bad("@SCAN takes a SCAN"));
         };
-        Ok(scan_table(&self.here(peer.text(0)?)?.serving(deadline)?, &scan))
+        scan_table(&self.here(peer.text(0)?)?.serving(deadline)?, &scan)
+            .map_err(Error::of_this_copy)
     }
 }
 

@@ -3,14 +3,16 @@
 use super::node::{Node, Place};
 use super::tablet::View;
 use crate::error::{Error, Result};
-use crate::protocol::cell::{Bytes, Cell, Chunk, Head, Key, Value, ValueId, slot};
-use crate::protocol::cluster::Class;
+use crate::protocol::cell::{Bytes, Cell, Chunk, Head, Key, SLOTS, Value, ValueId, slot};
 use crate::protocol::command::{Command, PAGE_BYTES_MAX, Peer, Request, Scan};
 use crate::protocol::entry::{Decoder, Encode};
+use crate::protocol::kept::Held;
 use crate::protocol::reply::{Column, Reply, Row};
 use crate::replication::Table;
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The part of a value that a GET asks for.
@@ -38,20 +40,20 @@ impl Node {
         if local {
             let routes = self.routes();
             let tablet = self.here(&routes.tablet_of_row(row)?.id)?;
-            return Ok(tablet.view().table.get(&key).cloned());
+            return tablet.view().table.get(&key).map_err(Error::of_this_copy);
         }
-        let here = |table: &Table| table.get(&key).cloned();
+        let here = |table: &Table| table.get(&key);
         let there = |address: &str, id: &str| self.find_at(address, id, &key, deadline);
         self.read(row, deadline, |view| view.is_dirty(&key), here, there)
     }
 
-    /// Reads from this node's copy of a row's tablet where that is current, else asks the primary.
+    /// Reads from this node's copy of a row's tablet where that is current and whole, else asks the primary.
     fn read<T>(
         &self,
         row: &[u8],
         deadline: Instant,
         dirty: impl Fn(&View) -> bool,
-        here: impl Fn(&Table) -> T,
+        here: impl Fn(&Table) -> Result<T>,
         there: impl Fn(&str, &str) -> Result<T>,
     ) -> Result<T> {
         self.patiently(deadline, || {
@@ -59,7 +61,10 @@ impl Node {
             let routes = self.routes();
             let route = routes.tablet_of_row(row)?;
             let refused = match self.tablet(&route.id).map(|t| t.current(&dirty, deadline)) {
-                Some(Ok(view)) => return Ok(here(&view.table)),
+                Some(Ok(view)) => match here(&view.table) {
+                    Ok(found) => return Ok(found),
+                    Err(error) => error.of_this_copy(),
+                },
                 Some(Err(error)) => error,
                 None => Error::retry(format!("this node has no tablet {}", route.id)),
             };
@@ -141,12 +146,16 @@ impl Node {
         let found = self.patiently(deadline, || {
             let routes = self.routes();
             let route = routes.tablet_of_chunk(slot, id, offset)?;
-            let copy = self.tablet(&route.id).and_then(|t| t.view().table.get(&key).cloned());
-            if let Some(bytes) = copy.and_then(|cell| whole(cell, chunk)) {
+            let copy = self.tablet(&route.id).map(|tablet| tablet.view().table.get(&key));
+            if let Some(Ok(Some(cell))) = copy
+                && let Some(bytes) = whole(cell, chunk)
+            {
                 return Ok(Some(bytes));
             }
             let cell = match self.place(route)? {
-                Place::Here(tablet) => tablet.serving(deadline)?.get(&key).cloned(),
+                Place::Here(tablet) => {
+                    tablet.serving(deadline)?.get(&key).map_err(Error::of_this_copy)?
+                }
                 Place::At(address) => self.find_at(&address, &route.id, &key, deadline)?,
             };
             Ok(cell.and_then(|cell| whole(cell, chunk)))
@@ -163,7 +172,7 @@ impl Node {
         if scan.local {
             let routes = self.routes();
             let tablet = self.here(&routes.tablet_of_row(&scan.row)?.id)?;
-            return Ok(scan_table(&tablet.view().table, &scan));
+            return scan_table(&tablet.view().table, &scan).map_err(Error::of_this_copy);
         }
         let of = slot(&scan.row);
         let dirty = |view: &View| view.is_row_dirty(of, &scan.row);
@@ -177,15 +186,14 @@ impl Node {
     }
 
     /// The rows that this node itself holds, in order of their names.
-    pub fn rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Reply {
-        let mut rows = std::collections::BTreeMap::new();
-        let small =
-            |id: &str| self.routes().tablet(id).is_ok_and(|route| route.class == Class::Small);
-        for tablet in self.tablets().iter().filter(|tablet| small(&tablet.id)) {
-            collect_rows(&tablet.view().table, prefix, after, limit, &mut rows);
-        }
-        let more = rows.len() > limit;
-        Reply::Rows { rows: rows.into_values().take(limit).collect(), more }
+    pub fn rows(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Reply> {
+        let (routes, tablets) = (self.routes(), self.tablets());
+        let tables = (0..SLOTS).filter_map(|slot| {
+            let id = &routes.tablet_of_slot(slot).ok()?.id;
+            let tablet = tablets.iter().find(|tablet| tablet.id == *id)?;
+            Some((slot, tablet.view()))
+        });
+        rows_of(tables, prefix, after, limit).map_err(Error::of_this_copy)
     }
 }
 
@@ -206,69 +214,85 @@ fn whole(cell: Cell, chunk: &Chunk) -> Option<Bytes> {
 }
 
 /// One page of a SCAN. At least one column is in it, however large.
-pub fn scan_table(table: &Table, scan: &Scan) -> Reply {
+pub fn scan_table(table: &Table, scan: &Scan) -> Result<Reply> {
     let (mut columns, mut bytes, mut more) = (Vec::new(), 0, false);
-    for (key, cell) in table.scan(slot(&scan.row), scan) {
+    for cell in table.scan(slot(&scan.row), scan) {
+        let (key, kept) = cell?;
         if columns.len() == scan.limit || bytes > PAGE_BYTES_MAX {
             more = true;
             break;
         }
-        let inline = match &cell.value {
-            Value::Inline(value) if scan.values => Some(value.clone()),
-            _ => None,
+        let big = matches!(kept.value, Held::Here(Value::Big(_)));
+        let inline = match scan.values && !big {
+            true => kept.load()?.value.into_inline(),
+            false => None,
         };
         bytes += key.column.len() as u64 + inline.as_ref().map_or(0, |value| value.len() as u64);
-        columns.push(Column {
-            name: key.column.to_vec(),
-            version: cell.version,
-            len: cell.value.len(),
-            big: matches!(cell.value, Value::Big(_)),
-            value: inline,
-        });
+        let (name, len) = (key.column.to_vec(), kept.value.len());
+        columns.push(Column { name, version: kept.version, len, big, value: inline });
     }
-    Reply::Columns { columns, more }
+    Ok(Reply::Columns { columns, more })
 }
 
-/// Adds a table's rows after a name to the page; the page keeps its first `limit + 1` rows.
-fn collect_rows(
-    table: &Table,
+/// One page of rows in the order of their names. Slots hold them in order too: the next row is the first of all slots'
+/// next ones, and only the rows of the page are read.
+fn rows_of(
+    slots: impl Iterator<Item = (u16, Arc<View>)>,
     prefix: &[u8],
     after: Option<&[u8]>,
     limit: usize,
-    rows: &mut std::collections::BTreeMap<Bytes, Row>,
-) {
-    for (key, cell) in table.cells_from(Bound::Unbounded) {
-        if !key.row.starts_with(prefix) || after.is_some_and(|after| key.row[..] <= *after) {
-            continue;
-        }
-        let row = rows.entry(key.row.clone()).or_insert_with(|| Row {
-            name: key.row.to_vec(),
-            cells: 0,
-            bytes: 0,
-        });
-        row.cells += 1;
-        row.bytes += cell.value.len();
-        if rows.len() > limit + 1 {
-            rows.pop_last();
+) -> Result<Reply> {
+    let from = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    let is_wanted = |row: &Bytes| row.starts_with(prefix);
+    let mut next = BTreeMap::new();
+    for (slot, view) in slots {
+        if let Some(row) = view.table.next_row(slot, from)?.filter(is_wanted) {
+            next.insert(row, (slot, view));
         }
     }
+    let mut rows = Vec::new();
+    while rows.len() < limit
+        && let Some((row, (slot, view))) = next.pop_first()
+    {
+        rows.push(count_row(&view.table, slot, &row)?);
+        if let Some(row) = view.table.next_row(slot, Bound::Excluded(&row))?.filter(is_wanted) {
+            next.insert(row, (slot, view));
+        }
+    }
+    Ok(Reply::Rows { rows, more: !next.is_empty() })
 }
 
-/// Chunks of one value in one large-value tablet: offset, length and checksum of each, in order.
-pub fn chunks_of(table: &Table, slot: u16, id: ValueId) -> Vec<(u64, Chunk)> {
+fn count_row(table: &Table, slot: u16, name: &Bytes) -> Result<Row> {
+    let mut row = Row { name: name.to_vec(), cells: 0, bytes: 0 };
+    for cell in table.row(slot, name, Bound::Unbounded) {
+        row.cells += 1;
+        row.bytes += cell?.1.value.len();
+    }
+    Ok(row)
+}
+
+/// Chunks of one value in one large-value tablet: offset, length and checksum of each, in order. Those that are on
+/// disk are not read for that.
+pub fn chunks_of(table: &Table, slot: u16, id: ValueId) -> Result<Vec<(u64, Chunk)>> {
     let row = Key::chunk(slot, id, 0).row;
     let offset =
         |key: &Key| u64::from_str_radix(&String::from_utf8_lossy(&key.column), 16).unwrap_or(0);
-    let cells = table.row(slot, &row, Bound::Unbounded);
-    cells
-        .filter_map(|(key, cell)| match &cell.value {
-            Value::Inline(bytes) => Some((
-                offset(key),
-                Chunk { length: bytes.len() as u32, crc: crc32c::crc32c(bytes) },
-            )),
-            Value::Big(_) => None,
-        })
-        .collect()
+    let chunk = |value: &Held| match value {
+        Held::Here(Value::Inline(bytes)) => {
+            Some(Chunk { length: bytes.len() as u32, crc: crc32c::crc32c(bytes) })
+        }
+        Held::Here(Value::Big(_)) => None,
+        Held::Away(away) => Some(Chunk { length: away.length, crc: away.crc }),
+    };
+    let mut chunks = Vec::new();
+    for cell in table.row(slot, &row, Bound::Unbounded) {
+        let (key, kept) = cell?;
+        chunks.extend(chunk(&kept.value).map(|chunk| (offset(&key), chunk)));
+    }
+    Ok(chunks)
 }
 
 /// The answer to `@CHUNKS` as bytes.

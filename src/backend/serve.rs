@@ -227,7 +227,7 @@ fn execute(
         }
         Command::Staged { row, id } => node.staged_length(&row, id, deadline),
         Command::Scan(scan) => node.scan(scan, deadline),
-        Command::Rows { prefix, after, limit } => Ok(node.rows(&prefix, after.as_deref(), limit)),
+        Command::Rows { prefix, after, limit } => node.rows(&prefix, after.as_deref(), limit),
         Command::Peer(peer) => node.answer_peer(peer, options, deadline),
         Command::Status => Ok(Reply::Text(status::status(node))),
         Command::Help => Ok(Reply::Text(status::HELP.into())),

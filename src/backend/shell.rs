@@ -406,6 +406,7 @@ fn role(replica: &Replica, node: &crate::replication::Node) -> Role {
 }
 
 fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
-    storage::write_checkpoint(dir, table.position(), table.items())?;
+    let items = table.items().collect::<Result<Vec<_>>>()?;
+    storage::write_checkpoint(dir, table.position(), items)?;
     Ok(table.version)
 }

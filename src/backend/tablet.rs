@@ -76,10 +76,11 @@ pub struct View {
 impl View {
     /// Whether a cell, or its absence, may not be the current one.
     pub fn is_dirty(&self, key: &Key) -> bool {
-        match self.table.get(key) {
-            Some(_) => self.prepared.iter().any(|entry| entry.touches(key)),
-            None => self.is_row_dirty(key.slot, &key.row),
-        }
+        !self.prepared.is_empty()
+            && match self.table.kept(key) {
+                Ok(Some(_)) => self.prepared.iter().any(|entry| entry.touches(key)),
+                Ok(None) | Err(_) => self.is_row_dirty(key.slot, &key.row),
+            }
     }
 
     /// Whether a row may hold other cells now.
@@ -310,7 +311,7 @@ impl Tablet {
             role: if hangs { Role::Stuck } else { view.role },
             begins: view.begins(),
             lease_ms: (view.lease_until != Time::MAX).then_some(left_ms),
-            cells: view.table.len() as u64,
+            cells: view.table.len(),
             bytes: view.table.bytes(),
             flawed: self.troubles.is_flawed(),
             problem: self.troubles.words().or_else(|| hangs.then(|| HANGS.into())),

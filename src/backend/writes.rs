@@ -197,7 +197,9 @@ impl Node {
         deadline: Instant,
     ) -> Result<Vec<(u64, Chunk)>> {
         match self.place(route)? {
-            Place::Here(tablet) => Ok(chunks_of(&tablet.serving(deadline)?, slot, id)),
+            Place::Here(tablet) => {
+                chunks_of(&tablet.serving(deadline)?, slot, id).map_err(Error::of_this_copy)
+            }
             Place::At(address) => {
                 let slot = slot.to_string().into();
                 let words = vec![route.id.clone().into(), slot, id.to_string().into()];

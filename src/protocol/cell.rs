@@ -129,6 +129,14 @@ impl Value {
         self.len() == 0
     }
 
+    /// The bytes, if they are kept in the cell.
+    pub fn into_inline(self) -> Option<Bytes> {
+        match self {
+            Value::Inline(bytes) => Some(bytes),
+            Value::Big(_) => None,
+        }
+    }
+
     /// Bytes that the cell itself takes.
     pub fn weight(&self) -> u64 {
         match self {

@@ -99,7 +99,18 @@ fn encode_cell<'a>(key: &Key, cell: &'a Cell, head: &mut Vec<u8>) -> &'a [u8] {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest(u64);
 
+impl From<u64> for Digest {
+    fn from(sum: u64) -> Digest {
+        Digest(sum)
+    }
+}
+
 impl Digest {
+    /// The sum.
+    pub fn sum(self) -> u64 {
+        self.0
+    }
+
     /// A part with this hash is there now.
     pub fn add(&mut self, hash: u64) {
         self.0 = self.0.wrapping_add(hash);
@@ -123,6 +134,7 @@ impl Digest {
 mod tests {
     use super::super::table::{SESSIONS_MAX, Table};
     use super::*;
+    use crate::error::Result;
     use crate::protocol::cell::{Chunk, Head};
     use crate::protocol::command::RequestId;
     use crate::protocol::entry::{Effect, Entry, Item};
@@ -192,7 +204,7 @@ mod tests {
     fn reloaded(table: &Table) -> Table {
         let mut copy = Table::default();
         (copy.version, copy.epoch) = (table.version, table.epoch);
-        let items: Vec<Item> = table.items().collect();
+        let items: Vec<Item> = table.items().collect::<Result<_>>().expect("in memory");
         items.into_iter().rev().for_each(|item| copy.load(item));
         copy
     }

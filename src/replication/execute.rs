@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId, slot};
 use crate::protocol::command::Op;
 use crate::protocol::entry::{Effect, Staged};
+use crate::protocol::kept::Kept;
 
 /// Timers that one Expire handles.
 const EXPIRE_MAX: usize = 256;
@@ -128,6 +129,9 @@ pub fn execute(table: &Table, ops: &[Op], single: bool, setting: &Setting) -> (T
             Err(error) => return (table.clone(), Verdict::Refused(error)),
         }
     }
+    if let (None, Some(flaw)) = (table.flaw(), judge.after.flaw()) {
+        return (table.clone(), Verdict::Refused(flaw.clone().of_this_copy()));
+    }
     let (before, after) = (table.bytes(), judge.after.bytes());
     if !judge.effects.is_empty() && !setting.disk_space.admits(ops, before, after) {
         return (table.clone(), Verdict::Refused(Error::NoSpace));
@@ -163,28 +167,28 @@ impl Judge<'_> {
         match op {
             Op::Put { row, column, value, if_version, ttl } => {
                 let key = Key::new(row, column);
-                if let Some(version) = self.mismatch(&key, *if_version) {
+                if let Some(version) = self.mismatch(&key, *if_version)? {
                     return Ok(Step::Mismatch(version));
                 }
                 self.put(key, Value::Inline(value.as_slice().into()), self.expires(*ttl));
             }
             Op::Cput { row, column, old, new, ttl } => {
                 let key = Key::new(row, column);
-                match self.after.get(&key) {
+                match self.cell(&key)? {
                     Some(Cell { value: Value::Inline(value), .. }) if value[..] == old[..] => {}
                     other => return Ok(Step::Mismatch(other.map_or(0, |cell| cell.version))),
                 }
                 self.put(key, Value::Inline(new.as_slice().into()), self.expires(*ttl));
             }
             Op::Delete { row, column, if_version } => {
-                return Ok(self.delete(row, column, *if_version, single));
+                return self.delete(row, column, *if_version, single);
             }
-            Op::DeleteRow { row } => return Ok(self.delete_row(row, single)),
+            Op::DeleteRow { row } => return self.delete_row(row, single),
             Op::Add { row, column, delta } => self.add(Key::new(row, column), *delta)?,
             Op::Append { row, prefix, value } => self.append(row, prefix, value)?,
             Op::Commit { row, column, id, length, if_version, ttl, head } => {
                 let key = Key::new(row, column);
-                if let Some(version) = self.mismatch(&key, *if_version) {
+                if let Some(version) = self.mismatch(&key, *if_version)? {
                     return Ok(Step::Mismatch(version));
                 }
                 self.check_staged(*id, row)?;
@@ -201,7 +205,7 @@ impl Judge<'_> {
             Op::Chunk { slot, id, offset, value } => {
                 self.chunk(Key::chunk(*slot, *id, *offset), value)?
             }
-            Op::DropChunks { slot, id } => self.drop_chunks(*slot, *id),
+            Op::DropChunks { slot, id } => self.drop_chunks(*slot, *id)?,
             Op::Forget { id } => {
                 if self.after.retired(*id).is_some() {
                     self.effect(Effect::Forget(*id));
@@ -231,39 +235,56 @@ impl Judge<'_> {
         ttl.map_or(0, |seconds| self.setting.now.saturating_add(seconds.saturating_mul(1000)))
     }
 
+    /// What is known of a cell. Where that cannot be read nothing was done.
+    fn kept(&self, key: &Key) -> Result<Option<Kept>> {
+        self.after.kept(key).map_err(Error::of_this_copy)
+    }
+
+    fn cell(&self, key: &Key) -> Result<Option<Cell>> {
+        self.after.get(key).map_err(Error::of_this_copy)
+    }
+
     /// The version that stands in the way of a condition, if one does.
-    fn mismatch(&self, key: &Key, if_version: Option<u64>) -> Option<u64> {
-        let version = self.after.get(key).map_or(0, |cell| cell.version);
-        if_version.filter(|wanted| *wanted != version).map(|_| version)
+    fn mismatch(&self, key: &Key, if_version: Option<u64>) -> Result<Option<u64>> {
+        let Some(wanted) = if_version else { return Ok(None) };
+        let version = self.kept(key)?.map_or(0, |kept| kept.version);
+        Ok((version != wanted).then_some(version))
     }
 
-    fn delete(&mut self, row: &[u8], column: &[u8], if_version: Option<u64>, single: bool) -> Step {
+    fn delete(
+        &mut self,
+        row: &[u8],
+        column: &[u8],
+        if_version: Option<u64>,
+        single: bool,
+    ) -> Result<Step> {
         let key = Key::new(row, column);
-        if let Some(version) = self.mismatch(&key, if_version) {
-            return Step::Mismatch(version);
+        if let Some(version) = self.mismatch(&key, if_version)? {
+            return Ok(Step::Mismatch(version));
         }
-        if self.after.get(&key).is_some() {
+        if self.kept(&key)?.is_some() {
             self.effect(Effect::Delete(key));
-            return Step::Go;
+            return Ok(Step::Go);
         }
-        if single { Step::NotFound } else { Step::Go }
+        Ok(if single { Step::NotFound } else { Step::Go })
     }
 
-    fn delete_row(&mut self, row: &[u8], single: bool) -> Step {
+    fn delete_row(&mut self, row: &[u8], single: bool) -> Result<Step> {
         let (slot, row): (u16, Bytes) = (slot(row), row.into());
-        if self.after.row(slot, &row, std::ops::Bound::Unbounded).next().is_some() {
+        let first = self.after.row(slot, &row, std::ops::Bound::Unbounded).next().transpose();
+        if first.map_err(Error::of_this_copy)?.is_some() {
             self.effect(Effect::DeleteRow { slot, row });
-            return Step::Go;
+            return Ok(Step::Go);
         }
-        if single { Step::NotFound } else { Step::Go }
+        Ok(if single { Step::NotFound } else { Step::Go })
     }
 
     fn add(&mut self, key: Key, delta: i64) -> Result<()> {
-        let (sum, expires) = match self.after.get(&key) {
+        let (sum, expires) = match self.cell(&key)? {
             None => (0, 0),
             Some(Cell { value: Value::Inline(value), expires, .. }) => {
-                let sum = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-                (sum.ok_or_else(|| Error::bad("ADD to a cell that is not an integer"))?, *expires)
+                let sum = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
+                (sum.ok_or_else(|| Error::bad("ADD to a cell that is not an integer"))?, expires)
             }
             Some(_) => return Err(Error::bad("ADD to a cell that is not an integer")),
         };
@@ -279,7 +300,7 @@ impl Judge<'_> {
         let sequence = Key::new(row, prefix);
         let column = |n: u64| [prefix, format!("{n:012}").as_bytes()].concat();
         let mut n = self.after.sequence(&sequence) + 1;
-        while n <= SEQUENCE_MAX && self.after.get(&Key::new(row, &column(n))).is_some() {
+        while n <= SEQUENCE_MAX && self.kept(&Key::new(row, &column(n)))?.is_some() {
             n += 1;
         }
         if n > SEQUENCE_MAX {
@@ -316,7 +337,7 @@ impl Judge<'_> {
 
     /// Chunks are immutable: a repeat is harmless, anything else under the same offset is refused.
     fn chunk(&mut self, key: Key, value: &[u8]) -> Result<()> {
-        match self.after.get(&key) {
+        match self.cell(&key)? {
             Some(Cell { value: Value::Inline(there), .. }) if there[..] == *value => Ok(()),
             Some(_) => Err(Error::bad("another chunk is there already")),
             None => {
@@ -327,12 +348,14 @@ impl Judge<'_> {
     }
 
     /// Removes chunks; the answer's word says how many were removed, [`DROP_MAX`] at a time.
-    fn drop_chunks(&mut self, slot: u16, id: ValueId) {
+    fn drop_chunks(&mut self, slot: u16, id: ValueId) -> Result<()> {
         let row = Key::chunk(slot, id, 0).row;
-        let cells = self.after.row(slot, &row, std::ops::Bound::Unbounded);
-        let keys: Vec<Key> = cells.take(DROP_MAX).map(|(key, _)| key.clone()).collect();
+        let cells = self.after.row(slot, &row, std::ops::Bound::Unbounded).take(DROP_MAX);
+        let keys = cells.map(|cell| cell.map(|(key, _)| key)).collect::<Result<Vec<Key>>>();
+        let keys = keys.map_err(Error::of_this_copy)?;
         self.words.push(keys.len().to_string().as_bytes().into());
         keys.into_iter().for_each(|key| self.effect(Effect::Delete(key)));
+        Ok(())
     }
 
     fn expire(&mut self) {

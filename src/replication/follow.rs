@@ -51,11 +51,16 @@ impl Replica {
         let comparable = version == prepare.committed && !self.differs;
         let Some(theirs) = prepare.digest.filter(|_| comparable) else { return };
         if theirs != self.committed.digest() {
-            self.differs = true;
-            out.push(Output::Differs(version));
-            let refused = |token| Output::Confirm(token, Err(Error::retry(DIFFERS)));
-            out.extend(self.asking.drain(..).map(refused));
+            self.begin_to_differ(out);
         }
+    }
+
+    /// From now on nobody reads this copy.
+    pub(super) fn begin_to_differ(&mut self, out: &mut Vec<Output>) {
+        self.differs = true;
+        out.push(Output::Differs(self.committed.version));
+        let refused = |token| Output::Confirm(token, Err(Error::retry(DIFFERS)));
+        out.extend(self.asking.drain(..).map(refused));
     }
 
     /// Takes a lease from the primary, counted from an acknowledgement of this very process, and only with all that

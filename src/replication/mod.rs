@@ -116,6 +116,7 @@
 //! * Each tablet has leases and beacons of its own, though many tablets share the same nodes.
 //! * A tablet's cells are all in memory.
 
+mod cells;
 mod confirm;
 mod digest;
 mod epoch;

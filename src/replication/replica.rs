@@ -10,6 +10,7 @@ use super::table::Table;
 use crate::error::Error;
 use crate::protocol::command::{Op, RequestId};
 use crate::protocol::entry::{Answer, Entry, Position};
+use crate::protocol::kept::Lower;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -321,6 +322,39 @@ impl Replica {
         }
     }
 
+    /// Begins a checkpoint: what the committed table holds in memory is to be written out. None: one is being written.
+    pub fn freeze(&mut self) -> Option<Table> {
+        if self.committed.is_frozen() {
+            return None;
+        }
+        self.committed.freeze();
+        let (prepared, table) = (self.known(self.committed.version).., self.committed.clone());
+        self.log.range_mut(prepared).fold(table, |mut table, logged| {
+            table.apply(&logged.entry);
+            if logged.after.is_some() {
+                logged.after = Some(table.clone());
+            }
+            table
+        });
+        Some(self.committed.clone())
+    }
+
+    /// What was to be written out is: it lies below now.
+    pub fn settle(&mut self, below: Arc<dyn Lower>) {
+        self.tables().for_each(|table| table.settle(below.clone()));
+    }
+
+    /// What lies below is in other files.
+    pub fn rebase(&mut self, below: Arc<dyn Lower>) {
+        self.tables().for_each(|table| table.rebase(below.clone()));
+    }
+
+    /// The committed table, and those after prepared entries.
+    fn tables(&mut self) -> impl Iterator<Item = &mut Table> {
+        let prepared = self.log.iter_mut().filter_map(|logged| logged.after.as_mut());
+        std::iter::once(&mut self.committed).chain(prepared)
+    }
+
     /// Version up to which the log is on disk.
     pub fn durable(&self) -> u64 {
         self.durable
@@ -488,11 +522,19 @@ impl Replica {
         let newly = self.known(self.committed.version)..self.known(version);
         self.committed = self.table_at(version);
         self.log.range_mut(newly).for_each(|logged| logged.after = None);
+        self.note_flaw(out);
         let later = self.waiting.split_off(&(version + 1));
         let ready = std::mem::replace(&mut self.waiting, later);
         let ready = ready.into_values().flatten().collect::<Vec<_>>();
         ready.into_iter().for_each(|judged| self.answer(now, judged, out));
         self.trim_log(now);
+    }
+
+    /// A table of which something could not be read is as one that differs.
+    fn note_flaw(&mut self, out: &mut Vec<Output>) {
+        if self.committed.flaw().is_some() && !self.differs {
+            self.begin_to_differ(out);
+        }
     }
 
     /// Lets go of committed entries that no replica is likely to need.

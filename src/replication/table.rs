@@ -1,12 +1,19 @@
 //! A tablet's table: everything that its log adds up to. Pure, and cheap to copy.
 //!
 //! The maps are persistent: a clone shares all its nodes, so that a snapshot for a checkpoint, for a
-//! reader, or of the state after each prepared entry costs nothing until something changes.
+//! reader, or of the state after each prepared entry costs nothing until something changes. Of the cells only what was
+//! written lately is in the maps; the others lie below ([`super::cells`]), and are read when they are needed.
+//!
+//! What is read below may be damaged. Who asks for a cell is told. An entry has to be applied whatever it overwrites: such
+//! a table is *flawed* from then on, and its totals say nothing any more.
 
+use super::cells::Cells;
 use super::digest::{Digest, Part};
+use crate::error::{Error, Result};
 use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId};
 use crate::protocol::command::{RequestId, Scan};
 use crate::protocol::entry::{Answer, Effect, Entry, Item, Position, Retired, Session, Staged};
+use crate::protocol::kept::{Changes, Held, Kept, Lower, Range, Totals};
 use imbl::{OrdMap, OrdSet};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -25,7 +32,7 @@ pub struct Table {
     pub version: u64,
     /// Epoch of the last entry applied.
     pub epoch: u64,
-    cells: OrdMap<Key, Kept>,
+    cells: Cells,
     sequences: OrdMap<Key, u64>,
     staged: OrdMap<ValueId, Staged>,
     retired: OrdMap<ValueId, Retired>,
@@ -33,19 +40,10 @@ pub struct Table {
     sessions: OrdMap<u128, Arc<Session>>,
     idle: OrdSet<(u64, u128)>,
     evicted: u128,
+    count: u64,
     bytes: u64,
     digest: Digest,
-}
-
-/// A cell, and the hash of it that is in the digest: who removes a large value need not read it.
-#[derive(Clone, Debug)]
-struct Kept {
-    cell: Cell,
-    hash: u64,
-}
-
-fn seen<'a>((key, kept): (&'a Key, &'a Kept)) -> (&'a Key, &'a Cell) {
-    (key, &kept.cell)
+    flaw: Option<Error>,
 }
 
 /// What happens at a time.
@@ -78,9 +76,28 @@ pub enum Known {
 const ANSWERS_MAX: usize = 256;
 
 impl Table {
+    /// The table of a checkpoint, or of another replica: all its cells lie below. What is no cell is put in with
+    /// [`Table::load_others`].
+    pub fn above(below: Arc<dyn Lower>, at: Position, totals: Totals) -> Table {
+        Table {
+            version: at.version,
+            epoch: at.epoch,
+            cells: Cells::above(below),
+            count: totals.cells,
+            bytes: totals.bytes,
+            digest: Digest::from(totals.digest),
+            ..Table::default()
+        }
+    }
+
     /// The last entry applied.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, version: self.version }
+    }
+
+    /// What it adds up to.
+    pub fn totals(&self) -> Totals {
+        Totals { cells: self.count, bytes: self.bytes, digest: self.digest.sum() }
     }
 
     /// Bytes of names and values, and of what is staged, retired and numbered, for the tablet's size limit.
@@ -89,24 +106,42 @@ impl Table {
         self.bytes
     }
 
+    /// About how many bytes of memory its cells take.
+    pub fn memory_bytes(&self) -> u64 {
+        self.cells.memory_bytes()
+    }
+
     /// A number that equal tables share, and others as good as never: kept at the price of what changes.
     pub fn digest(&self) -> u64 {
         self.digest.of_table(self.position(), self.evicted)
     }
 
+    /// What could not be read below when an entry was applied: the totals and the digest are not right any more.
+    pub fn flaw(&self) -> Option<&Error> {
+        self.flaw.as_ref()
+    }
+
     /// Number of cells.
-    pub fn len(&self) -> usize {
-        self.cells.len()
+    pub fn len(&self) -> u64 {
+        self.count
     }
 
     /// Whether there are no cells.
     pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.count == 0
     }
 
-    /// A cell.
-    pub fn get(&self, key: &Key) -> Option<&Cell> {
-        self.cells.get(key).map(|kept| &kept.cell)
+    /// A cell, with its value.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]: what lies below is damaged there.
+    pub fn get(&self, key: &Key) -> Result<Option<Cell>> {
+        self.kept(key)?.map(|kept| kept.load()).transpose()
+    }
+
+    /// A cell; its value may lie on the disk. Errors are those of [`Table::get`].
+    pub fn kept(&self, key: &Key) -> Result<Option<Kept>> {
+        self.cells.get(key)
     }
 
     /// The last number that APPEND gave out for a row and prefix.
@@ -129,28 +164,19 @@ impl Table {
         self.timers.iter().take_while(move |(at, _)| *at <= now).map(|(_, timer)| timer)
     }
 
-    /// Cells of a row from a column on, in order.
-    pub fn row(
-        &self,
-        slot: u16,
-        row: &Bytes,
-        from: Bound<Bytes>,
-    ) -> impl Iterator<Item = (&Key, &Cell)> {
+    /// Cells of a row from a column on, in order. What lies below is read while they are taken.
+    pub fn row(&self, slot: u16, row: &Bytes, from: Bound<Bytes>) -> Range<'_> {
         let key = |column: Bytes| Key { slot, row: row.clone(), column };
         let start = match from {
             Bound::Included(column) => Bound::Included(key(column)),
             Bound::Excluded(column) => Bound::Excluded(key(column)),
             Bound::Unbounded => Bound::Included(key(Bytes::from(&[][..]))),
         };
-        let row = row.clone();
-        self.cells
-            .range((start, Bound::Unbounded))
-            .take_while(move |(k, _)| k.slot == slot && k.row == row)
-            .map(seen)
+        self.cells.range(start, row_end(slot, row), false)
     }
 
     /// The cells that a SCAN asks for, in its order, without its limits.
-    pub fn scan(&self, slot: u16, scan: &Scan) -> Box<dyn Iterator<Item = (&Key, &Cell)> + '_> {
+    pub fn scan(&self, slot: u16, scan: &Scan) -> Range<'_> {
         let key =
             |column: &[u8]| Key { slot, row: scan.row.as_slice().into(), column: column.into() };
         let first = Bound::Included(key(&scan.prefix));
@@ -167,13 +193,54 @@ impl Table {
         if is_empty_range(&low, &high) {
             return Box::new(std::iter::empty());
         }
-        let range = self.cells.range((low, high)).map(seen);
-        if scan.reverse { Box::new(range.rev()) } else { Box::new(range) }
+        self.cells.range(low, high, scan.reverse)
+    }
+
+    /// The first row of a slot from a name on, or beyond it.
+    pub fn next_row(&self, slot: u16, from: Bound<&[u8]>) -> Result<Option<Bytes>> {
+        let none = || Bytes::from(&[][..]);
+        let start = match from {
+            Bound::Included(row) => Bound::Included(Key { slot, row: row.into(), column: none() }),
+            Bound::Excluded(row) => match row_end(slot, row) {
+                Bound::Excluded(next) => Bound::Included(next),
+                other => other,
+            },
+            Bound::Unbounded => Bound::Included(Key { slot, row: none(), column: none() }),
+        };
+        let end = Key { slot: slot + 1, row: none(), column: none() };
+        let next = self.cells.range(start, Bound::Excluded(end), false).next().transpose()?;
+        Ok(next.map(|(key, _)| key.row))
     }
 
     /// All cells from a key on, in order.
-    pub fn cells_from(&self, from: Bound<Key>) -> impl Iterator<Item = (&Key, &Cell)> {
-        self.cells.range((from, Bound::Unbounded)).map(seen)
+    pub fn cells_from(&self, from: Bound<Key>) -> Range<'_> {
+        self.cells.range(from, Bound::Unbounded, false)
+    }
+
+    /// Whether a checkpoint of it is being written.
+    pub fn is_frozen(&self) -> bool {
+        self.cells.is_frozen()
+    }
+
+    /// Begins a checkpoint: all cells in memory are to be written out, and are so in every table that is made of this
+    /// one. It must not be frozen.
+    pub fn freeze(&mut self) {
+        self.cells.freeze();
+    }
+
+    /// What is to be written out: the cells that changed since the last checkpoint, in order.
+    pub fn changes(&self) -> Changes<'_> {
+        self.cells.frozen()
+    }
+
+    /// What was to be written out lies below now: it goes from memory.
+    pub fn settle(&mut self, below: Arc<dyn Lower>) {
+        self.cells.settle(below);
+    }
+
+    /// What lies below is read from other files, which hold the same.
+    pub fn rebase(&mut self, below: Arc<dyn Lower>) {
+        self.cells.rebase(below);
     }
 
     /// Whether a request is known.
@@ -224,11 +291,7 @@ impl Table {
                 );
             }
             Effect::Delete(key) => self.remove(key, retire),
-            Effect::DeleteRow { slot, row } => {
-                let keys: Vec<Key> =
-                    self.row(*slot, row, Bound::Unbounded).map(|(k, _)| k.clone()).collect();
-                keys.iter().for_each(|key| self.remove(key, retire));
-            }
+            Effect::DeleteRow { slot, row } => self.remove_row(*slot, row, retire),
             Effect::Sequence(key, last) => self.number(key.clone(), *last),
             Effect::Stage(id, staged) => self.stage(*id, staged.clone()),
             Effect::Abandon(id) => {
@@ -244,26 +307,52 @@ impl Table {
     }
 
     fn insert(&mut self, key: Key, cell: Cell, retire: u64) {
-        self.remove(&key, retire);
+        self.take_out(&key, retire);
         if cell.expires > 0 {
             self.timers.insert((cell.expires, Timer::Expire(key.clone())));
         }
-        self.bytes += weight(&key, &cell);
+        self.count += 1;
+        self.bytes += weight(&key, cell.value.weight());
         let hash = Part::Cell(&key, &cell).hash();
         self.digest.add(hash);
-        self.cells.insert(key, Kept { cell, hash });
+        let Cell { version, expires, value } = cell;
+        self.cells.insert(key, Kept { version, expires, hash, value: Held::Here(value) });
     }
 
     fn remove(&mut self, key: &Key, retire: u64) {
-        let Some(Kept { cell, hash }) = self.cells.remove(key) else { return };
-        self.bytes -= weight(key, &cell);
-        self.digest.remove(hash);
-        if cell.expires > 0 {
-            self.timers.remove(&(cell.expires, Timer::Expire(key.clone())));
+        if self.take_out(key, retire) {
+            self.cells.remove(key);
         }
-        if let Value::Big(head) = &cell.value {
+    }
+
+    fn remove_row(&mut self, slot: u16, row: &Bytes, retire: u64) {
+        let keys = self.row(slot, row, Bound::Unbounded).map(|cell| cell.map(|(key, _)| key));
+        match keys.collect::<Result<Vec<Key>>>() {
+            Ok(keys) => keys.iter().for_each(|key| self.remove(key, retire)),
+            Err(error) => self.flaw = Some(error),
+        }
+    }
+
+    /// Takes a cell out of all that is kept about it; whether there is one, or may be.
+    fn take_out(&mut self, key: &Key, retire: u64) -> bool {
+        let kept = match self.cells.get(key) {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return false,
+            Err(error) => {
+                self.flaw = Some(error);
+                return true;
+            }
+        };
+        self.count -= 1;
+        self.bytes -= weight(key, kept.value.weight());
+        self.digest.remove(kept.hash);
+        if kept.expires > 0 {
+            self.timers.remove(&(kept.expires, Timer::Expire(key.clone())));
+        }
+        if let Held::Here(Value::Big(head)) = &kept.value {
             self.retire(head.id, Retired { slot: key.slot, due: retire });
         }
+        true
     }
 
     fn number(&mut self, key: Key, last: u64) {
@@ -343,29 +432,39 @@ impl Table {
         self.evicted = self.evicted.max(client);
     }
 
-    /// Everything, as the items of a checkpoint: cells first, in order.
-    pub fn items(&self) -> impl Iterator<Item = Item> + '_ {
+    /// Everything, as items: cells first, in order, each with its value.
+    pub fn items(&self) -> impl Iterator<Item = Result<Item>> + '_ {
         self.items_after(None, 0)
     }
 
     /// The rest of the items after those up to a cell, and after some of those that are no cells.
-    pub fn items_after(&self, last: Option<Key>, others: usize) -> impl Iterator<Item = Item> + '_ {
+    pub fn items_after(
+        &self,
+        last: Option<Key>,
+        others: usize,
+    ) -> impl Iterator<Item = Result<Item>> + '_ {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let cells = self.cells_from(from).map(|(k, c)| Item::Cell(k.clone(), c.clone()));
-        cells.chain(self.other_items().skip(others))
+        let item = |(key, kept): (Key, Kept)| Ok(Item::Cell(key, kept.load()?));
+        let cells = self.cells_from(from).map(move |cell| cell.and_then(item));
+        cells.chain(self.others().skip(others).map(Ok))
     }
 
-    fn other_items(&self) -> impl Iterator<Item = Item> + '_ {
+    /// The items that are no cells.
+    pub fn others(&self) -> impl Iterator<Item = Item> + '_ {
         let sequences = self.sequences.iter().map(|(k, n)| Item::Sequence(k.clone(), *n));
         let staged = self.staged.iter().map(|(id, s)| Item::Staged(*id, s.clone()));
         let retired = self.retired.iter().map(|(id, r)| Item::Retired(*id, r.clone()));
         let sessions =
             self.sessions.iter().map(|(client, s)| Item::Session(*client, Session::clone(s)));
         let evicted = std::iter::once(Item::Evicted(self.evicted));
-        sequences.chain(staged).chain(retired).chain(sessions).chain(evicted)
+        let expires = self.timers.iter().filter_map(|(at, timer)| match timer {
+            Timer::Expire(key) => Some(Item::Expires(*at, key.clone())),
+            Timer::Abandon(_) | Timer::Drop(_) => None,
+        });
+        sequences.chain(staged).chain(retired).chain(sessions).chain(evicted).chain(expires)
     }
 
-    /// Takes one item of a checkpoint.
+    /// Takes one item into the table.
     pub fn load(&mut self, item: Item) {
         match item {
             Item::Cell(key, cell) => self.insert(key, cell, 0),
@@ -380,6 +479,13 @@ impl Table {
         }
     }
 
+    /// Takes items that are no cells into a table whose totals count them already.
+    pub fn load_others(&mut self, items: impl IntoIterator<Item = Item>) {
+        let Totals { cells, bytes, digest } = self.totals();
+        items.into_iter().for_each(|item| self.load(item));
+        (self.count, self.bytes, self.digest) = (cells, bytes, Digest::from(digest));
+    }
+
     fn take_session(&mut self, client: u128, session: Session) {
         self.digest.add(Part::Session(client, session.low, session.last).hash());
         for (request, answer) in &session.answers {
@@ -390,8 +496,8 @@ impl Table {
     }
 }
 
-fn weight(key: &Key, cell: &Cell) -> u64 {
-    (key.row.len() + key.column.len()) as u64 + cell.value.weight() + OVERHEAD_BYTES
+fn weight(key: &Key, value_bytes: u64) -> u64 {
+    (key.row.len() + key.column.len()) as u64 + value_bytes + OVERHEAD_BYTES
 }
 
 /// The first name after all that begin with a prefix; none if the prefix is empty or all 0xff.
@@ -433,7 +539,7 @@ mod tests {
 
     fn reloaded(table: &Table) -> Table {
         let mut copy = Table::default();
-        table.items().for_each(|item| copy.load(item));
+        table.items().for_each(|item| copy.load(item.expect("in memory")));
         copy
     }
 

@@ -1,5 +1,6 @@
 //! The observer: what was prepared and committed, what clients were told, and whether all agree.
 
+use super::cells::{cell, cells};
 use super::ops::{Look, condition, is_mismatch};
 use super::spec;
 use penncloud::protocol::cell::{Head, Key, Value};
@@ -196,8 +197,8 @@ impl Observer {
     pub fn mismatch(&self, op: &Op, told: u64, began: u64, ended: u64) -> Result<(), String> {
         let key = condition(op).ok_or_else(|| format!("13: {op:?} has no condition"))?;
         let holds = |table: &Table| {
-            let cell = table.get(&key);
-            cell.map_or(0, |cell| cell.version) == told && is_mismatch(op, cell)
+            let cell = cell(table, &key);
+            cell.as_ref().map_or(0, |cell| cell.version) == told && is_mismatch(op, cell.as_ref())
         };
         match self.tables_between(began, ended).any(holds) {
             true => Ok(()),
@@ -235,12 +236,12 @@ impl Observer {
     }
 
     /// Heads of big values that are visible now.
-    pub fn heads(&self) -> impl Iterator<Item = &Arc<Head>> {
-        self.table().cells_from(std::ops::Bound::Unbounded).filter_map(|(_, cell)| {
-            match &cell.value {
+    pub fn heads(&self) -> impl Iterator<Item = Arc<Head>> {
+        cells(self.table().cells_from(std::ops::Bound::Unbounded)).filter_map(
+            |(_, cell)| match cell.value {
                 Value::Big(head) => Some(head),
                 Value::Inline(_) => None,
-            }
-        })
+            },
+        )
     }
 }

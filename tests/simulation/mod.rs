@@ -43,6 +43,7 @@
 //! | 18. A new disk is in no in-sync set before it was added | `check_change`, `check_disk`: at every write of the master; till then 7 counts it for nothing. Damaged disks are the shell's and the master's: `tests/storage`, `tests/master.rs` |
 //! | 19. Ten seconds after the faults all members are in sync, all clients have been answered, and each node answers a write and a read of each tablet at once | `check_peace`, `probe`; at the end `is_finished`: all logs are equal |
 
+mod cells;
 mod check;
 mod clients;
 mod faults;

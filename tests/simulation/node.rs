@@ -1,5 +1,6 @@
 //! A node of the simulation: its clock, and for each tablet a replica and a disk.
 
+use super::cells::Written;
 use super::plan::{Plan, Random, Switches};
 use super::world::{SECOND, name};
 use penncloud::protocol::cluster::{NodeState, Report, Role, TabletReport};
@@ -33,6 +34,8 @@ pub struct Disk {
     pub stored: u64,
     /// The checkpoint.
     pub checkpoint: Table,
+    /// Its cells.
+    pub written_out: Arc<Written>,
     /// Entries after it, synced.
     pub log: Vec<Entry>,
     /// Entries written, not synced.
@@ -129,12 +132,11 @@ impl Disk {
         (self.storing, self.stored) = (None, 0);
     }
 
-    /// Writes a checkpoint: everything up to it leaves the log.
-    pub fn take_checkpoint(&mut self, table: Table) {
-        if table.version > self.checkpoint.version {
-            self.log.retain(|entry| entry.version > table.version);
-            self.checkpoint = table;
-        }
+    /// A checkpoint is written: everything up to it leaves the log.
+    pub fn take_checkpoint(&mut self, table: Table, below: Arc<Written>) {
+        self.log.retain(|entry| entry.version > table.version);
+        self.checkpoint = below.holding(&table);
+        self.written_out = below;
     }
 
     /// A table from the primary is to replace everything that was written.
@@ -147,7 +149,8 @@ impl Disk {
     pub fn end_install(&mut self) {
         if let Some(table) = self.installing.take() {
             self.log.clear();
-            self.checkpoint = table;
+            self.written_out = Written::all_of(&table);
+            self.checkpoint = self.written_out.holding(&table);
         }
     }
 }
@@ -172,6 +175,8 @@ pub struct Held {
     pub seen: u64,
     /// What the log thread is at: it does one thing after the other.
     pub work: Work,
+    /// A checkpoint that is being written.
+    pub frozen: Option<Table>,
     /// The room on the disk, as its replica was told last.
     pub space: DiskSpace,
     /// What its replica has to say at the end of the round.
@@ -282,6 +287,7 @@ impl Node {
             held.work = Work::Rests;
             held.said.clear();
             held.outbox = Outbox::default();
+            held.frozen = None;
             held.unheard.clear();
             held.space = DiskSpace::Enough;
             held.seen = held.disk.checkpoint.version;

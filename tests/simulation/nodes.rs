@@ -1,7 +1,8 @@
 //! Nodes: lives and deaths, syncs, and what replicas want done.
 
+use super::cells::Written;
 use super::clients::Told;
-use super::node::{Task, Work};
+use super::node::{Held, Task, Work};
 use super::plan::Adversary;
 use super::world::*;
 use penncloud::master::membership;
@@ -115,7 +116,7 @@ impl World {
         let same = (self.nodes[from].store, self.nodes[to].store) == stores;
         if same && self.is_known(from) && self.is_known(to) {
             let from = self.nodes[from].name.clone();
-            self.step(to, t, Input::Message(from, message));
+            self.step(to, t, Input::Message(from, fetched(message)));
         }
     }
 
@@ -360,16 +361,39 @@ impl World {
         self.after(50 * MS, Event::Tick { node: i, life });
     }
 
-    /// A node's own checkpoint, of what it knows to be committed.
+    /// A node's own checkpoint, of what it knows to be committed: it begins, or the one that is being written is.
     pub fn checkpoint(&mut self, i: usize) {
         for t in 0..self.plan.tablets {
             let committed = self.switches.checkpoint_committed;
-            let held = &mut self.nodes[i].tablets[t];
-            let Some(replica) = held.replica.as_ref() else { return };
-            let table = if committed { replica.committed() } else { replica.last() }.clone();
-            if table.version <= replica.durable() {
-                held.disk.take_checkpoint(table);
+            let Held { disk, replica: Some(replica), frozen, .. } = &mut self.nodes[i].tablets[t]
+            else {
+                return;
+            };
+            let table = if committed { replica.committed() } else { replica.last() };
+            let is_durable = table.version <= replica.durable();
+            match frozen.take().filter(|_| replica.committed().is_frozen()) {
+                _ if !committed && table.version > disk.checkpoint.version && is_durable => {
+                    disk.take_checkpoint(table.clone(), Written::all_of(table));
+                }
+                Some(table) => {
+                    let below = disk.written_out.with(&table);
+                    disk.take_checkpoint(table, below.clone());
+                    replica.settle(below);
+                }
+                None if is_durable => *frozen = replica.freeze(),
+                None => {}
             }
         }
+    }
+}
+
+/// A table arrives as its cells, whatever its sender has written out.
+fn fetched(message: Message) -> Message {
+    match message {
+        Message::Install { configuration, table } => {
+            let table = Written::all_of(&table).holding(&table).into();
+            Message::Install { configuration, table }
+        }
+        other => other,
     }
 }

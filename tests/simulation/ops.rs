@@ -1,5 +1,6 @@
 //! What clients ask for, and what they are shown.
 
+use super::cells::{cell, cells};
 use super::plan::Random;
 use penncloud::protocol::cell::{Bytes, Cell, Key, Value, slot};
 use penncloud::protocol::command::Op;
@@ -32,10 +33,9 @@ impl Look {
             Look::Cell(key) => value(table, key),
             Look::Row(row) => {
                 let (of, row) = (slot(row), Bytes::from(*row));
-                let shown =
-                    |(key, _): (&Key, _)| Some([&key.column, &value(table, key)?[..]].join(&b'='));
+                let shown = |(key, cell): (Key, Cell)| [&key.column, &shown(&cell)[..]].join(&b'=');
                 let columns: Vec<Vec<u8>> =
-                    table.row(of, &row, Bound::Unbounded).filter_map(shown).collect();
+                    cells(table.row(of, &row, Bound::Unbounded)).map(shown).collect();
                 (!columns.is_empty()).then(|| columns.join(&b' '))
             }
         }
@@ -52,10 +52,14 @@ impl Look {
 
 /// The value of a key: its bytes, or the name of a big one.
 pub fn value(table: &Table, key: &Key) -> Option<Vec<u8>> {
-    Some(match &table.get(key)?.value {
+    cell(table, key).map(|cell| shown(&cell))
+}
+
+fn shown(cell: &Cell) -> Vec<u8> {
+    match &cell.value {
         Value::Inline(bytes) => bytes.to_vec(),
         Value::Big(head) => format!("{}", head.id).into_bytes(),
-    })
+    }
 }
 
 /// What a client asks for: a read, or ops that are judged together.
@@ -100,13 +104,9 @@ fn new_value(random: &mut Random, name: &str) -> Vec<u8> {
     value
 }
 
-fn version(cell: Option<&Cell>) -> u64 {
-    cell.map_or(0, |cell| cell.version)
-}
-
 /// A write over the version that is known to be there.
 fn put_over(known: &Table, key: &Key, value: Vec<u8>) -> Op {
-    let if_version = Some(version(known.get(key)));
+    let if_version = Some(cell(known, key).map_or(0, |cell| cell.version));
     let (row, column) = (key.row.to_vec(), key.column.to_vec());
     Op::Put { row, column, value, if_version, ttl: None }
 }
@@ -123,7 +123,7 @@ fn append(name: &str) -> Op {
 /// Whether a condition of an op does not hold for the cell that it is about, when this is the cell.
 pub fn is_mismatch(op: &Op, cell: Option<&Cell>) -> bool {
     match op {
-        Op::Put { if_version: Some(wanted), .. } => version(cell) != *wanted,
+        Op::Put { if_version: Some(wanted), .. } => cell.map_or(0, |cell| cell.version) != *wanted,
         Op::Cput { old, .. } => {
             !matches!(cell.map(|cell| &cell.value), Some(Value::Inline(value)) if value[..] == old[..])
         }

@@ -1,5 +1,6 @@
 //! What a request must come to, by the plainest reading of its ops: the measure of what was committed.
 
+use super::cells::{cell, cells};
 use super::ops::{is_mismatch, value};
 use penncloud::protocol::cell::{Bytes, Key, slot};
 use penncloud::protocol::command::Op;
@@ -52,16 +53,17 @@ impl Spec<'_> {
         match op {
             Op::Put { row, column, value, .. } | Op::Cput { row, column, new: value, .. } => {
                 let key = Key::new(row, column);
-                if is_mismatch(op, self.before.get(&key)) {
-                    return Err(format!("it was {:?}", self.before.get(&key)));
+                let before = cell(self.before, &key);
+                if is_mismatch(op, before.as_ref()) {
+                    return Err(format!("it was {before:?}"));
                 }
                 self.cells.insert(key, Some(value.clone()));
             }
             Op::Delete { row, column, .. } => drop(self.cells.insert(Key::new(row, column), None)),
             Op::DeleteRow { row } => {
                 let (of, row) = (slot(row), Bytes::from(row.as_slice()));
-                let cells = self.before.row(of, &row, Bound::Unbounded);
-                self.cells.extend(cells.map(|(key, _)| (key.clone(), None)));
+                let row = self.before.row(of, &row, Bound::Unbounded);
+                self.cells.extend(cells(row).map(|(key, _)| (key, None)));
             }
             Op::Add { row, column, delta } => {
                 let key = Key::new(row, column);

@@ -3,6 +3,7 @@
 //! What a node asks another one by the way (is this id staged? which chunks are there?) is answered at once by the
 //! primary, if it can be reached and has a lease; everything that is written goes the way of all requests.
 
+use super::cells::{cell, cells};
 use super::clients::{Asked, Told, Who};
 use super::ops::{Look, ROW};
 use super::world::*;
@@ -183,7 +184,7 @@ impl World {
         if self.switches.head_last {
             self.nodes[node].replica(1)?;
             let table = self.table_at_primary(node, 1)?;
-            let there = |k: usize| table.get(&chunk_key(writer.id, k)).is_some();
+            let there = |k: usize| cell(&table, &chunk_key(writer.id, k)).is_some();
             if !(0..writer.chunks).all(there) {
                 return None;
             }
@@ -323,9 +324,9 @@ impl World {
     fn check_whole(&self, head: &Head) -> Result<(), String> {
         let table = self.observers[1].table();
         for (k, chunk) in head.chunks.iter().enumerate() {
-            let there = table.get(&chunk_key(head.id.0, k)).map(|cell| &cell.value);
+            let there = cell(table, &chunk_key(head.id.0, k)).map(|cell| cell.value);
             let right = matches!(there, Some(Value::Inline(bytes))
-                if crc32c::crc32c(bytes) == chunk.crc && bytes.len() as u32 == chunk.length);
+                if crc32c::crc32c(&bytes) == chunk.crc && bytes.len() as u32 == chunk.length);
             if !right {
                 return Err(format!("16: value {} is visible without its chunk {k}", head.id));
             }
@@ -355,17 +356,17 @@ impl World {
     /// 16: in peace, chunks that nothing shows are gone in bounded time.
     pub fn look_for_leaks(&mut self) {
         self.after(SECOND, Event::Leaks);
-        let (cells, chunks) = (self.observers[0].table(), self.observers[1].table());
+        let (heads, chunks) = (self.observers[0].table(), self.observers[1].table());
         let visible: BTreeSet<u128> = self.observers[0].heads().map(|head| head.id.0).collect();
-        let held = chunks.cells_from(Bound::Unbounded);
+        let held = cells(chunks.cells_from(Bound::Unbounded));
         let held: BTreeSet<u128> = held.filter_map(|(key, _)| parse_hex128(&key.row)).collect();
-        let stays = |id: &u128| cells.staged(ValueId(*id)).is_some() || visible.contains(id);
+        let stays = |id: &u128| heads.staged(ValueId(*id)).is_some() || visible.contains(id);
         let known = &self.values.orphans;
         let since = |id: u128| (id, known.get(&id).copied().unwrap_or(self.now));
         let orphans = held.into_iter().filter(|id| !stays(id)).map(since).collect();
         let late = |since: u64, time: u64| self.now > since.max(WHOLE_AT) + time + SWEEPERS_TIME;
         let expired = |id: &u128| {
-            cells.staged(ValueId(*id)).is_some_and(|staged| late(staged.deadline * MS, 0))
+            heads.staged(ValueId(*id)).is_some_and(|staged| late(staged.deadline * MS, 0))
         };
         let staged = (1..=self.values.last_id).find(expired);
         let left = |(_, since): &(&u128, &u64)| late(**since, RETIRE_MS * MS);
@@ -383,8 +384,8 @@ impl World {
         if self.plan.tablets == 1 {
             return Ok(());
         }
-        self.observers[0].heads().try_for_each(|head| self.check_whole(head))?;
-        for (key, _) in self.observers[1].table().cells_from(Bound::Unbounded) {
+        self.observers[0].heads().try_for_each(|head| self.check_whole(&head))?;
+        for (key, _) in cells(self.observers[1].table().cells_from(Bound::Unbounded)) {
             let Some(id) = parse_hex128(&key.row) else { continue };
             if !self.observers[0].heads().any(|head| head.id.0 == id) {
                 return Err(format!("16: chunks of value {id} are left, and nothing shows them"));
