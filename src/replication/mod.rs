@@ -117,6 +117,8 @@
 //! * A tablet's cells are all in memory.
 
 mod cells;
+#[cfg(test)]
+mod cells_tests;
 mod confirm;
 mod digest;
 mod epoch;
