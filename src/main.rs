@@ -31,6 +31,8 @@ enum Role {
     Balancer(Process),
     /// The admin's web page.
     Console(Process),
+    /// The store's command line client: reads, writes and lists cells.
+    Kv(tools::kv::arguments::Arguments),
     /// Makes the data directory and its secrets, once.
     Format(ConfigFile),
     /// Lists the processes of the cluster, for scripts.
@@ -126,6 +128,7 @@ fn run(role: Role) -> Result<()> {
         Role::Smtp(p) => start(p, penncloud::smtp::run),
         Role::Balancer(p) => start(p, penncloud::balancer::run),
         Role::Console(p) => start(p, penncloud::console::run),
+        Role::Kv(command) => std::process::exit(tools::kv::run(&command)),
         Role::Format(file) => format(&file),
         Role::Bench { alone: Some(alone), .. } => bench_alone(alone),
         Role::Bench { cluster, time, alone: None } => bench(&cluster.config, &time),

@@ -1,86 +1,20 @@
 //! The store's client against backends that follow a script.
 
+use crate::harness::Scripted;
+use crate::harness::scripted::Act::{self, Answer, Close, Hang, Sends};
 use penncloud::client::{Client, Op};
-use penncloud::config::Config;
-use penncloud::error::{Error, Result};
-use penncloud::net::listen::{self, Limits};
-use penncloud::net::{Stream, bind};
-use penncloud::protocol::auth::Gate;
+use penncloud::error::Error;
 use penncloud::protocol::command::{Command, Request};
 use penncloud::protocol::reply::Reply;
-use penncloud::protocol::wire::{Incoming, read_request};
-use std::io::{BufReader, Write};
+use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What a backend does with a request.
-#[derive(Clone)]
-enum Act {
-    Answer(Reply),
-    Close,
-    Hang,
-}
-use Act::*;
-
-/// What is done with the requests that come to any backend; the last one first. Then they close.
-type Script = Arc<Mutex<Vec<Act>>>;
-
 /// A client of two backends that follow a script, and the requests that they have seen.
 fn client(script: Vec<Act>) -> (Client, Arc<Mutex<Vec<Request>>>) {
-    let dir = tempfile::tempdir().unwrap();
-    let script: Script = Arc::new(Mutex::new(script.into_iter().rev().collect()));
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let mut text = format!(
-        "[cluster]\ndata_dir = {:?}\nmail_domain = 'x'\n\
-         [master]\nname = 'm1'\naddress = '127.0.0.1:1'\n[[group]]\nname = 'a'\nbackend = [",
-        dir.path()
-    );
-    let listeners = [(); 2].map(|()| bind("127.0.0.1:0").unwrap());
-    for (i, listener) in listeners.iter().enumerate() {
-        let address = listener.local_addr().unwrap();
-        text += &format!("{{ name = 'a{i}', address = '{address}' }},");
-    }
-    let config = Config::parse(&(text + "]\n")).unwrap();
-    penncloud::tools::format::run(&config).unwrap();
-    let secret: Arc<str> = config.secrets().unwrap().cluster.into();
-    for listener in listeners {
-        let (script, seen, secret) = (script.clone(), seen.clone(), secret.clone());
-        let follow = move |stream, _| drop(follow(stream, &secret, &script, &seen));
-        let limits = Limits { connections: 64, per_address: 64 };
-        listen::spawn(listener, limits, follow, |_| {});
-    }
-    (Client::new(&config).unwrap().with_time_limit(Duration::from_millis(500)), seen)
-}
-
-fn follow(
-    mut stream: Stream,
-    secret: &Arc<str>,
-    script: &Script,
-    seen: &Mutex<Vec<Request>>,
-) -> Result<()> {
-    let mut gate = Gate::new(Some(secret.clone()), true);
-    let mut from = BufReader::new(stream.clone());
-    while let Incoming::Request(request) = read_request(&mut from, 1024, |c| gate.check(c))? {
-        let reply = match &request.command {
-            Command::Auth(words) => gate.answer(words),
-            _ => {
-                seen.lock().unwrap().push(request);
-                let act = script.lock().unwrap().pop();
-                match act.unwrap_or(Close) {
-                    Answer(reply) => reply,
-                    Close => return Ok(()),
-                    Hang => {
-                        std::thread::park();
-                        return Ok(());
-                    }
-                }
-            }
-        };
-        let mut out = Vec::new();
-        reply.write(&mut out);
-        stream.write_all(&out)?;
-    }
-    Ok(())
+    let scripted = Scripted::start(script);
+    let client = Client::new(&scripted.config).unwrap();
+    (client.with_time_limit(Duration::from_millis(500)), scripted.seen.clone())
 }
 
 #[test]
@@ -141,4 +75,71 @@ fn each_backend_has_little_time_in_the_first_round_and_more_in_the_next() {
     short.with_time_limit(Duration::from_secs(4)).write(Op::put("alice", "c", "v")).unwrap();
     let least = seen.lock().unwrap()[0].options.deadline_ms.unwrap();
     assert!((501..=1000).contains(&least), "{least} ms");
+}
+
+/// An answer of `len` bytes of ten, of which some come; then the connection breaks unless all have come.
+fn sends(version: u64, len: u64, bytes: &[u8]) -> Act {
+    Sends(Reply::Value { version, len, total: 10 }, bytes.to_vec())
+}
+
+/// What a reader gives, and whether it ends without an error.
+fn read(client: &Client, offset: u64, length: Option<u64>) -> (Vec<u8>, Result<usize, Error>) {
+    let mut value = client.open("alice", "c", offset, length).unwrap().unwrap();
+    let mut bytes = Vec::new();
+    let end = value.read_to_end(&mut bytes).map_err(Error::from);
+    (bytes, end)
+}
+
+#[test]
+fn a_value_that_breaks_off_goes_on_at_its_version_and_the_next_byte() {
+    let script = vec![sends(7, 10, b"0123"), Close, sends(7, 6, b"45"), sends(7, 4, b"6789")];
+    let (client, seen) = client(script);
+    assert_eq!(read(&client, 0, None), (b"0123456789".to_vec(), Ok(10)));
+    let part = |request: &Request| match request.command {
+        Command::Get { offset, length, if_version, .. } => (offset, length, if_version),
+        _ => panic!("{request:?}"),
+    };
+    let parts: Vec<_> = seen.lock().unwrap().iter().map(part).collect();
+    let rest = [(4, Some(6), Some(7)), (4, Some(6), Some(7)), (6, Some(4), Some(7))];
+    assert_eq!(parts, [&[(0, None, None)], &rest[..]].concat());
+}
+
+#[test]
+fn a_part_that_breaks_off_goes_on_within_the_part() {
+    let (client, seen) = client(vec![sends(7, 5, b"345"), sends(7, 2, b"67")]);
+    assert_eq!(read(&client, 3, Some(5)), (b"34567".to_vec(), Ok(5)));
+    let second = seen.lock().unwrap()[1].command.clone();
+    assert!(matches!(second, Command::Get { offset: 6, length: Some(2), .. }), "{second:?}");
+}
+
+#[test]
+fn a_value_that_was_changed_meanwhile_is_not_mixed_with_the_new_one() {
+    let changed = Answer(Reply::Mismatch { version: 8, at: None });
+    for then in [changed, sends(8, 6, b"456789"), sends(7, 5, b"45678")] {
+        let (client, _) = client(vec![sends(7, 10, b"0123"), then]);
+        let (bytes, end) = read(&client, 0, None);
+        assert_eq!(bytes, b"0123");
+        assert!(end.is_err());
+    }
+}
+
+#[test]
+fn a_value_that_never_goes_on_is_an_error() {
+    let nothing = vec![sends(7, 10, b""); 20];
+    let (client, seen) = client(nothing);
+    let (bytes, end) = read(&client, 0, None);
+    assert!(bytes.is_empty() && end.is_err());
+    assert_eq!(seen.lock().unwrap().len(), 5, "once, and four times again");
+}
+
+#[test]
+fn a_client_of_one_node_asks_no_other() {
+    let scripted = Scripted::start(vec![Close, Close, Answer(Reply::ok(7))]);
+    let client = Client::new(&scripted.config).unwrap().with_time_limit(Duration::from_secs(4));
+    let nobody = client.with_time_limit(Duration::from_millis(300)).through("127.0.0.1:1");
+    assert!(matches!(nobody.write(Op::put("alice", "c", "v")), Err(Error::Retry(_))));
+    assert!(scripted.seen.lock().unwrap().is_empty());
+    let address = scripted.config.backends().next().unwrap().address.clone();
+    client.through(&address).write(Op::put("alice", "c", "v")).unwrap();
+    assert_eq!(scripted.seen.lock().unwrap().len(), 3);
 }

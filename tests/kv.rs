@@ -2,7 +2,12 @@
 //! processes.
 
 use crate::harness::{Cluster, Text, eventually, noise};
+use penncloud::client::Client;
 use penncloud::net::auth::{Side, nonce, proof};
+use penncloud::protocol::cell::{ValueId, slot};
+use penncloud::protocol::command::{Command, Op, Peer};
+use penncloud::protocol::entry::Encode;
+use penncloud::protocol::reply::Reply;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// An owner of a test's own: tests share a cluster.
@@ -214,6 +219,62 @@ fn a_big_value_by_put_comes_back_bit_for_bit_in_any_part() {
     assert_eq!(store.line().unwrap(), format!("big {v} 1000003 big=1"));
     store.put(&row, "big", b"small now").unwrap();
     assert_eq!(store.get(&row, "big").unwrap().unwrap().1, b"small now");
+}
+
+/// A value of so many chunks lies in both large-value tablets of its group.
+const CHUNKS: usize = 24;
+
+#[test]
+fn a_range_of_a_big_value_needs_no_chunk_outside_it() {
+    let (cluster, row) = (Cluster::shared(), owner("range"));
+    let cell = cluster.config().store.cell_bytes as usize;
+    let value = noise(7, CHUNKS * cell);
+    let mut store = connect(&cluster);
+    let id = store.ask(format!("STAGE {row}")).unwrap().strip_prefix("OK ").unwrap().to_string();
+    for (i, chunk) in value.chunks(cell).enumerate() {
+        let line = format!("CHUNK {row} {id} {} {}", i * cell, chunk.len());
+        assert!(store.ask_with(&line, chunk).unwrap().starts_with("OK "));
+    }
+    version(&store.ask(format!("COMMIT {row} v {id} {}", value.len())).unwrap());
+    let lost = lose_chunks(&cluster, &row, ValueId::parse(id.as_bytes()).unwrap());
+    let is_lost = |i: usize| lost[i];
+    assert!((0..CHUNKS).any(is_lost) && !(0..CHUNKS).all(is_lost), "{lost:?}");
+    // Each pair of neighbours, from the middle of one to the middle of the next, and each one alone.
+    for first in 0..CHUNKS {
+        for (offset, last) in [(first * cell, first), (first * cell + cell / 2, first + 1)] {
+            let Some(whole) = value.get(offset..offset + cell) else { continue };
+            let got = eventually("replicas have lost the chunks too", || {
+                let got = part(&cluster, &row, offset, cell);
+                (got.is_some() != (is_lost(first) || is_lost(last))).then_some(got)
+            });
+            assert!(got.is_none_or(|got| got == whole), "{offset}");
+        }
+    }
+}
+
+/// Removes the chunks of a value that lie in one large-value tablet; says of each whether it is gone.
+fn lose_chunks(cluster: &Cluster, row: &str, id: ValueId) -> Vec<bool> {
+    let (routes, slot) = (cluster.routes(), slot(row.as_bytes()));
+    let cell = cluster.config().store.cell_bytes;
+    let tablet_of = |i: usize| routes.tablet_of_chunk(slot, id, i as u64 * cell).unwrap();
+    let victim = tablet_of(0);
+    let client = Client::new(cluster.config()).unwrap();
+    let drop = Peer {
+        verb: "@WRITE".into(),
+        words: vec![victim.id.clone().into(), "single".into()],
+        payload: vec![Op::DropChunks { slot, id }].to_bytes(),
+    };
+    let primary = cluster.address(victim.primary.as_ref().expect("it has one"));
+    let dropped = client.call_at(&primary, Command::Peer(drop));
+    assert!(matches!(dropped, Ok(Reply::Ok(_))), "{dropped:?}");
+    (0..CHUNKS).map(|i| tablet_of(i).id == victim.id).collect()
+}
+
+/// A part of a value, unless the connection is closed before it is whole.
+fn part(cluster: &Cluster, row: &str, offset: usize, length: usize) -> Option<Vec<u8>> {
+    let mut store = connect(cluster);
+    store.ask(format!("GET {row} v offset={offset} length={length}")).unwrap();
+    store.bytes(length).ok()
 }
 
 /// Larger than what sockets keep for a reader who takes his time.

@@ -15,6 +15,7 @@ mod histories;
 mod hosts;
 mod http;
 mod kv;
+mod kv_tool;
 mod linearizability;
 mod mail;
 mod master;

@@ -9,11 +9,13 @@
 //! * [`routes`]: which backend to ask. The master is asked once for a while per slot, and again when a backend refuses;
 //!   while it is down, any backend is asked.
 //! * [`session`]: names of requests.
-//! * [`value`]: values as streams. A value of any size takes the memory of a few chunks.
+//! * [`value`]: values as streams. A value of any size takes the memory of a few chunks, and a stream that breaks
+//!   goes on at another backend.
 //!
 //! # Caveats
 //!
-//! * A stream that breaks is an error to its reader; it is not resumed on another backend.
+//! * A stream that breaks after its cell was overwritten or deleted is an error to its reader: only a stream that is
+//!   open goes on with the version that it began with.
 
 mod routes;
 mod session;
@@ -53,6 +55,8 @@ const TRY_MIN: Duration = Duration::from_secs(1);
 pub struct Client {
     shared: Arc<Shared>,
     limit: Duration,
+    /// The one backend that is asked.
+    only: Option<Arc<str>>,
 }
 
 struct Shared {
@@ -163,12 +167,17 @@ impl Client {
             cell_bytes: config.store.cell_bytes,
             stage_ms: config.store.stage_ms,
         };
-        Ok(Client { shared: Arc::new(shared), limit: config.request_time() })
+        Ok(Client { shared: Arc::new(shared), limit: config.request_time(), only: None })
     }
 
     /// The same client with another time limit for each request (the configured one unless told).
     pub fn with_time_limit(&self, limit: Duration) -> Client {
-        Client { shared: self.shared.clone(), limit }
+        Client { limit, ..self.clone() }
+    }
+
+    /// The same client, asking one backend (`host:port`) alone, which passes on what another must do.
+    pub fn through(&self, address: &str) -> Client {
+        Client { only: Some(address.into()), ..self.clone() }
     }
 
     /// Reads a cell whole; for values known to be small: larger than `max` is `TooBig`.
@@ -188,46 +197,6 @@ impl Client {
         let mut value = Vec::with_capacity(reader.len as usize);
         reader.read_to_end(&mut value)?;
         Ok(Some(Found { version: reader.version, value }))
-    }
-
-    /// Opens a cell for reading `length` bytes from `offset` on as a stream (all that is left, unless
-    /// told); a value of any size. An offset at or past the end gives an empty stream.
-    pub fn open(
-        &self,
-        row: impl AsRef<[u8]>,
-        column: impl AsRef<[u8]>,
-        offset: u64,
-        length: Option<u64>,
-    ) -> Result<Option<ValueReader>> {
-        let (row, column) = (row.as_ref().to_vec(), column.as_ref().to_vec());
-        let owner = owner(&row).to_vec();
-        let command = Command::Get { row, column, offset, length, if_version: None, local: false };
-        self.until_answered(&owner, Request::new(command), |address, request, deadline| {
-            self.try_open(address, request, deadline).unwrap_or_else(Try::Silent)
-        })
-    }
-
-    fn try_open(
-        &self,
-        address: &str,
-        request: &Request,
-        deadline: Instant,
-    ) -> Result<Try<Option<ValueReader>>> {
-        let pool = &self.shared.pool;
-        let mut connection = pool.take(address, deadline)?;
-        let reply =
-            connection.call(request).map_err(|e| Error::unknown(format!("{address}: {e}")))?;
-        if let Reply::Value { version, len, total } = reply {
-            let from = (connection, address.to_string());
-            return ValueReader::new((version, total, len), from, pool.clone())
-                .map(Some)
-                .map(Try::Done);
-        }
-        pool.put(address, connection);
-        Ok(Try::of(reply, |reply| match reply {
-            Reply::NotFound => Ok(None),
-            other => Err(strange(&other)),
-        }))
     }
 
     /// Makes one change.
@@ -403,7 +372,7 @@ impl Client {
         let (mut pause, mut share) = (PAUSE_MIN, FIRST_SHARE);
         let mut last = Error::retry("there was no time to ask");
         while Instant::now() < deadline {
-            for address in self.shared.routes.candidates(&self.shared.pool, owner) {
+            for address in self.candidates(owner) {
                 let time = (time_until(deadline) / share).max(TRY_MIN);
                 let until = deadline.min(Instant::now() + time);
                 request.options.deadline_ms = Some(time_until(until).as_millis() as u64);
@@ -430,6 +399,14 @@ impl Client {
             pause = (pause * 2).min(PAUSE_MAX);
         }
         Err(last)
+    }
+
+    /// Addresses to ask about an owner, the best first.
+    fn candidates(&self, owner: &[u8]) -> Vec<String> {
+        match &self.only {
+            Some(address) => vec![address.to_string()],
+            None => self.shared.routes.candidates(&self.shared.pool, owner),
+        }
     }
 }
 
