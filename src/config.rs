@@ -95,9 +95,11 @@ pub struct Store {
     pub large_tablets: u32,
     /// Size of a preallocated log segment.
     pub segment_bytes: u64,
-    /// A checkpoint starts when the log has grown by this much (or by the tablet's size, if that is more).
+    /// A checkpoint starts when the log of a tablet has grown by this much.
     pub checkpoint_bytes: u64,
-    /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`. All of them are in memory.
+    /// Memory that a backend may take.
+    pub memory_limit_bytes: u64,
+    /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`.
     pub tablet_bytes_max: u64,
     /// Free space of an in-sync replica's disk below which all but small writes are refused with `NOSPACE`; below
     /// half of it, all but deletes.
@@ -123,7 +125,8 @@ impl Default for Store {
             large_tablets: 3,
             segment_bytes: 16 << 20,
             checkpoint_bytes: 64 << 20,
-            tablet_bytes_max: 512 << 20,
+            memory_limit_bytes: 512 << 20,
+            tablet_bytes_max: 64 << 30,
             disk_reserve_bytes: 256 << 20,
             scrub_ms: 60 * 60 * 1000,
             stage_ms: 60 * 60 * 1000,
@@ -487,6 +490,9 @@ impl Config {
         }
         if store.segment_bytes < 1 << 20 {
             return Err(Error::config("store.segment_bytes must be at least 1 MiB"));
+        }
+        if store.memory_limit_bytes < 64 << 20 {
+            return Err(Error::config("store.memory_limit_bytes must be at least 64 MiB"));
         }
         Ok(())
     }

@@ -7,10 +7,10 @@ use super::waits::Worker;
 use crate::error::{Error, Result};
 use crate::protocol::entry::Entry;
 use crate::replication::Table;
-use crate::storage::{Log, TabletConfig};
+use crate::storage::{Checkpointer, Log, Received, TabletConfig};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 /// What is to be done to the log, in this order.
 pub enum Task {
@@ -20,8 +20,8 @@ pub enum Task {
     Append(Arc<Entry>),
     /// Cut the log off after this version.
     Cut(u64),
-    /// Replace everything by this table.
-    Install(Table),
+    /// Replace everything by this table, whose cells were received.
+    Install(Table, Box<Received>),
     /// A checkpoint of this version is on disk: what is before it may go.
     Release(u64),
     /// Give spare segments back to the disk.
@@ -35,6 +35,8 @@ pub struct Done {
     pub version: u64,
     /// How often the log was cut or replaced.
     pub cuts: u64,
+    /// How often it was replaced.
+    pub installs: u64,
     /// How many epochs were stored.
     pub adopted: u64,
     /// Bytes that the log has grown by.
@@ -78,8 +80,6 @@ impl Busy {
 pub struct Shared {
     /// What the log thread is at on the disk.
     pub busy: Arc<Busy>,
-    /// Held while a checkpoint is written: a table is not installed meanwhile.
-    pub checkpointing: Arc<Mutex<()>>,
     /// Held by all who have files of the tablet open.
     pub files: Arc<()>,
     /// What is wrong with the tablet.
@@ -89,8 +89,8 @@ pub struct Shared {
 impl Shared {
     /// Of a tablet at which nobody is yet.
     pub fn new(id: &str) -> Shared {
-        let (busy, checkpointing, files) = Default::default();
-        Shared { busy, checkpointing, files, troubles: Arc::new(Troubles::new(id)) }
+        let (busy, files) = Default::default();
+        Shared { busy, files, troubles: Arc::new(Troubles::new(id)) }
     }
 }
 
@@ -98,6 +98,8 @@ impl Shared {
 pub struct Disk {
     /// The tablet's log.
     pub log: Log,
+    /// Its cells on the disk.
+    pub cells: Arc<Checkpointer>,
     /// The tablet's directory.
     pub dir: PathBuf,
     /// What is kept free on the disk for the worst.
@@ -162,9 +164,10 @@ impl Disk {
                     done_so_far.cuts += 1;
                     self.write(|log| log.truncate_after(version))
                 }
-                Task::Install(table) => {
+                Task::Install(table, received) => {
                     done_so_far.cuts += 1;
-                    self.install(&table)
+                    done_so_far.installs += 1;
+                    self.install(&table, &received)
                 }
                 Task::Release(version) => {
                     self.shared.busy.during(|| self.log.truncate_before(version))
@@ -200,13 +203,11 @@ impl Disk {
 
     /// Takes as long as the table is large: that is no sign of a disk that hangs. While there is no room for it, the
     /// copy stays behind, and it is tried again.
-    fn install(&mut self, table: &Table) -> Result<()> {
-        let position = table.position();
+    fn install(&mut self, table: &Table, received: &Received) -> Result<()> {
+        let (position, totals) = (table.position(), table.totals());
         loop {
-            let alone = self.shared.checkpointing.lock();
-            let alone = alone.expect("a checkpoint that panics ends the process");
-            let items = table.items().collect::<Result<Vec<_>>>()?;
-            match self.log.install(position, items) {
+            let others = table.others();
+            match self.log.install(&self.cells, position, totals, received, others) {
                 Err(Error::NoSpace) => {
                     let why = format!(
                         "no room on the disk for the table of version {}",
@@ -219,7 +220,6 @@ impl Disk {
                     return done.map(drop);
                 }
             }
-            drop(alone);
             std::thread::sleep(PAUSE);
         }
     }

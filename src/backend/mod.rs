@@ -120,6 +120,7 @@ mod forwards;
 mod holdings;
 mod links;
 mod master_line;
+mod memory;
 mod node;
 mod peer;
 mod reads;

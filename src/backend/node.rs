@@ -7,8 +7,9 @@ use super::forwards::Forwards;
 use super::holdings::{Held, Holdings};
 use super::links::{Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
+use super::memory::Memory;
 use super::room::{self, Room};
-use super::surroundings::{Surroundings, timing};
+use super::surroundings::{Surroundings, Turn, timing};
 use super::tablet::{self, Event, Tablet};
 use super::terms::Terms;
 use crate::config::Config;
@@ -79,14 +80,16 @@ impl Node {
     pub fn open(config: &Config, name: &str) -> Result<Arc<Node>> {
         let data = DataDir::open_or_create(&config.data_dir(name))?;
         let secret = config.secrets()?.cluster;
-        let timing = timing(&config.replication);
+        let timing = timing(&config.replication, config.store.memory_limit_bytes);
         let (master, said) = MasterLine::new(name);
         let around = Surroundings {
             node: name.into(),
             limits: config.store.clone(),
             timing,
             free_bytes: Arc::new(AtomicU64::new(data.free_bytes()?)),
-            freeing: Arc::default(),
+            memory: Arc::new(Memory::new(config.store.memory_limit_bytes)),
+            freeing: Turn::default(),
+            merging: Turn::default(),
             room: Arc::new(Room::new(
                 data.ballast(config.store.disk_reserve_bytes / room::BALLAST_PART),
             )),

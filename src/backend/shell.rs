@@ -7,19 +7,19 @@
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
 use super::disk::{Done, Shared, Task};
-use super::surroundings::{Freeing, Surroundings};
-use super::tablet::{Event, SharedView, Tablet, View, Write, spawn, stored};
+use super::memory::Share;
+use super::surroundings::{Surroundings, Taken};
+use super::tablet::{Event, SharedView, Tablet, View, Write, Written, spawn, stored};
 use super::trouble::{HANGS, With};
 use super::waits::{Filler, Tray};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::protocol::cluster::Role;
 use crate::replication::{
-    Configuration, DiskSpace, Input, Outbox, Outcome, Output, Proposal, Replica, Setting, Table,
-    Token,
+    Configuration, DiskSpace, Input, Message, Outbox, Outcome, Output, Proposal, Replica, Setting,
+    Table, Token,
 };
-use crate::storage;
+use crate::storage::{Checkpointer, Merge, Received};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -29,16 +29,22 @@ const FREE_PAUSE: Duration = Duration::from_secs(10);
 /// Pause before a checkpoint that failed is tried again.
 const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 
+/// What writers hear while the node's tablets hold all the memory that they may.
+const NO_MEMORY: &str = "the memory is full until more is written out";
+
 /// A replica, and what is around it.
 pub struct Shell {
     id: Arc<str>,
-    dir: PathBuf,
     around: Surroundings,
     replica: Replica,
     configuration: Arc<Configuration>,
     view: SharedView,
     /// The log's tasks. Their bytes are bounded by the windows of the replication.
     to_log: Tray<Task>,
+    /// Its cells on the disk.
+    cells: Arc<Checkpointer>,
+    /// Its share of the node's memory.
+    share: Share,
     /// The tablet itself, for what ends later.
     me: Weak<Tablet>,
     /// Who waits for the outcome of a write.
@@ -50,13 +56,24 @@ pub struct Shell {
     outbox: Outbox,
     /// How often the log was cut: what the log thread said before means another log.
     cuts: u64,
+    /// How often another node's table was taken, and how often it was put in the place of what was on the disk.
+    installs: (u64, u64),
+    /// A table that has arrived, until the replica has said whether it takes it.
+    received: Option<Box<Received>>,
     stuck: bool,
     /// The room on the disk, as the replica was told last.
     space: DiskSpace,
     shared: Shared,
     checkpoints: Checkpoints,
+    /// The table of which a checkpoint is being written, or is to be tried again.
+    frozen: Option<Table>,
+    /// Whether what readers see holds what lies on the disk now.
+    stale: bool,
     /// When the last checkpoint failed, if it did.
     failed: Option<Instant>,
+    /// Whether runs are being merged, and when that failed last.
+    merging: bool,
+    unmerged: Option<Instant>,
     /// When the tablet last looked for what it can give back to a low disk, and how often the ballast had been given
     /// up by then.
     freed: Option<(Instant, u64)>,
@@ -66,32 +83,38 @@ impl Shell {
     /// The shell of a replica that was recovered from a directory.
     pub fn new(
         id: &str,
-        dir: &Path,
         around: &Surroundings,
         replica: Replica,
-        to_log: Tray<Task>,
+        (to_log, cells): (Tray<Task>, Arc<Checkpointer>),
         me: Weak<Tablet>,
         shared: Shared,
     ) -> Shell {
         let mut shell = Shell {
             id: id.into(),
-            dir: dir.into(),
             around: around.clone(),
             configuration: Arc::new(replica.configuration().clone()),
-            checkpoints: Checkpoints::new(replica.committed().bytes()),
+            checkpoints: Checkpoints::default(),
+            share: around.memory.share(),
             replica,
             view: SharedView::default(),
             to_log,
+            cells,
             me,
             writers: HashMap::new(),
             readers: HashMap::new(),
             next: boot_time(),
             outbox: Outbox::default(),
             cuts: 0,
+            installs: (0, 0),
+            received: None,
             stuck: false,
             space: DiskSpace::Enough,
             shared,
+            frozen: None,
+            stale: false,
             failed: None,
+            merging: false,
+            unmerged: None,
             freed: None,
         };
         shell.publish();
@@ -109,14 +132,24 @@ impl Shell {
             Event::Configure(configuration) => self.step(Input::Configure(configuration)),
             Event::Seal(configuration) => self.step(Input::Seal(configuration)),
             Event::Resign(epoch) => self.step(Input::Resign(epoch)),
-            Event::Message(from, message) => self.step(Input::Message(from, *message)),
+            Event::Message(from, message) => {
+                let message = self.within_memory(*message);
+                self.step(Input::Message(from, message));
+            }
+            Event::Fetched(from, configuration, table, received) => {
+                self.received = Some(received);
+                let table = table.into();
+                self.step(Input::Message(from, Message::Install { configuration, table }));
+                self.received = None;
+            }
             Event::Confirm(answer) => {
                 self.next += 1;
                 self.readers.insert(self.next, answer);
                 self.step(Input::Query(self.next));
             }
             Event::Persisted(done) => self.persisted(done),
-            Event::Checkpointed(done) => self.checkpointed(done),
+            Event::Checkpointed(written) => self.checkpointed(written),
+            Event::Merged(written) => self.merged(written),
             Event::Rewrite => self.rewrite(),
             Event::Tick => self.tick(),
         }
@@ -124,6 +157,10 @@ impl Shell {
 
     /// Takes what a client asks for; whether the log thread has an entry to write for it.
     pub fn write(&mut self, write: Write, answer: Filler<Outcome>) -> bool {
+        if self.share.is_exhausted() {
+            answer.fill(Outcome::Refused(Error::retry(NO_MEMORY)));
+            return false;
+        }
         let end = self.replica.end().version;
         self.next += 1;
         self.writers.insert(self.next, answer);
@@ -134,12 +171,24 @@ impl Shell {
 
     fn persisted(&mut self, done: Done) {
         self.checkpoints.note_grown(done.grown_bytes);
+        self.installs.1 = done.installs;
         for output in self.outbox.stored(done.adopted) {
             self.perform(output);
         }
         if done.cuts == self.cuts {
             self.step(Input::Persisted(done.version));
         }
+        self.checkpoint_if_due();
+    }
+
+    /// Where there is no more memory for entries, they are as good as lost on their way; a beacon is heard all the same.
+    fn within_memory(&self, mut message: Message) -> Message {
+        if let Message::Prepare(prepare) = &mut message
+            && self.share.is_exhausted()
+        {
+            prepare.entries.clear();
+        }
+        message
     }
 
     fn tick(&mut self) {
@@ -158,6 +207,8 @@ impl Shell {
         self.step(Input::Tick);
         self.checkpoint_if_due();
         self.free_disk();
+        self.merge_if_due();
+        self.note_damage();
     }
 
     /// Has the replica take an input. What is to be stored is on its way to the log, and what readers see is published,
@@ -191,10 +242,14 @@ impl Shell {
                 Task::Cut(version)
             }
             Output::Install(table) => {
+                let received =
+                    self.received.take().expect("only a table that has arrived is installed");
                 self.cuts += 1;
+                self.installs.0 += 1;
+                self.frozen = None;
                 log::info!("tablet {}: takes the table of version {}", self.id, table.version);
                 self.shared.troubles.end(With::Contents);
-                Task::Install(table)
+                Task::Install(table, received)
             }
             _ => return None,
         })
@@ -261,6 +316,8 @@ impl Shell {
 
     fn publish(&mut self) {
         let replica = &self.replica;
+        let recent = if self.checkpoints.is_running() { 0 } else { replica.committed().recent_bytes() };
+        self.share.set(replica.last().memory_bytes(), recent);
         let epoch = replica.configuration().epoch;
         if epoch != self.configuration.epoch {
             self.configuration = Arc::new(replica.configuration().clone());
@@ -272,7 +329,7 @@ impl Shell {
         let before =
             (seen.table.version, seen.end, seen.lease_until, seen.configuration.epoch, seen.sealed);
         let now = (committed.version, end, lease_until, epoch, sealed);
-        if before == now && seen.role == role {
+        if before == now && seen.role == role && !std::mem::take(&mut self.stale) {
             return;
         }
         if role != seen.role && matches!(role, Role::Primary | Role::Replica) {
@@ -292,20 +349,16 @@ impl Shell {
         *self.view.write().expect("views are replaced whole") = Arc::new(view);
     }
 
-    fn seen(&self) -> Arc<View> {
-        self.view.read().expect("views are replaced whole").clone()
-    }
-
-    /// On a disk that is low, [`Shell::free_disk`] decides.
+    /// Begins a checkpoint where the log or the memory asks for one. On a disk that is low, [`Shell::free_disk`] decides.
     fn checkpoint_if_due(&mut self) {
-        let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
-        let step = self.around.limits.checkpoint_bytes;
-        if self.around.disk_space() == DiskSpace::Enough
+        let step = self.around.limits.checkpoint_bytes.min(self.around.memory.log_bytes());
+        let is_due = self.checkpoints.is_due(step)
+            || (!self.checkpoints.is_running() && self.share.is_to_be_written_out());
+        if is_due
+            && self.around.disk_space() == DiskSpace::Enough
             && self.failed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE)
-            && self.checkpoints.is_due(view.table.bytes(), step, free_bytes)
-            && self.is_durable(&view.table)
         {
-            self.checkpoint(view.table.clone(), None);
+            self.checkpoint(None);
         }
     }
 
@@ -319,57 +372,94 @@ impl Shell {
         }
         self.freed = Some((Instant::now(), given));
         self.to_log.add([Task::Trim]);
-        let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
         let exhausted = self.around.disk_space() == DiskSpace::Exhausted;
         let ballast = if exhausted { self.around.room.bytes() } else { 0 };
-        let bytes = view.table.bytes();
+        let (bytes, free_bytes) = (self.replica.committed().memory_bytes(), self.free_bytes());
         if self.checkpoints.would_free(bytes, free_bytes + ballast)
-            && self.is_durable(&view.table)
-            && let Some(alone) = self.around.begin_freeing()
+            && let Some(turn) = self.around.freeing.take()
         {
             let needs_ballast = !self.checkpoints.would_free(bytes, free_bytes);
-            self.checkpoint(view.table.clone(), Some((alone, needs_ballast)));
+            self.checkpoint(Some((turn, needs_ballast)));
         }
     }
 
-    /// Whether the log on disk reaches as far as a table: a checkpoint must not lie beyond it, nor beyond a cut
-    /// that is still to be made.
-    fn is_durable(&self, table: &Table) -> bool {
-        table.version <= self.replica.durable()
+    fn free_bytes(&self) -> u64 {
+        self.around.free_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The table to write out: that of a checkpoint that failed, or what is committed now. None: the log on disk does not
+    /// reach so far, or a table of another node is about to take the place of everything.
+    fn freeze(&mut self) -> Option<Table> {
+        if self.installs.0 != self.installs.1 {
+            return None;
+        }
+        if !self.replica.committed().is_frozen()
+            && self.replica.committed().version <= self.replica.durable()
+        {
+            self.frozen = self.replica.freeze();
+            self.stale = true;
+            self.publish();
+        }
+        self.frozen.clone()
     }
 
     /// Has a checkpoint written. One that frees the disk may need the room of the ballast.
-    fn checkpoint(&mut self, table: Table, frees: Option<(Freeing, bool)>) {
-        self.checkpoints.begin(table.bytes());
-        let (dir, me, room) = (self.dir.clone(), self.me.clone(), self.around.room.clone());
-        let (checkpointing, files) = (self.shared.checkpointing.clone(), self.shared.files.clone());
-        spawn(format!("{} checkpoint", self.id), move || {
-            let _alone = checkpointing.lock();
-            if frees.as_ref().is_some_and(|(_, needs_ballast)| *needs_ballast) {
-                room.give();
-            }
-            let done = write_checkpoint(&dir, &table);
-            drop((frees, files));
+    fn checkpoint(&mut self, frees: Option<(Taken, bool)>) {
+        let Some(table) = self.freeze() else { return };
+        self.checkpoints.begin();
+        let (room, cells) = (self.around.room.clone(), self.cells.clone());
+        self.spawn(
+            "checkpoint",
+            move || {
+                if frees.as_ref().is_some_and(|(_, needs_ballast)| *needs_ballast) {
+                    room.give();
+                }
+                let done =
+                    cells.flush(table.position(), table.totals(), table.changes(), table.others());
+                drop(frees);
+                done.map(|_| table.version)
+            },
+            Event::Checkpointed,
+        );
+    }
+
+    /// Does something to the tablet's files on a thread of its own, and hears what came of it.
+    fn spawn<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+        event: fn(Written<T>) -> Event,
+    ) {
+        let (me, files, installs) = (self.me.clone(), self.shared.files.clone(), self.installs.0);
+        spawn(format!("{} {what}", self.id), move || {
+            let done = work();
+            drop(files);
             if let Some(tablet) = me.upgrade() {
-                tablet.tell(Event::Checkpointed(done));
+                tablet.tell(event(Written { installs, done }));
             }
         });
     }
 
-    /// Writes a checkpoint whether it is due or not: what is on the disk is damaged.
+    /// Writes a checkpoint whether it is due or not: the log is damaged.
     fn rewrite(&mut self) {
-        let view = self.seen();
-        if !self.checkpoints.is_running() && self.is_durable(&view.table) {
-            self.checkpoint(view.table.clone(), None);
+        if !self.checkpoints.is_running() {
+            self.checkpoint(None);
         }
     }
 
-    /// What is before a checkpoint may go, and its segments with it if the disk is low.
-    fn checkpointed(&mut self, done: Result<u64>) {
+    /// What a checkpoint has written out goes from memory, and the log before it from the disk.
+    fn checkpointed(&mut self, Written { installs, done }: Written<u64>) {
         self.checkpoints.end(done.is_ok());
         self.failed = done.is_err().then(Instant::now);
+        if installs != self.installs.0 {
+            return;
+        }
         match done {
             Ok(version) => {
+                self.frozen = None;
+                self.replica.settle(self.cells.runs());
+                self.stale = true;
+                self.publish();
                 self.shared.troubles.end(With::Checkpoint);
                 log::info!("tablet {}: checkpoint of version {version}", self.id);
                 self.to_log.add([Task::Release(version)]);
@@ -381,6 +471,56 @@ impl Shell {
                 let why = format!("no checkpoint, the log stays: {error}");
                 self.shared.troubles.note(With::Checkpoint, &why);
             }
+        }
+    }
+
+    /// Merges runs where there are many, or where they hold much that does not count any more.
+    fn merge_if_due(&mut self) {
+        let paused = self.unmerged.is_some_and(|at| at.elapsed() < CHECKPOINT_PAUSE);
+        if self.merging || paused || self.installs.0 != self.installs.1 {
+            return;
+        }
+        let Some(merge) = self.cells.merge_due(self.replica.committed().bytes()) else { return };
+        if merge.bytes() > self.free_bytes() / 4 * 3 {
+            return;
+        }
+        if let Some(turn) = self.around.merging.take() {
+            self.merge(merge, turn);
+        }
+    }
+
+    fn merge(&mut self, merge: Merge, turn: Taken) {
+        self.merging = true;
+        let cells = self.cells.clone();
+        self.spawn(
+            "merge",
+            move || {
+                let done = cells.merge(merge, |_| {});
+                drop(turn);
+                done.map(drop)
+            },
+            Event::Merged,
+        );
+    }
+
+    fn merged(&mut self, Written { installs, done }: Written<()>) {
+        self.merging = false;
+        self.unmerged = done.is_err().then(Instant::now);
+        match done {
+            Err(error) => log::warn!("tablet {}: its runs are not merged: {error}", self.id),
+            Ok(()) if installs == self.installs.0 => {
+                self.replica.rebase(self.cells.runs());
+                self.stale = true;
+                self.publish();
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// What readers found damaged counts as what the scrub finds.
+    fn note_damage(&self) {
+        if let Some(error) = self.cells.damage().take() {
+            self.shared.troubles.note(With::Files, &format!("damage on the disk: {error}"));
         }
     }
 }
@@ -403,10 +543,4 @@ fn role(replica: &Replica, node: &crate::replication::Node) -> Role {
     } else {
         Role::Learner
     }
-}
-
-fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
-    let items = table.items().collect::<Result<Vec<_>>>()?;
-    storage::write_checkpoint(dir, table.position(), items)?;
-    Ok(table.version)
 }

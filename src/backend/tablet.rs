@@ -19,7 +19,8 @@ use crate::protocol::entry::Entry;
 use crate::replication::{
     Configuration, Message, Node, Outcome, Position, Replica, Rules, Table, Time,
 };
-use crate::storage::{self, TabletConfig};
+use crate::storage::{self, Checkpointer, Received, TabletConfig};
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -40,6 +41,8 @@ pub struct Tablet {
     pub fetching: AtomicBool,
     /// What is wrong with it.
     pub troubles: Arc<Troubles>,
+    /// Its cells on the disk.
+    pub cells: Arc<Checkpointer>,
     /// None: the copy is given up.
     shell: Mutex<Option<Shell>>,
     /// Held by all who have its files open.
@@ -124,23 +127,39 @@ pub enum Event {
     Confirm(Filler<Result<()>>),
     /// What is on disk.
     Persisted(Done),
-    /// A checkpoint was written, or not.
-    Checkpointed(Result<u64>),
-    /// The files are damaged, and nobody else has the tablet: they are to be written anew.
+    /// Another node's table has arrived.
+    Fetched(Node, Configuration, Table, Box<Received>),
+    /// A checkpoint of this version was written, or not.
+    Checkpointed(Written<u64>),
+    /// Runs were merged, if they still counted then, or not.
+    Merged(Written<()>),
+    /// The log is damaged, and nobody else has the tablet: a checkpoint is to take its place.
     Rewrite,
     /// Time has passed.
     Tick,
 }
 
+/// What became of files that were to be written.
+pub struct Written<T> {
+    /// How many tables of other nodes had been installed when that began.
+    pub installs: u64,
+    /// What was done.
+    pub done: Result<T>,
+}
+
 impl Tablet {
     /// Opens a tablet's directory, recovers what it holds, and starts its threads.
     pub fn open(id: &str, dir: &Path, around: &Surroundings) -> Result<Arc<Tablet>> {
-        let options = storage::Options { segment_bytes: around.limits.segment_bytes };
+        let options = storage::Options {
+            segment_bytes: around.limits.segment_bytes,
+            cache: around.memory.cache(),
+        };
         let recovered =
             storage::open(dir, &options).map_err(|e| e.during(format!("tablet {id}")))?;
         let adopted = TabletConfig::load(dir)?.unwrap_or_default();
-        let table = match &recovered.checkpoint {
-            Some(checkpoint) => load_table(checkpoint)?,
+        let cells = recovered.cells;
+        let table = match recovered.checkpoint {
+            Some(checkpoint) => table_of(checkpoint, &cells),
             None => Table::default(),
         };
         let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
@@ -156,17 +175,26 @@ impl Tablet {
         let shared = Shared::new(id);
         let disk = Disk {
             log: recovered.log,
+            cells: cells.clone(),
             dir: dir.into(),
             room: around.room.clone(),
             shared: shared.clone(),
         };
         let files = shared.files.clone();
         let tablet = Arc::new_cyclic(|me: &Weak<Tablet>| {
-            let shell = Shell::new(id, dir, around, replica, to_log, me.clone(), shared.clone());
+            let shell = Shell::new(
+                id,
+                around,
+                replica,
+                (to_log, cells.clone()),
+                me.clone(),
+                shared.clone(),
+            );
             Tablet {
                 id: id.into(),
                 fetching: AtomicBool::new(false),
                 troubles: shared.troubles,
+                cells: cells.clone(),
                 view: shell.view(),
                 shell: Mutex::new(Some(shell)),
                 files: shared.files,
@@ -198,6 +226,11 @@ impl Tablet {
     /// # Panics
     /// If another thread panicked at this: the clock comes by soon, and ends the process.
     pub fn hear(&self, event: Event) -> bool {
+        if let Event::Message(_, message) = &event
+            && let Message::Prepare(prepare) = &**message
+        {
+            self.warm(prepare.entries.iter().flat_map(|entry| entry.keys()));
+        }
         self.shell().as_mut().map(|shell| shell.hear(event)).is_some()
     }
 
@@ -231,6 +264,7 @@ impl Tablet {
     /// Has ops executed, and waits for the outcome until the deadline. An entry goes to other nodes when the log thread
     /// writes it, with all that came while that was at the disk.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
+        self.warm(write.ops.iter().filter_map(Op::key));
         let (answer, outcome) = slot();
         let written = self.shell().as_mut().map(|shell| shell.write(write, answer));
         match written {
@@ -245,6 +279,12 @@ impl Tablet {
             }
             Err(Nothing::Closed) => Outcome::Refused(Error::unknown("the tablet was closed")),
         }
+    }
+
+    /// Has what is to be overwritten, or compared, read from the disk before anybody is held up by that.
+    fn warm(&self, keys: impl Iterator<Item = impl Borrow<Key>>) {
+        let view = self.view();
+        keys.for_each(|key| drop(view.table.kept(key.borrow())));
     }
 
     /// What readers see now.
@@ -319,14 +359,11 @@ impl Tablet {
     }
 }
 
-fn load_table(checkpoint: &storage::CheckpointReader) -> Result<Table> {
-    let mut table = Table::default();
-    for item in checkpoint.items() {
-        table.load(item?);
-    }
-    table.version = checkpoint.summary.position.version;
-    table.epoch = checkpoint.summary.position.epoch;
-    Ok(table)
+/// The table of a checkpoint; its cells stay on the disk.
+fn table_of(checkpoint: storage::Checkpoint, cells: &Checkpointer) -> Table {
+    let mut table = Table::above(cells.runs(), checkpoint.position, checkpoint.totals);
+    table.load_others(checkpoint.items);
+    table
 }
 
 /// Tells a tablet that time passes, for as long as anyone else holds it.

@@ -4,8 +4,9 @@ use super::*;
 use crate::backend::disk::Task;
 use crate::backend::links::Links;
 use crate::backend::master_line::MasterLine;
+use crate::backend::memory::Memory;
 use crate::backend::room::Room;
-use crate::backend::surroundings::timing;
+use crate::backend::surroundings::{Turn, timing};
 use crate::config;
 use crate::storage::Ballast;
 use std::sync::atomic::AtomicU64;
@@ -14,9 +15,11 @@ fn surroundings(node: &str, dir: &Path) -> Surroundings {
     Surroundings {
         node: node.into(),
         limits: config::Store { segment_bytes: 1 << 20, ..config::Store::default() },
-        timing: timing(&config::Replication::default()),
+        timing: timing(&config::Replication::default(), 64 << 20),
         free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
-        freeing: Arc::default(),
+        memory: Arc::new(Memory::new(64 << 20)),
+        freeing: Turn::default(),
+        merging: Turn::default(),
         room: Arc::new(Room::new(Ballast::new(dir, 1 << 20))),
         links: Arc::new(Links::new(Vec::new(), 0)),
         master: MasterLine::new(node).0,

@@ -1,6 +1,6 @@
 //! Requests: what a client, a node or a person may ask, and how each is written on the wire.
 
-use super::cell::{Head, ValueId, owner};
+use super::cell::{Head, Key, ValueId, owner};
 pub use super::parse::{parse, parse_item};
 use crate::error::{Error, Result};
 
@@ -181,6 +181,19 @@ impl Op {
             | Op::Stage { row, .. }
             | Op::Abandon { row, .. } => Some(row),
             Op::Chunk { .. } | Op::DropChunks { .. } | Op::Forget { .. } | Op::Expire => None,
+        }
+    }
+
+    /// The cell that it is about, if it is about one.
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Op::Put { row, column, .. }
+            | Op::Cput { row, column, .. }
+            | Op::Delete { row, column, .. }
+            | Op::Add { row, column, .. }
+            | Op::Commit { row, column, .. } => Some(Key::new(row, column)),
+            Op::Chunk { slot, id, offset, .. } => Some(Key::chunk(*slot, *id, *offset)),
+            _ => None,
         }
     }
 

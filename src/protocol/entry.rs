@@ -38,6 +38,14 @@ impl Entry {
         ENTRY_BYTES + self.effects.iter().map(Effect::weight).sum::<u64>()
     }
 
+    /// The cells that it writes or removes one by one.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Put { key, .. } | Effect::Delete(key) => Some(key),
+            _ => None,
+        })
+    }
+
     /// Whether it changes this cell.
     pub fn touches(&self, cell: &Key) -> bool {
         self.effects.iter().any(|effect| match effect {

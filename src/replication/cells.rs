@@ -75,6 +75,11 @@ impl Cells {
         self.recent.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
     }
 
+    /// How many of them were written since the last freeze.
+    pub fn recent_bytes(&self) -> u64 {
+        self.recent.bytes
+    }
+
     /// A cell.
     pub fn get(&self, key: &Key) -> Result<Option<Kept>> {
         let frozen = || self.frozen.as_ref().and_then(|frozen| frozen.cells.get(key));

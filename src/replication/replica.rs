@@ -594,13 +594,13 @@ impl Replica {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::table::Known;
     use super::*;
     use crate::protocol::command::RequestId;
     use crate::protocol::entry::Answer;
 
-    const TIMING: Timing = Timing {
+    pub const TIMING: Timing = Timing {
         reads: Reads::Lease,
         lease: 2,
         grace: 3,
@@ -643,6 +643,16 @@ mod tests {
         let replica = recovered(1000);
         assert_eq!(replica.log.iter().filter(|logged| logged.after.is_some()).count(), 1);
         assert_eq!((replica.last().version, replica.committed.version), (1000, 0));
+    }
+
+    #[test]
+    fn a_checkpoint_begins_of_what_is_committed_and_takes_nothing_from_what_is_prepared() {
+        let mut replica = recovered(10);
+        replica.commit_to(0, 4, &mut Vec::new());
+        let frozen = replica.freeze().expect("none is being written");
+        assert_eq!((frozen.version, replica.last().version), (4, 10));
+        assert!(replica.freeze().is_none() && replica.last().is_frozen());
+        assert_eq!(replica.last().digest(), recovered(10).last().digest());
     }
 
     #[test]

@@ -111,6 +111,11 @@ impl Table {
         self.cells.memory_bytes()
     }
 
+    /// How many of them changed since the last checkpoint began.
+    pub fn recent_bytes(&self) -> u64 {
+        self.cells.recent_bytes()
+    }
+
     /// A number that equal tables share, and others as good as never: kept at the price of what changes.
     pub fn digest(&self) -> u64 {
         self.digest.of_table(self.position(), self.evicted)
@@ -308,15 +313,22 @@ impl Table {
 
     fn insert(&mut self, key: Key, cell: Cell, retire: u64) {
         self.take_out(&key, retire);
+        let kept = self.take_in(&key, cell);
+        self.cells.insert(key, kept);
+    }
+
+    /// Counts a cell that is new, and is to lie below: whoever takes the table of another replica cell by cell writes
+    /// out what this answers.
+    pub fn take_in(&mut self, key: &Key, cell: Cell) -> Kept {
         if cell.expires > 0 {
             self.timers.insert((cell.expires, Timer::Expire(key.clone())));
         }
         self.count += 1;
-        self.bytes += weight(&key, cell.value.weight());
-        let hash = Part::Cell(&key, &cell).hash();
+        self.bytes += weight(key, cell.value.weight());
+        let hash = Part::Cell(key, &cell).hash();
         self.digest.add(hash);
         let Cell { version, expires, value } = cell;
-        self.cells.insert(key, Kept { version, expires, hash, value: Held::Here(value) });
+        Kept { version, expires, hash, value: Held::Here(value) }
     }
 
     fn remove(&mut self, key: &Key, retire: u64) {
