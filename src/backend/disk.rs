@@ -5,9 +5,11 @@ use super::tablet::{Event, Tablet};
 use super::trouble::{Troubles, With};
 use super::waits::Worker;
 use crate::error::{Error, Result};
-use crate::protocol::entry::Entry;
+use crate::protocol::cell::Cell;
+use crate::protocol::entry::{Entry, Item};
+use crate::protocol::kept::{Held, Kept, Totals};
 use crate::replication::Table;
-use crate::storage::{Log, TabletConfig};
+use crate::storage::{Checkpointer, Log, Received, TabletConfig};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -80,6 +82,8 @@ pub struct Shared {
     pub busy: Arc<Busy>,
     /// Held while a checkpoint is written: a table is not installed meanwhile.
     pub checkpointing: Arc<Mutex<()>>,
+    /// The tablet's cells on disk.
+    pub cells: Arc<Checkpointer>,
     /// Held by all who have files of the tablet open.
     pub files: Arc<()>,
     /// What is wrong with the tablet.
@@ -88,9 +92,9 @@ pub struct Shared {
 
 impl Shared {
     /// Of a tablet at which nobody is yet.
-    pub fn new(id: &str) -> Shared {
+    pub fn new(id: &str, cells: Arc<Checkpointer>) -> Shared {
         let (busy, checkpointing, files) = Default::default();
-        Shared { busy, checkpointing, files, troubles: Arc::new(Troubles::new(id)) }
+        Shared { busy, checkpointing, cells, files, troubles: Arc::new(Troubles::new(id)) }
     }
 }
 
@@ -205,7 +209,11 @@ impl Disk {
         loop {
             let alone = self.shared.checkpointing.lock();
             let alone = alone.expect("a checkpoint that panics ends the process");
-            match self.log.install(position, table.items()) {
+            let installed = write_table(&self.shared.cells, table).and_then(|received| {
+                let (cells, others) = (&self.shared.cells, other_items(table));
+                self.log.install(cells, position, totals(table), &received, others)
+            });
+            match installed {
                 Err(Error::NoSpace) => {
                     let why = format!(
                         "no room on the disk for the table of version {}",
@@ -222,6 +230,27 @@ impl Disk {
             std::thread::sleep(PAUSE);
         }
     }
+}
+
+/// Writes all cells of a table to new files.
+pub fn write_table(cells: &Checkpointer, table: &Table) -> Result<Received> {
+    let mut receiver = cells.receive();
+    for item in table.items() {
+        if let Item::Cell(key, Cell { version, expires, value }) = item {
+            receiver.add(key, Kept { version, expires, hash: 0, value: Held::Here(value) })?;
+        }
+    }
+    receiver.finish()
+}
+
+/// What a table adds up to.
+pub fn totals(table: &Table) -> Totals {
+    Totals { cells: table.len() as u64, bytes: table.bytes(), digest: table.digest() }
+}
+
+/// All items of a table that are no cells.
+pub fn other_items(table: &Table) -> impl Iterator<Item = Item> {
+    table.items().filter(|item| !matches!(item, Item::Cell(..)))
 }
 
 /// A disk that failed once is not trusted again: the process ends, and what it acknowledged is on disk.

@@ -6,7 +6,7 @@
 
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
-use super::disk::{Done, Shared, Task};
+use super::disk::{Done, Shared, Task, other_items, totals, write_table};
 use super::surroundings::{Freeing, Surroundings};
 use super::tablet::{Event, SharedView, Tablet, View, Write, spawn, stored};
 use super::trouble::{HANGS, With};
@@ -17,9 +17,8 @@ use crate::replication::{
     Configuration, DiskSpace, Input, Outbox, Outcome, Output, Proposal, Replica, Setting, Table,
     Token,
 };
-use crate::storage;
+use crate::storage::Checkpointer;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -32,7 +31,6 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 /// A replica, and what is around it.
 pub struct Shell {
     id: Arc<str>,
-    dir: PathBuf,
     around: Surroundings,
     replica: Replica,
     configuration: Arc<Configuration>,
@@ -66,7 +64,6 @@ impl Shell {
     /// The shell of a replica that was recovered from a directory.
     pub fn new(
         id: &str,
-        dir: &Path,
         around: &Surroundings,
         replica: Replica,
         to_log: Tray<Task>,
@@ -75,7 +72,6 @@ impl Shell {
     ) -> Shell {
         let mut shell = Shell {
             id: id.into(),
-            dir: dir.into(),
             around: around.clone(),
             configuration: Arc::new(replica.configuration().clone()),
             checkpoints: Checkpoints::new(replica.committed().bytes()),
@@ -341,14 +337,15 @@ impl Shell {
     /// Has a checkpoint written. One that frees the disk may need the room of the ballast.
     fn checkpoint(&mut self, table: Table, frees: Option<(Freeing, bool)>) {
         self.checkpoints.begin(table.bytes());
-        let (dir, me, room) = (self.dir.clone(), self.me.clone(), self.around.room.clone());
+        let (me, room) = (self.me.clone(), self.around.room.clone());
+        let cells = self.shared.cells.clone();
         let (checkpointing, files) = (self.shared.checkpointing.clone(), self.shared.files.clone());
         spawn(format!("{} checkpoint", self.id), move || {
             let _alone = checkpointing.lock();
             if frees.as_ref().is_some_and(|(_, needs_ballast)| *needs_ballast) {
                 room.give();
             }
-            let done = write_checkpoint(&dir, &table);
+            let done = write_checkpoint(&cells, &table);
             drop((frees, files));
             if let Some(tablet) = me.upgrade() {
                 tablet.tell(Event::Checkpointed(done));
@@ -405,7 +402,8 @@ fn role(replica: &Replica, node: &crate::replication::Node) -> Role {
     }
 }
 
-fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
-    storage::write_checkpoint(dir, table.position(), table.items())?;
+fn write_checkpoint(cells: &Checkpointer, table: &Table) -> Result<u64> {
+    let received = write_table(cells, table)?;
+    cells.replace(table.position(), totals(table), &received, other_items(table))?;
     Ok(table.version)
 }

@@ -15,12 +15,14 @@ use crate::error::{Error, Result};
 use crate::protocol::cell::Key;
 use crate::protocol::cluster::{Role, TabletReport};
 use crate::protocol::command::{Op, Options};
-use crate::protocol::entry::Entry;
+use crate::protocol::entry::{Entry, Item};
+use crate::protocol::kept::Lower;
 use crate::replication::{
     Configuration, Message, Node, Outcome, Position, Replica, Rules, Table, Time,
 };
 use crate::storage::{self, TabletConfig};
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,12 +136,15 @@ pub enum Event {
 impl Tablet {
     /// Opens a tablet's directory, recovers what it holds, and starts its threads.
     pub fn open(id: &str, dir: &Path, around: &Surroundings) -> Result<Arc<Tablet>> {
-        let options = storage::Options { segment_bytes: around.limits.segment_bytes };
+        let options = storage::Options {
+            segment_bytes: around.limits.segment_bytes,
+            cache: Arc::new(storage::Cache::new(1 << 20)),
+        };
         let recovered =
             storage::open(dir, &options).map_err(|e| e.during(format!("tablet {id}")))?;
         let adopted = TabletConfig::load(dir)?.unwrap_or_default();
         let table = match &recovered.checkpoint {
-            Some(checkpoint) => load_table(checkpoint)?,
+            Some(checkpoint) => load_table(checkpoint, &*recovered.cells.runs())?,
             None => Table::default(),
         };
         let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
@@ -152,7 +157,7 @@ impl Tablet {
             entries,
         );
         let (to_log, tasks) = tray();
-        let shared = Shared::new(id);
+        let shared = Shared::new(id, recovered.cells);
         let disk = Disk {
             log: recovered.log,
             dir: dir.into(),
@@ -161,7 +166,7 @@ impl Tablet {
         };
         let files = shared.files.clone();
         let tablet = Arc::new_cyclic(|me: &Weak<Tablet>| {
-            let shell = Shell::new(id, dir, around, replica, to_log, me.clone(), shared.clone());
+            let shell = Shell::new(id, around, replica, to_log, me.clone(), shared.clone());
             Tablet {
                 id: id.into(),
                 fetching: AtomicBool::new(false),
@@ -318,13 +323,15 @@ impl Tablet {
     }
 }
 
-fn load_table(checkpoint: &storage::CheckpointReader) -> Result<Table> {
+fn load_table(checkpoint: &storage::Checkpoint, cells: &dyn Lower) -> Result<Table> {
     let mut table = Table::default();
-    for item in checkpoint.items() {
-        table.load(item?);
+    for cell in cells.range(Bound::Unbounded, Bound::Unbounded, false) {
+        let (key, kept) = cell?;
+        table.load(Item::Cell(key, kept.load()?));
     }
-    table.version = checkpoint.summary.position.version;
-    table.epoch = checkpoint.summary.position.epoch;
+    checkpoint.items.iter().for_each(|item| table.load(item.clone()));
+    table.version = checkpoint.position.version;
+    table.epoch = checkpoint.position.epoch;
     Ok(table)
 }
 

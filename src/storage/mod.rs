@@ -139,6 +139,7 @@
 //! * Each tablet has its own log, so each active tablet costs a sync of its own.
 
 mod ballast;
+mod cells;
 mod chain;
 mod checkpoint;
 mod datadir;
@@ -147,6 +148,9 @@ mod epoch;
 mod file;
 mod inspect;
 mod install;
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod journal;
 mod log;
 mod mark;
 mod record;
@@ -159,35 +163,55 @@ mod tests;
 
 pub use crate::protocol::entry::Position;
 pub use ballast::Ballast;
-pub use checkpoint::{CheckpointReader, CheckpointSummary, Items, write_checkpoint};
+pub use cells::{Cache, Damage, Runs};
+pub use checkpoint::{Checkpointer, Merge, Received, Receiver, Written};
 pub use datadir::{DataDir, FORMAT_VERSION, is_tablet_name};
 pub use entries::Entries;
 pub use epoch::TabletConfig;
-pub use inspect::{Inspection, LogSummary, inspect};
+pub use inspect::{CheckpointSummary, Inspection, LogSummary, inspect};
 pub use log::Log;
 pub use record::ENTRY_BYTES_MAX;
 pub use scrub::scrub;
 
 use crate::error::{Error, Result};
+use crate::protocol::entry::Item;
+use crate::protocol::kept::Totals;
+use cells::Shared;
 use file::AtPath;
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How a tablet's files are kept.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Size of a full-grown segment; the first ones of a tablet are smaller.
     pub segment_bytes: u64,
+    /// The node's block cache.
+    pub cache: Arc<Cache>,
 }
 
 /// What [`open`] found.
 pub struct Recovered {
     /// The newest checkpoint.
-    pub checkpoint: Option<CheckpointReader>,
+    pub checkpoint: Option<Checkpoint>,
+    /// The cells of the checkpoint, and whoever writes the next one.
+    pub cells: Arc<Checkpointer>,
     /// The entries after it, in order.
     pub entries: Entries,
     /// The log, ready to go on.
     pub log: Log,
+}
+
+/// A checkpoint, but for its cells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The last entry that it contains.
+    pub position: Position,
+    /// What the table adds up to.
+    pub totals: Totals,
+    /// All items that are no cells.
+    pub items: Vec<Item>,
 }
 
 /// Opens a tablet's directory, made if it is not there. See *Recovery* above.
@@ -195,12 +219,14 @@ pub struct Recovered {
 /// # Errors
 /// [`Error::Corrupt`]: the files are damaged. [`Error::NoSpace`]: a file has yet to be made, and the disk is full.
 pub fn open(dir: &Path, options: &Options) -> Result<Recovered> {
+    let shared = Shared::new(options.cache.clone());
     file::create_dir(dir)?;
     file::remove_temporary(dir)?;
-    install::recover(dir)?;
+    install::recover(dir, &shared)?;
     settle(dir)?;
-    let (checkpoint, damage) = checkpoint::newest(dir)?;
-    let after = checkpoint.as_ref().map(|c| c.summary.position).unwrap_or_default();
+    let (opened, damage) = checkpoint::newest(dir, &shared)?;
+    let checkpoint = opened.as_ref().map(Checkpoint::of).transpose()?;
+    let after = checkpoint.as_ref().map(|c| c.position).unwrap_or_default();
     let scan = scan::scan(dir, mark::Mark::load(dir)?, after)?;
     if scan.start.version > after.version {
         return Err(damage.unwrap_or_else(|| gap(dir, scan.start, after)));
@@ -210,7 +236,20 @@ pub fn open(dir: &Path, options: &Options) -> Result<Recovered> {
     }
     let log = Log::resume(dir, options, scan, after)?;
     checkpoint::remove_older(dir, after.version)?;
-    Ok(Recovered { checkpoint, entries: log.entries_after(after.version)?, log })
+    let (_, last) = checkpoint::files(dir)?;
+    let cells = Arc::new(Checkpointer::new(dir, shared, opened, last));
+    for path in checkpoint::leftovers(dir, &cells.runs())? {
+        file::remove(&path)?;
+    }
+    Ok(Recovered { checkpoint, cells, entries: log.entries_after(after.version)?, log })
+}
+
+impl Checkpoint {
+    fn of(opened: &checkpoint::Opened) -> Result<Checkpoint> {
+        let manifest = &opened.loaded.manifest;
+        let (position, totals) = (manifest.position, manifest.totals);
+        Ok(Checkpoint { position, totals, items: opened.loaded.items()? })
+    }
 }
 
 /// Syncs the log's end, and has the kernel forget its copy: what is read next is what the disk holds. Where an
