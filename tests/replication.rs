@@ -278,7 +278,7 @@ fn show_item(item: &Item) -> Option<String> {
         Item::Session(client, session) => {
             format!("session {client} low={} {:?}\n", session.low, session.answers.keys())
         }
-        Item::Evicted(_) => return None,
+        Item::Expires(..) | Item::Evicted(_) => return None,
     })
 }
 

@@ -19,7 +19,7 @@ pub const RUNS_MAX: usize = 12;
 const SLACK_BYTES: u64 = 4 << 20;
 
 /// A run is not merged with newer ones that are together this many times smaller.
-const FACTOR: u64 = 4;
+const FACTOR: u64 = 16;
 
 /// What is known of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +54,21 @@ pub fn merges_of(runs: &[Size]) -> u32 {
     runs.iter().map(|run| run.merges).max().unwrap_or(0).saturating_add(1)
 }
 
-/// The newest runs that were merged least: two or more.
+/// The newest runs that were merged least, two or more; if all are out of proportion, the two that are cheapest.
 fn least_merged(runs: &[Size]) -> Range<usize> {
     let mut levels: Vec<u32> = runs.iter().map(|run| run.merges).collect();
     levels.sort_unstable();
     levels.dedup();
     let groups = levels.into_iter().map(|level| newest(runs, level));
     let mut groups = groups.filter(|group| group.len() > 1);
-    groups.next().unwrap_or(runs.len() - 2..runs.len())
+    groups.next().unwrap_or_else(|| cheapest(runs))
+}
+
+/// The two neighbours that are smallest together.
+fn cheapest(runs: &[Size]) -> Range<usize> {
+    let together = |start: &usize| runs[*start].bytes + runs[start + 1].bytes;
+    let start = (0..runs.len() - 1).min_by_key(together).expect("there are two runs or more");
+    start..start + 2
 }
 
 /// The newest runs that were merged at most so often, and are not out of proportion. The oldest takes part, whatever it
@@ -160,8 +167,8 @@ mod tests {
         (0..20).for_each(|_| model.flush(1000 * MIB));
         (0..3000).for_each(|_| model.flush(MIB));
         assert!(model.runs[0].bytes == 100_000 * MIB);
-        println!("{:.2} bytes rewritten for each", model.rewriting());
-        assert!(model.rewriting() < 5.0, "{}", model.rewriting());
+        println!("beside a large run: {:.2} bytes rewritten for each", model.rewriting());
+        assert!(model.rewriting() < 2.0, "{}", model.rewriting());
         assert!(model.most_runs <= RUNS_MAX);
     }
 
@@ -173,7 +180,7 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             model.flush(1 << (seed >> 59));
         }
-        println!("{:.2} bytes rewritten for each", model.rewriting());
+        println!("sizes of every kind: {:.2} bytes rewritten for each", model.rewriting());
         assert!(model.rewriting() < 6.0, "{}", model.rewriting());
         assert!(model.most_runs <= RUNS_MAX);
     }
