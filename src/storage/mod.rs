@@ -142,10 +142,14 @@ mod ballast;
 mod cells;
 mod chain;
 mod checkpoint;
+#[cfg(test)]
+mod crash_tests;
 mod datadir;
 mod entries;
 mod epoch;
 mod file;
+#[cfg(test)]
+mod fuzz_tests;
 mod inspect;
 mod install;
 #[cfg(test)]

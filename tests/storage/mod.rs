@@ -1,5 +1,6 @@
 //! Storage as its users see it, and as a crash or a bad disk leaves it.
 
+mod cells;
 mod checkpoints;
 mod codec;
 mod crashes;

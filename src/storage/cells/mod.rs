@@ -53,4 +53,5 @@ impl Shared {
 }
 
 #[cfg(test)]
-mod tests;
+#[path = "fuzz_tests.rs"]
+pub(super) mod fuzz;

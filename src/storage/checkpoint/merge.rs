@@ -9,6 +9,7 @@ use crate::protocol::cell::Key;
 use crate::protocol::kept::{Held, Kept};
 use crate::storage::cells::{self, Run, Runs, SETTLED};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Runs that are to become one.
@@ -25,6 +26,15 @@ pub struct Merge {
 }
 
 impl Merge {
+    /// Of some of a tablet's runs. A merge of all is settled, but not where there were just too many.
+    fn of(runs: &Runs, group: Range<usize>, settled_max: usize) -> Merge {
+        let (sizes, is_whole) = (sizes(runs), group == (0..runs.count()));
+        let settles = is_whole && sizes.len() <= settled_max;
+        let merges = if settles { SETTLED } else { policy::merges_of(&sizes[group.clone()]) };
+        let inputs = Runs::new(runs.list[group.clone()].to_vec(), runs.values.clone());
+        Merge { inputs, from_oldest: group.start == 0, is_whole, merges }
+    }
+
     /// Bytes of the runs that it takes: as many at most are written, values aside.
     pub fn bytes(&self) -> u64 {
         self.inputs.run_bytes()
@@ -35,18 +45,16 @@ impl Checkpointer {
     /// The merge that is due, if one is, for a table of which so many bytes are alive. One is run at a time.
     pub fn merge_due(&self, live_bytes: u64) -> Option<Merge> {
         let runs = self.runs();
-        let size = |run: &Arc<Run>| Size { bytes: run.bytes, merges: run.footer.merges };
-        let sizes: Vec<_> = runs.list.iter().map(size).collect();
-        let values = policy::Values {
-            bytes: runs.value_bytes(),
-            sparse: !sparse(&runs, &referred(&runs)).is_empty(),
-        };
-        let group = policy::choose(&sizes, values, live_bytes)?;
-        let is_whole = group == (0..sizes.len());
-        let settles = is_whole && sizes.len() <= policy::RUNS_MAX;
-        let merges = if settles { SETTLED } else { policy::merges_of(&sizes[group.clone()]) };
-        let inputs = Runs::new(runs.list[group.clone()].to_vec(), runs.values.clone());
-        Some(Merge { inputs, from_oldest: group.start == 0, is_whole, merges })
+        let sparse = !sparse(&runs, &referred(&runs)).is_empty();
+        let values = policy::Values { bytes: runs.value_bytes(), sparse };
+        let group = policy::choose(&sizes(&runs), values, live_bytes)?;
+        Some(Merge::of(&runs, group, policy::RUNS_MAX))
+    }
+
+    /// The merge of all runs, if there are any, due or not: it leaves the least on the disk.
+    pub fn merge_all(&self) -> Option<Merge> {
+        let runs = self.runs();
+        (runs.count() > 0).then(|| Merge::of(&runs, 0..runs.count(), usize::MAX))
     }
 
     /// Merges runs into one and publishes the checkpoint anew, at its version. `pace` is told how many bytes were read
@@ -100,6 +108,11 @@ impl Checkpointer {
         let items = Items::Copied(&loaded.items);
         self.publish((at, totals), &mut published, runs, items, &written.files).map(Some)
     }
+}
+
+fn sizes(runs: &Runs) -> Vec<Size> {
+    let size = |run: &Arc<Run>| Size { bytes: run.bytes, merges: run.footer.merges };
+    runs.list.iter().map(size).collect()
 }
 
 /// Where runs are among others.

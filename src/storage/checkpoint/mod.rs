@@ -10,6 +10,8 @@ pub use checkpointer::{Checkpointer, Written};
 pub use merge::Merge;
 pub use receive::{Received, Receiver};
 
+#[cfg(test)]
+pub(super) use manifest::Items;
 pub(super) use manifest::{Loaded, Manifest};
 
 use super::cells::{self, Cache, Run, Runs, Shared, ValueFile};
@@ -127,6 +129,3 @@ fn paths(runs: &Runs) -> impl Iterator<Item = &Path> {
     let values = runs.values.values().map(|file| file.path());
     runs.list.iter().map(|run| run.path()).chain(values)
 }
-
-#[cfg(test)]
-mod tests;

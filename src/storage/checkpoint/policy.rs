@@ -100,6 +100,8 @@ mod tests {
         runs: Vec<Size>,
         /// Keys that there are; none: each is new.
         keys: Option<u64>,
+        /// Bytes that were there before.
+        loaded: u64,
         flushed: u64,
         rewritten: u64,
         most_runs: usize,
@@ -117,7 +119,7 @@ mod tests {
         fn flush(&mut self, bytes: u64) {
             self.flushed += bytes;
             self.runs.push(Size { bytes, merges: 0 });
-            let live = self.keys.unwrap_or(self.flushed);
+            let live = self.keys.unwrap_or(self.loaded + self.flushed);
             while let Some(group) = choose(&self.runs, Values::default(), live) {
                 let merges = match group == (0..self.runs.len()) && self.keys.is_some() {
                     true => SETTLED,
@@ -162,8 +164,8 @@ mod tests {
 
     #[test]
     fn a_large_run_is_not_rewritten_for_small_ones() {
-        let mut model = Model::default();
-        model.runs.push(Size { bytes: 100_000 * MIB, merges: SETTLED });
+        let mut model = Model { loaded: 100_000 * MIB, ..Model::default() };
+        model.runs.push(Size { bytes: model.loaded, merges: SETTLED });
         (0..20).for_each(|_| model.flush(1000 * MIB));
         (0..3000).for_each(|_| model.flush(MIB));
         assert!(model.runs[0].bytes == 100_000 * MIB);
