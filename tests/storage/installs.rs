@@ -151,17 +151,22 @@ fn after_a_table_has_its_name_a_crash_leaves_the_new_state() {
         let changed: BTreeSet<_> =
             before.keys().chain(after.keys()).filter(|n| before.get(*n) != after.get(*n)).collect();
         assert!(changed.len() >= 6, "{changed:?}");
-        for choice in 0..3usize.pow(changed.len() as u32) {
+        let fates = |name: &String| {
+            let fates = BTreeSet::from([before.get(name), after.get(name), None]);
+            fates.into_iter().collect::<Vec<_>>()
+        };
+        let changed: Vec<_> = changed.into_iter().map(|name| (name, fates(name))).collect();
+        for choice in 0..changed.iter().map(|(_, fates)| fates.len()).product() {
             let mut state = before.clone();
             state.insert(format!("install-{name}"), table.clone());
             state.extend(new.clone());
-            let mut left = choice;
-            for name in &changed {
-                match [before.get(*name), after.get(*name), None][left % 3] {
+            let mut left: usize = choice;
+            for (name, fates) in &changed {
+                match fates[left % fates.len()] {
                     Some(bytes) => state.insert((*name).clone(), bytes.clone()),
                     None => state.remove(*name),
                 };
-                left /= 3;
+                left /= fates.len();
             }
             assert_installed(put(&state).path(), position, &format!("{position:?} {choice}"));
         }

@@ -1,7 +1,7 @@
 //! Cells on disk: sorted runs, and the large values beside them. The formats stand in [`storage`](super).
 //!
 //! From the bottom up: a [`block`] of encoded cells and its [`filter`]; a run's end ([`footer`]), how it is written
-//! ([`write`]) and read ([`run`]); files of large [`values`]; several runs as one sorted sequence ([`merged`]); all runs
+//! ([`mod@write`]) and read ([`run`]); files of large [`values`]; several runs as one sorted sequence ([`merged`]); all runs
 //! of a tablet as what lies below its table ([`runs`]). All blocks that are read for somebody go through the node's
 //! [`cache`].
 
