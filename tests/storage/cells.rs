@@ -408,3 +408,89 @@ fn the_cache_is_bounded_and_a_long_range_leaves_it_alone() {
     merge_all(&cells);
     assert_eq!(cache.used(), 0, "blocks of a run that is gone are not kept");
 }
+
+/// What is read says that it is damaged, or is right.
+fn assert_right_or_damaged(runs: &Runs, whole: &Model, what: &str) {
+    let is_right = |read: Result<Option<Cell>>, key: &Key| match read {
+        Ok(found) => assert!(found.as_ref() == whole.get(key), "{what}: {key:?}"),
+        Err(error) => assert!(matches!(error, Error::Corrupt(_)), "{what}: {error}"),
+    };
+    for key in table(0..31, 0).keys() {
+        let read = runs.get(key).and_then(|kept| kept.map(|kept| kept.load()).transpose());
+        is_right(read, key);
+    }
+    for reverse in [false, true] {
+        let mut found: Vec<_> = Vec::new();
+        for cell in runs.range(Bound::Unbounded, Bound::Unbounded, reverse) {
+            match cell.and_then(|(key, kept)| Ok((key, kept.load()?))) {
+                Ok((key, cell)) => found.push((key, cell)),
+                Err(error) => {
+                    return assert!(matches!(error, Error::Corrupt(_)), "{what}: {error}");
+                }
+            }
+        }
+        if reverse {
+            found.reverse();
+        }
+        assert!(found.iter().map(|(k, c)| (k, c)).eq(whole), "{what}: another table");
+    }
+}
+
+#[test]
+fn a_changed_byte_of_any_run_is_never_read() {
+    let (dir, recovered, whole) = three_runs(1500);
+    drop(recovered);
+    let files = [names(dir.path(), "checkpoint-"), names(dir.path(), "run-")].concat();
+    let (mut opened, mut damaged) = (0, 0);
+    for name in &files {
+        let path = dir.path().join(name);
+        let len = fs::metadata(&path).expect("there").len() as usize;
+        let end = len.saturating_sub(1500);
+        for byte in (0..end).step_by(19).chain(end..len) {
+            let files =
+                files.iter().map(|name| (name, fs::read(dir.path().join(name)).expect("read")));
+            let copy = scratch();
+            files.for_each(|(name, bytes)| fs::write(copy.path().join(name), bytes).expect("put"));
+            change(&copy.path().join(name), |bytes| bytes[byte] ^= 0x20);
+            match storage::open(copy.path(), &SMALL) {
+                Ok(found) if found.checkpoint.is_none() => damaged += 1,
+                Ok(found) => {
+                    opened += 1;
+                    let what = format!("{name} byte {byte}");
+                    assert_right_or_damaged(&found.cells.runs(), &whole, &what);
+                }
+                Err(Error::Corrupt(_)) => damaged += 1,
+                Err(other) => panic!("{name} byte {byte}: {other}"),
+            }
+        }
+    }
+    assert!(opened > 300 && damaged > 300, "{opened} opened, {damaged} damaged");
+}
+
+#[test]
+fn a_changed_byte_of_any_value_is_never_read() {
+    let dir = scratch();
+    let cells = open(dir.path()).cells;
+    let whole = table(0..2, 16_384);
+    let runs = flush(&cells, 1, &whole, all_new(&whole)).expect("flushed");
+    let path = dir.path().join(&names(dir.path(), "values-")[0]);
+    let file = fs::File::options().read(true).write(true).open(&path).expect("opened");
+    let mut damaged = 0;
+    for byte in 8..file.metadata().expect("there").len() {
+        use std::os::unix::fs::FileExt;
+        let mut before = [0];
+        file.read_exact_at(&mut before, byte).expect("read");
+        file.write_all_at(&[before[0] ^ 4], byte).expect("written");
+        for (key, cell) in &whole {
+            match runs.get(key).expect("whole").expect("there").load() {
+                Ok(found) => assert!(found == *cell, "byte {byte}"),
+                Err(error) => {
+                    damaged += 1;
+                    assert_eq!(cells.damage().take(), Some(error));
+                }
+            }
+        }
+        file.write_all_at(&before, byte).expect("written");
+    }
+    assert_eq!(damaged, 2 * 16_384, "each byte is of one value");
+}
