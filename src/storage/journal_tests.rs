@@ -40,9 +40,14 @@ pub fn watch<T>(run: impl FnOnce() -> T) -> (T, Vec<Step>) {
 #[derive(Clone, Default)]
 pub struct Disk {
     files: Vec<Content>,
-    names: BTreeMap<OsString, usize>,
-    durable_names: BTreeMap<OsString, usize>,
+    names: Names,
+    durable_names: Names,
+    /// The names that changed last and not durably: what they are now.
+    last: Vec<(OsString, Option<usize>)>,
 }
+
+/// Which file has a name.
+type Names = BTreeMap<OsString, usize>;
 
 #[derive(Clone, Default)]
 struct Content {
@@ -50,8 +55,24 @@ struct Content {
     durable: Vec<u8>,
 }
 
-/// Which of the steps that were not synced a crash leaves.
-pub const CRASHES: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+/// Which changes of names that were not synced a crash leaves.
+#[derive(Clone, Copy, Debug)]
+pub enum Left {
+    None,
+    /// The last one without those before it.
+    Last,
+    All,
+}
+
+/// Which of the steps that were not synced a crash leaves: changes of names, and whether those of contents.
+pub const CRASHES: [(Left, bool); 6] = [
+    (Left::None, false),
+    (Left::None, true),
+    (Left::Last, false),
+    (Left::Last, true),
+    (Left::All, false),
+    (Left::All, true),
+];
 
 impl Disk {
     /// The files of a directory, all durable.
@@ -72,7 +93,7 @@ impl Disk {
         match step {
             Step::Create(path) => {
                 self.files.push(Content::default());
-                self.names.insert(name(path), self.files.len() - 1);
+                self.rename([(name(path), Some(self.files.len() - 1))]);
             }
             Step::Write(path, offset, bytes) => {
                 let (content, offset) = (&mut self.file(path).now, *offset as usize);
@@ -84,20 +105,33 @@ impl Disk {
                 content.durable = content.now.clone();
             }
             Step::Rename(from, to) => {
-                let file = self.names.remove(&name(from)).expect("it is there");
-                self.names.insert(name(to), file);
+                let file = self.names[&name(from)];
+                self.rename([(name(from), None), (name(to), Some(file))]);
             }
-            Step::Remove(path) => drop(self.names.remove(&name(path))),
-            Step::SyncDir => self.durable_names = self.names.clone(),
+            Step::Remove(path) => self.rename([(name(path), None)]),
+            Step::SyncDir => {
+                self.durable_names = self.names.clone();
+                self.last.clear();
+            }
         }
     }
 
+    fn rename<const N: usize>(&mut self, changes: [(OsString, Option<usize>); N]) {
+        self.last = changes.to_vec();
+        apply(&self.last, &mut self.names);
+    }
+
     /// What a crash leaves now: names, and contents, as they are or as they were synced.
-    pub fn crash(&self, (all_names, all_contents): (bool, bool)) -> tempfile::TempDir {
+    pub fn crash(&self, (left, all_contents): (Left, bool)) -> tempfile::TempDir {
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let dir = dir.expect("a temporary directory");
-        let names = if all_names { &self.names } else { &self.durable_names };
-        for (name, file) in names {
+        let mut names = self.durable_names.clone();
+        match left {
+            Left::None => {}
+            Left::Last => apply(&self.last, &mut names),
+            Left::All => names = self.names.clone(),
+        }
+        for (name, file) in &names {
             let content = &self.files[*file];
             let bytes = if all_contents { &content.now } else { &content.durable };
             std::fs::write(dir.path().join(name), bytes).expect("written");
@@ -107,6 +141,15 @@ impl Disk {
 
     fn file(&mut self, path: &Path) -> &mut Content {
         &mut self.files[self.names[&name(path)]]
+    }
+}
+
+fn apply(changes: &[(OsString, Option<usize>)], names: &mut Names) {
+    for (name, file) in changes {
+        match file {
+            Some(file) => drop(names.insert(name.clone(), *file)),
+            None => drop(names.remove(name)),
+        }
     }
 }
 

@@ -122,6 +122,9 @@ impl Tablet {
             Step::Flush => {
                 self.flush();
                 self.readers.push((self.cells.runs(), self.flushed.clone()));
+                if self.readers.len() > 5 {
+                    self.readers.remove(2);
+                }
             }
             Step::Merge => {
                 if let Some(merge) = self.cells.merge_due(u64::MAX) {
@@ -192,6 +195,7 @@ impl Tablet {
     /// Whoever reads sees what there was when they began.
     fn check(&mut self) -> TestCaseResult {
         self.readers.push((self.cells.runs(), self.flushed.clone()));
+        self.readers.dedup_by(|a, b| Arc::ptr_eq(&a.0, &b.0));
         for (runs, model) in &self.readers {
             let found: Model = all_cells(runs).expect("whole").into_iter().collect();
             prop_assert!(found == *model);
@@ -220,7 +224,7 @@ fn flush(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if crate::harness::long() { 5000 } else { 60 },
+        cases: if crate::harness::long() { 5000 } else { 40 },
         ..ProptestConfig::default()
     })]
 
