@@ -18,6 +18,8 @@ enum Step {
     Delete { key: u8 },
     /// Flushes what was written since the last time.
     Flush,
+    /// Writes or removes one cell after another, with a flush for each, and does the merges that are due.
+    FlushOften { first: u8, times: u8 },
     /// Does the merge that is due.
     Merge,
     /// Merges everything; what was written is flushed meanwhile.
@@ -38,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (key(), bytes).prop_map(|(key, bytes)| Step::Put { key, bytes }),
         5 => key().prop_map(|key| Step::Delete { key }),
         8 => Just(Step::Flush),
+        4 => (key(), 1..16u8).prop_map(|(first, times)| Step::FlushOften { first, times }),
         2 => Just(Step::Merge),
         1 => any::<bool>().prop_map(|and_flush| Step::MergeAll { and_flush }),
         1 => (2..9u8).prop_map(|every| Step::Install { every }),
@@ -124,6 +127,13 @@ impl Tablet {
                 self.readers.push((self.cells.runs(), self.flushed.clone()));
                 if self.readers.len() > 5 {
                     self.readers.remove(2);
+                }
+            }
+            Step::FlushOften { first, times } => {
+                for n in 0..times {
+                    self.write(key((first + n * 7) % 60), (n % 2 == 0).then_some(n.into()));
+                    self.flush();
+                    self.take(&Step::Merge)?;
                 }
             }
             Step::Merge => {
