@@ -182,7 +182,7 @@ impl Node {
 
     fn fetch_table(&self, tablet: &Tablet, from: &str, at: Position) -> Result<(Table, Received)> {
         log::info!("tablet {}: fetches the table of version {} of {from}", tablet.id, at.version);
-        let (table, cells) = (Table::default(), tablet.cells.receive()?);
+        let (table, cells) = (Table::default(), tablet.cells.receive());
         let mut fetch = Fetch { at, table, cells, last: Vec::new(), others: 0 };
         while !self.fetch_page(&tablet.id, from, &mut fetch)? {
             if self.around.disk_space() != DiskSpace::Enough {
@@ -191,7 +191,7 @@ impl Node {
         }
         let (mut table, received) = (fetch.table, fetch.cells.finish()?);
         (table.epoch, table.version) = (at.epoch, at.version);
-        table.rebase(received.runs());
+        table.rebase(received.runs.clone());
         Ok((table, received))
     }
 

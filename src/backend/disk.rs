@@ -84,13 +84,15 @@ pub struct Shared {
     pub files: Arc<()>,
     /// What is wrong with the tablet.
     pub troubles: Arc<Troubles>,
+    /// The tablet's cells on the disk.
+    pub cells: Arc<Checkpointer>,
 }
 
 impl Shared {
     /// Of a tablet at which nobody is yet.
-    pub fn new(id: &str) -> Shared {
+    pub fn new(id: &str, cells: Arc<Checkpointer>) -> Shared {
         let (busy, files) = Default::default();
-        Shared { busy, files, troubles: Arc::new(Troubles::new(id)) }
+        Shared { busy, files, troubles: Arc::new(Troubles::new(id)), cells }
     }
 }
 
@@ -98,8 +100,6 @@ impl Shared {
 pub struct Disk {
     /// The tablet's log.
     pub log: Log,
-    /// Its cells on the disk.
-    pub cells: Arc<Checkpointer>,
     /// The tablet's directory.
     pub dir: PathBuf,
     /// What is kept free on the disk for the worst.
@@ -207,7 +207,7 @@ impl Disk {
         let (position, totals) = (table.position(), table.totals());
         loop {
             let others = table.others();
-            match self.log.install(&self.cells, position, totals, received, others) {
+            match self.log.install(&self.shared.cells, position, totals, received, others) {
                 Err(Error::NoSpace) => {
                     let why = format!(
                         "no room on the disk for the table of version {}",

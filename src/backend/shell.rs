@@ -18,7 +18,7 @@ use crate::replication::{
     Configuration, DiskSpace, Input, Message, Outbox, Outcome, Output, Proposal, Replica, Setting,
     Table, Token,
 };
-use crate::storage::{Checkpointer, Merge, Received};
+use crate::storage::{Merge, Received};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -41,8 +41,6 @@ pub struct Shell {
     view: SharedView,
     /// The log's tasks. Their bytes are bounded by the windows of the replication.
     to_log: Tray<Task>,
-    /// Its cells on the disk.
-    cells: Arc<Checkpointer>,
     /// Its share of the node's memory.
     share: Share,
     /// The tablet itself, for what ends later.
@@ -85,7 +83,7 @@ impl Shell {
         id: &str,
         around: &Surroundings,
         replica: Replica,
-        (to_log, cells): (Tray<Task>, Arc<Checkpointer>),
+        to_log: Tray<Task>,
         me: Weak<Tablet>,
         shared: Shared,
     ) -> Shell {
@@ -98,7 +96,6 @@ impl Shell {
             replica,
             view: SharedView::default(),
             to_log,
-            cells,
             me,
             writers: HashMap::new(),
             readers: HashMap::new(),
@@ -316,7 +313,8 @@ impl Shell {
 
     fn publish(&mut self) {
         let replica = &self.replica;
-        let recent = if self.checkpoints.is_running() { 0 } else { replica.committed().recent_bytes() };
+        let recent =
+            if self.checkpoints.is_running() { 0 } else { replica.committed().recent_bytes() };
         self.share.set(replica.last().memory_bytes(), recent);
         let epoch = replica.configuration().epoch;
         if epoch != self.configuration.epoch {
@@ -407,7 +405,7 @@ impl Shell {
     fn checkpoint(&mut self, frees: Option<(Taken, bool)>) {
         let Some(table) = self.freeze() else { return };
         self.checkpoints.begin();
-        let (room, cells) = (self.around.room.clone(), self.cells.clone());
+        let (room, cells) = (self.around.room.clone(), self.shared.cells.clone());
         self.spawn(
             "checkpoint",
             move || {
@@ -457,7 +455,7 @@ impl Shell {
         match done {
             Ok(version) => {
                 self.frozen = None;
-                self.replica.settle(self.cells.runs());
+                self.replica.settle(self.shared.cells.runs());
                 self.stale = true;
                 self.publish();
                 self.shared.troubles.end(With::Checkpoint);
@@ -480,7 +478,9 @@ impl Shell {
         if self.merging || paused || self.installs.0 != self.installs.1 {
             return;
         }
-        let Some(merge) = self.cells.merge_due(self.replica.committed().bytes()) else { return };
+        let Some(merge) = self.shared.cells.merge_due(self.replica.committed().bytes()) else {
+            return;
+        };
         if merge.bytes() > self.free_bytes() / 4 * 3 {
             return;
         }
@@ -491,7 +491,7 @@ impl Shell {
 
     fn merge(&mut self, merge: Merge, turn: Taken) {
         self.merging = true;
-        let cells = self.cells.clone();
+        let cells = self.shared.cells.clone();
         self.spawn(
             "merge",
             move || {
@@ -509,7 +509,7 @@ impl Shell {
         match done {
             Err(error) => log::warn!("tablet {}: its runs are not merged: {error}", self.id),
             Ok(()) if installs == self.installs.0 => {
-                self.replica.rebase(self.cells.runs());
+                self.replica.rebase(self.shared.cells.runs());
                 self.stale = true;
                 self.publish();
             }
@@ -519,7 +519,7 @@ impl Shell {
 
     /// What readers found damaged counts as what the scrub finds.
     fn note_damage(&self) {
-        if let Some(error) = self.cells.damage().take() {
+        if let Some(error) = self.shared.cells.damage().take() {
             self.shared.troubles.note(With::Files, &format!("damage on the disk: {error}"));
         }
     }

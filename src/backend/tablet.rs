@@ -172,29 +172,21 @@ impl Tablet {
             entries,
         );
         let (to_log, tasks) = tray();
-        let shared = Shared::new(id);
+        let shared = Shared::new(id, cells);
         let disk = Disk {
             log: recovered.log,
-            cells: cells.clone(),
             dir: dir.into(),
             room: around.room.clone(),
             shared: shared.clone(),
         };
         let files = shared.files.clone();
         let tablet = Arc::new_cyclic(|me: &Weak<Tablet>| {
-            let shell = Shell::new(
-                id,
-                around,
-                replica,
-                (to_log, cells.clone()),
-                me.clone(),
-                shared.clone(),
-            );
+            let shell = Shell::new(id, around, replica, to_log, me.clone(), shared.clone());
             Tablet {
                 id: id.into(),
                 fetching: AtomicBool::new(false),
                 troubles: shared.troubles,
-                cells: cells.clone(),
+                cells: shared.cells,
                 view: shell.view(),
                 shell: Mutex::new(Some(shell)),
                 files: shared.files,

@@ -75,6 +75,12 @@ fn a_low_disk_gets_back_what_was_deleted() {
     assert!(tablet.close(Duration::from_secs(60)), "its files are let go");
 }
 
+/// The cells of a tablet that has none.
+fn cells(dir: &Path) -> Arc<storage::Checkpointer> {
+    let cache = Arc::new(storage::Cache::new(1 << 20));
+    storage::open(dir, &storage::Options { segment_bytes: 1 << 20, cache }).expect("opened").cells
+}
+
 #[test]
 fn a_primary_begins_until_an_entry_of_its_epoch_is_committed() {
     let view = |role, epoch| {
@@ -95,8 +101,8 @@ fn a_primary_serves_nothing_before_its_first_entry_is_on_disk() {
     let rules = (Rules::ALL, around.timing);
     let (adopted, table) = (Default::default(), Table::default());
     let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
-    let mut shell =
-        Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new(), Shared::new("a-s0"));
+    let shared = Shared::new("a-s0", cells(dir.path()));
+    let mut shell = Shell::new("a-s0", &around, replica, to_log, Weak::new(), shared);
     for epoch in 1..=128 {
         shell.hear(Event::Configure(alone(epoch)));
     }
@@ -140,8 +146,8 @@ fn nobody_hears_of_an_epoch_before_it_is_on_disk() {
     let (adopted, table) = (Default::default(), Table::default());
     let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
     let (to_log, _tasks) = tray();
-    let mut shell =
-        Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new(), Shared::new("a-s0"));
+    let shared = Shared::new("a-s0", cells(dir.path()));
+    let mut shell = Shell::new("a-s0", &around, replica, to_log, Weak::new(), shared);
     shell.hear(Event::Configure(alone(1)));
     let mut put = || {
         let (answer, outcome) = slot();

@@ -54,11 +54,6 @@ impl Chain {
         })
     }
 
-    /// The tablet's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The segment in which records are written.
     pub fn active(&self) -> &Live {
         self.segments.last().expect("a log has an active segment")

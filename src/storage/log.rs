@@ -5,13 +5,15 @@ use super::entries::Entries;
 use super::file::AtPath;
 use super::mark::Marker;
 use super::scan::Scan;
-use super::{CheckpointSummary, Options, Position, checkpoint, file, install, record, segment};
+use super::{Checkpointer, Options, Position, Received, Runs, record, segment};
 use crate::error::{Error, Result};
 use crate::protocol::entry::{Entry, Item};
+use crate::protocol::kept::Totals;
 use std::borrow::Borrow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The log of one tablet, owned by one thread.
 #[derive(Debug)]
@@ -124,33 +126,35 @@ impl Log {
         })
     }
 
-    /// Puts another replica's whole table in the place of all that the tablet held: its log and its checkpoints
-    /// are void, of whatever epoch and version, and the log goes on from exactly this position. The items are as
-    /// those of [`write_checkpoint`](super::write_checkpoint). A crash leaves the old state or the new one.
+    /// Puts another replica's whole table in the place of all that the tablet held: its log, its checkpoints and their
+    /// cells are void, of whatever epoch and version, and the log goes on from exactly this position. The others are all
+    /// items that are no cells. A crash leaves the old state or the new one. What is flushed or merged meanwhile and ends
+    /// later is discarded.
     ///
-    /// An error while the table is written (on a disk that is full: [`Error::NoSpace`]) leaves all as it was, and
-    /// the log goes on.
+    /// An error while the table is written (on a disk that is full: [`Error::NoSpace`]) leaves all as it was, what was
+    /// received too, and the log goes on.
     ///
-    /// The caller sees to it that no checkpoint of this version or a later one is being written meanwhile: it
-    /// would be of the lineage that goes, and count nevertheless. Whoever installs only what is beyond its own
-    /// committed entries is safe, since a checkpoint holds no others.
+    /// A flush that is begun after this, of the table that goes, and at a later position, would count nevertheless. Whoever
+    /// installs only what is beyond its own committed entries is safe, since a checkpoint holds no others; whoever else
+    /// does waits first for the checkpoint that is being written.
     ///
     /// # Panics
-    /// If the items are out of order.
+    /// If one of the others is a cell.
     pub fn install(
         &mut self,
-        position: Position,
-        items: impl IntoIterator<Item = Item>,
-    ) -> Result<CheckpointSummary> {
+        cells: &Checkpointer,
+        at: Position,
+        totals: Totals,
+        received: &Received,
+        others: impl Iterator<Item = Item>,
+    ) -> Result<Arc<Runs>> {
         self.unless_failed(|log| log.chain.reserve())?;
-        let installed = install::path(self.chain.dir(), position);
-        let (temporary, summary) = checkpoint::write_temporary(&installed, position, items)?;
+        let mut installation = cells.begin_install(at, totals, received, others)?;
         self.unless_failed(|log| {
-            file::publish(&temporary, &installed)?;
-            log.begin_anew(position)?;
-            install::finish(log.chain.dir(), &installed, position.version)
-        })?;
-        Ok(summary)
+            installation.decide()?;
+            log.begin_anew(at)?;
+            installation.finish()
+        })
     }
 
     /// The entries after a version, from disk; an error if the log does not reach back to it.

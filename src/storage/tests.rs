@@ -17,9 +17,15 @@ pub fn entry(version: u64, bytes: usize) -> Entry {
 }
 
 use super::*;
+use std::sync::LazyLock;
 
 /// Small segments: rolls are frequent.
-const SMALL: Options = Options { segment_bytes: 16 << 10 };
+static SMALL: LazyLock<Options> = LazyLock::new(|| options(16 << 10));
+
+/// Options with a small cache.
+pub fn options(segment_bytes: u64) -> Options {
+    Options { segment_bytes, cache: Arc::new(Cache::new(1 << 20)) }
+}
 
 /// A log with one synced entry.
 fn log_of_one(dir: &Path) -> Log {
@@ -45,7 +51,7 @@ fn assert_stopped(mut log: Log, dir: &Path) {
 #[test]
 fn spares_are_given_back_to_the_disk_all_but_the_next() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let options = Options { segment_bytes: 1 << 20 };
+    let options = options(1 << 20);
     let mut log = open(dir.path(), &options).expect("opened").log;
     for version in 1..=10 {
         log.append(&[entry(version, 600 << 10)]).expect("appended");

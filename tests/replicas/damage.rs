@@ -2,10 +2,12 @@
 
 use super::*;
 use penncloud::protocol::cell::Value;
-use penncloud::protocol::entry::Item;
+use penncloud::protocol::kept::{Held, Kept, Lower};
 use penncloud::storage;
+use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Records of a segment begin here.
 const FIRST_RECORD: usize = 4096;
@@ -72,13 +74,13 @@ fn tablet_dir(cluster: &Cluster, node: &str) -> PathBuf {
     cluster.config().data_dir(node).join("tablets").join(tablet)
 }
 
-/// The checkpoint of a row's tablet at a node.
+/// A run of the checkpoint of a row's tablet at a node.
 fn checkpoint(cluster: &Cluster, node: &str) -> Option<PathBuf> {
     let files = fs::read_dir(tablet_dir(cluster, node)).ok()?;
     let mut files = files.flatten().map(|entry| entry.path());
     files.find(|file| {
         let name = file.file_name().expect("it lies in a directory").to_string_lossy();
-        name.starts_with("checkpoint-") && !name.ends_with(".tmp")
+        name.starts_with("run-")
     })
 }
 
@@ -122,15 +124,17 @@ fn damage_under_a_running_node(choose: fn((String, [String; 2])) -> String) {
 
 /// Writes a checkpoint anew in which one cell has another value: a whole file, of another table.
 fn change_a_value(dir: &Path) {
-    let recovered = storage::open(dir, &storage::Options { segment_bytes: 1 << 20 }).unwrap();
+    let cache = Arc::new(storage::Cache::new(1 << 20));
+    let options = storage::Options { segment_bytes: 1 << 20, cache };
+    let recovered = storage::open(dir, &options).unwrap();
     let checkpoint = recovered.checkpoint.expect("there is a checkpoint");
-    let mut items: Vec<Item> = checkpoint.items().collect::<Result<_, _>>().unwrap();
-    let Some(Item::Cell(_, penncloud::protocol::cell::Cell { value, .. })) = items.first_mut()
-    else {
-        panic!("the checkpoint has a cell")
-    };
-    *value = Value::Inline(b"another".as_slice().into());
-    storage::write_checkpoint(dir, checkpoint.summary.position, items).unwrap();
+    let runs = recovered.cells.runs();
+    let first = runs.range(Bound::Unbounded, Bound::Unbounded, false).next();
+    let (key, kept) = first.expect("the checkpoint has a cell").unwrap();
+    let value = Held::Here(Value::Inline(b"another".as_slice().into()));
+    let change = [Ok((key, Some(Kept { value, ..kept })))].into_iter();
+    let (at, totals) = (checkpoint.position, checkpoint.totals);
+    recovered.cells.flush(at, totals, change, checkpoint.items.into_iter()).unwrap();
 }
 
 #[test]
