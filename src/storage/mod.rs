@@ -219,6 +219,7 @@
 //!   If the process ends meanwhile it begins anew.
 //! * A merge of all that gives up value files reads the runs twice: first to know what is alive.
 //! * What is deleted takes its room until the next merge of all; a range over many tombstones reads them.
+//! * Each run and each value file is an open file of the process: 4 for each GiB of large values, and 16 runs a tablet.
 //! * [`scrub()`] and [`inspect()`] read value by value, in the order of keys.
 //! * The active segment is not scrubbed ([`scrub()`]): its records are on their way, and damage in it is found at the
 //!   next opening.

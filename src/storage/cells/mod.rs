@@ -21,7 +21,7 @@ pub use cache::Cache;
 pub use damage::Damage;
 pub use runs::Runs;
 
-pub(super) use output::{Output, Sequences, Written};
+pub(super) use output::{Finished, Output, Sequences};
 pub(super) use run::Run;
 pub(super) use values::ValueFile;
 

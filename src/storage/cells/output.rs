@@ -42,7 +42,7 @@ pub struct Output {
 
 /// Files that are written and synced, but named by nothing yet.
 #[derive(Debug)]
-pub struct Written {
+pub struct Finished {
     /// The run, unless there were no cells.
     pub run: Option<Arc<Run>>,
     /// The files of its values.
@@ -51,7 +51,7 @@ pub struct Written {
     pub files: NewFiles,
 }
 
-impl Written {
+impl Finished {
     /// Bytes of the run.
     pub fn run_bytes(&self) -> u64 {
         self.run.as_ref().map_or(0, |run| run.bytes)
@@ -143,11 +143,11 @@ impl Output {
     }
 
     /// Makes everything durable, names included, and opens it. Cells may also refer to these other values.
-    pub fn finish(self, shared: &Shared, others: &Runs) -> Result<Written> {
+    pub fn finish(self, shared: &Shared, others: &Runs) -> Result<Finished> {
         self.try_finish(shared, others).map_err(file::or_no_space)
     }
 
-    fn try_finish(mut self, shared: &Shared, others: &Runs) -> Result<Written> {
+    fn try_finish(mut self, shared: &Shared, others: &Runs) -> Result<Finished> {
         self.finish_values()?;
         let open =
             |&(sequence, bytes): &(u64, u64)| ValueFile::open(&self.dir, sequence, bytes, shared);
@@ -160,6 +160,6 @@ impl Output {
             run = Some(Arc::new(Run::open(&self.dir, sequence, &all, shared)?));
         }
         file::sync_dir(&self.dir)?;
-        Ok(Written { run, values, files: self.files })
+        Ok(Finished { run, values, files: self.files })
     }
 }

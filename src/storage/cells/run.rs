@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A run that is open. It stays readable for whoever holds it, though its name be gone.
-#[derive(Debug)]
 pub struct Run {
     /// What it holds.
     pub footer: Footer,
@@ -103,11 +102,11 @@ impl Run {
         self.index.len()
     }
 
-    /// A cell; the inner none is one that was removed. One block is read, if the filter lets the key pass.
-    pub fn get(&self, key: &Key) -> Result<Option<Option<Kept>>> {
+    /// A cell by its key and the hash of that; the inner none is one that was removed. One block is read, if the filter lets
+    /// the key pass.
+    pub fn get(&self, key: &Key, hash: u64) -> Result<Option<Option<Kept>>> {
         let Some(number) = self.block_of(|first| first <= key) else { return Ok(None) };
-        let filter = &self.filters[self.filter_offsets[number]..self.filter_offsets[number + 1]];
-        if !filter::may_contain(filter, filter::hash(&key.to_bytes())) {
+        if !filter::may_contain(self.filter(number), hash) {
             return Ok(None);
         }
         let block = self.block(number, Fill::Keep)?;
@@ -154,6 +153,11 @@ impl Run {
         self.shared.damage.noted(found)
     }
 
+    /// The filter of a block.
+    fn filter(&self, number: usize) -> &[u8] {
+        &self.filters[self.filter_offsets[number]..self.filter_offsets[number + 1]]
+    }
+
     /// Reads a block from the disk.
     fn read_block(&self, number: usize) -> Result<Block> {
         let Entry { offset, len, crc, cells, .. } = self.index[number];
@@ -190,14 +194,13 @@ impl Run {
         found: &mut Footer,
         pace: &mut impl FnMut(u64),
     ) -> Result<()> {
-        let filter = &self.filters[self.filter_offsets[number]..self.filter_offsets[number + 1]];
         for n in 0..block.len() {
             let (key, kept) = block::decode_cell(block.cell(n)?, &self.values)?;
             let is_first = n > 0 || key == self.index[number].first;
             if !is_first || last.as_ref().is_some_and(|last| *last >= key) {
                 return Err(Error::corrupt("a cell is out of order"));
             }
-            if !filter::may_contain(filter, filter::hash(&key.to_bytes())) {
+            if !filter::may_contain(self.filter(number), filter::hash(&key.to_bytes())) {
                 return Err(Error::corrupt("the filter does not know a cell"));
             }
             *if kept.is_some() { &mut found.cells } else { &mut found.gone } += 1;
@@ -209,6 +212,17 @@ impl Run {
             *last = Some(key);
         }
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Run { path, bytes, footer, .. } = self;
+        let mut out = f.debug_struct("Run");
+        out.field("path", path)
+            .field("bytes", bytes)
+            .field("footer", footer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,10 +1,12 @@
 //! All runs of a tablet at one moment: what lies below its table.
 
+use super::filter;
 use super::merged::{Merged, Wanted};
 use super::run::Run;
 use super::values::ValueFiles;
 use crate::error::Result;
 use crate::protocol::cell::Key;
+use crate::protocol::entry::Encode;
 use crate::protocol::kept::{Kept, Lower, Range};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -56,8 +58,9 @@ impl Runs {
 
 impl Lower for Runs {
     fn get(&self, key: &Key) -> Result<Option<Kept>> {
+        let hash = filter::hash(&key.to_bytes());
         for run in self.list.iter().rev() {
-            if let Some(found) = run.get(key)? {
+            if let Some(found) = run.get(key, hash)? {
                 return Ok(found);
             }
         }

@@ -180,7 +180,7 @@ impl Checkpointer {
         self.published.lock().expect("a thread that panics ends the process")
     }
 
-    pub(super) fn count(&self, written: &cells::Written, purpose: Purpose) {
+    pub(super) fn count(&self, written: &cells::Finished, purpose: Purpose) {
         let runs = match purpose {
             Purpose::Flush => &self.counters.flushed,
             Purpose::Merge => &self.counters.merged,

@@ -42,7 +42,8 @@ impl Merge {
 }
 
 impl Checkpointer {
-    /// The merge that is due, if one is, for a table of which so many bytes are alive. One is run at a time.
+    /// The merge that is due, if one is, for a table of which so many bytes are alive ([`Totals::bytes`](crate::protocol::kept::Totals::bytes)).
+    /// Asked after each flush and each merge; one runs at a time.
     pub fn merge_due(&self, live_bytes: u64) -> Option<Merge> {
         let runs = self.runs();
         let sparse = !sparse(&runs, &referred(&runs)).is_empty();
@@ -92,7 +93,7 @@ impl Checkpointer {
         self.publish_merge(&merge.inputs, &written)
     }
 
-    fn publish_merge(&self, inputs: &Runs, written: &cells::Written) -> Result<Option<Arc<Runs>>> {
+    fn publish_merge(&self, inputs: &Runs, written: &cells::Finished) -> Result<Option<Arc<Runs>>> {
         let mut published = self.lock();
         published.unless_failed()?;
         let before = self.runs();
