@@ -14,6 +14,8 @@ const MEMORY: u64 = 64 << 20;
 /// Bytes of keys and values that are written.
 const BYTES: u64 = 128 << 20;
 const BYTES_LONG: u64 = 2 << 30;
+/// How often a node is killed in the meantime, about.
+const KILLS: u64 = 7;
 /// People who write, each rows of their own.
 const WRITERS: usize = 4;
 /// Every cell is one of so many of its writer; so most are overwritten, or deleted, later.
@@ -35,7 +37,8 @@ impl Writer {
 
     /// Name and length of a cell's next value.
     fn choose(&self) -> (String, usize) {
-        let random = u64::from_le_bytes(noise(self.step * 31 + self.number as u64, 8).try_into().unwrap());
+        let random =
+            u64::from_le_bytes(noise(self.step * 31 + self.number as u64, 8).try_into().unwrap());
         let (kind, n) = (random % 100, random / 100);
         match kind {
             0..80 => (format!("small{}", n % 20_000), (n % 1500) as usize),
@@ -119,9 +122,11 @@ impl Nodes<'_> {
 fn start() -> Cluster {
     Cluster::start_store(|configuration| {
         *configuration = configuration
-            .replace("cell_bytes = 4096", &format!("cell_bytes = 65536\nmemory_limit_bytes = {MEMORY}"))
-            .replace("checkpoint_bytes = 1048576", "checkpoint_bytes = 67108864")
-            .replace("retire", "retire");
+            .replace(
+                "cell_bytes = 4096",
+                &format!("cell_bytes = 65536\nmemory_limit_bytes = {MEMORY}"),
+            )
+            .replace("checkpoint_bytes = 1048576", "checkpoint_bytes = 67108864");
     })
 }
 
@@ -154,7 +159,7 @@ fn data_many_times_the_memory_is_held_within_it() {
             })
         };
         let threads: Vec<_> = (0..WRITERS).map(write).collect();
-        most = kill_while(&cluster, || written.load(Ordering::Relaxed) < bytes);
+        most = kill_during(&cluster, bytes / KILLS, || written.load(Ordering::Relaxed));
         threads.into_iter().map(|thread| thread.join().expect("a writer")).collect()
     });
     cluster.wait_in_sync();
@@ -174,19 +179,18 @@ fn data_many_times_the_memory_is_held_within_it() {
     }
 }
 
-/// Kills one node after the other with SIGKILL, whatever it is at, and starts it again; the most that any had resident.
-fn kill_while(cluster: &Cluster, goes_on: impl Fn() -> bool) -> u64 {
+/// Whenever so many bytes were written, kills a node with SIGKILL, whatever it is at, and starts it again; the most that
+/// any had resident.
+fn kill_during(cluster: &Cluster, every: u64, written: impl Fn() -> u64) -> u64 {
     let (names, mut most) = (cluster.backends(), 0);
-    for name in names.iter().cycle() {
-        if !goes_on() {
-            break;
+    for (n, name) in (1..KILLS).zip(names.iter().cycle()) {
+        while written() < n * every {
+            std::thread::sleep(Duration::from_millis(10));
         }
-        std::thread::sleep(Duration::from_millis(1500));
         most = most.max(most_resident(cluster.pid(name)));
         cluster.kill(name);
         std::thread::sleep(Duration::from_millis(500));
         cluster.start_again(name);
-        cluster.wait_in_sync();
     }
     most
 }
