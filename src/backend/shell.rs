@@ -225,6 +225,7 @@ impl Shell {
             Output::Send(to, message) => around.send(&to, id, message),
             Output::Mention(to, message) => around.links.mention(&to, id, message),
             Output::Plead(epoch, plea) => around.master.plead(id, epoch, &plea),
+            Output::ReadBack(..) => {}
             Output::Sealed(epoch, end) => around.master.sealed(id, epoch, end),
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
             Output::Differs(version) => {

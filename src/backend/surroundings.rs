@@ -82,7 +82,6 @@ pub fn timing(replication: &Replication) -> Timing {
         silence: replication.silence_ms * 1000,
         keep: 16,
         keep_bytes: 16 << 20,
-        catch_up_bytes: 256 << 20,
         batch: 256,
         batch_bytes: 1 << 20,
         window_bytes: 8 << 20,

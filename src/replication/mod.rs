@@ -44,7 +44,8 @@
 //! # Modules
 //!
 //! * [`replica`]: the state. `epoch`: configurations, seals and resignations. [`propose`]: writes. [`lead`]: the
-//!   primary's side. [`follow`]: the others'. `confirm`: reads without clocks.
+//!   primary's side. [`follow`]: the others'. `read_back`: entries for members that are far behind. `confirm`: reads
+//!   without clocks.
 //! * [`table`], [`mod@execute`]: what a log adds up to, and how requests are judged. `digest`: whether two tables are equal.
 //! * [`message`]: what replicas say. [`outbox`]: what they do not say yet. [`rules`]: each rule that a replica keeps as a
 //!   switch, for the simulation. [`wire`]: messages as text.
@@ -128,6 +129,7 @@ pub mod lead;
 pub mod message;
 pub mod outbox;
 pub mod propose;
+mod read_back;
 pub mod replica;
 pub mod rules;
 pub mod table;

@@ -52,8 +52,6 @@ pub struct Timing {
     pub keep: usize,
     /// Bytes of committed entries that are kept for replicas that lag.
     pub keep_bytes: u64,
-    /// The same while a member catches up: what is written while it takes a table.
-    pub catch_up_bytes: u64,
     /// Entries of one message.
     pub batch: usize,
     /// Bytes of one message's entries; one entry goes out in any case.
@@ -93,6 +91,10 @@ pub enum Input {
     Query(Token),
     /// The log is on disk up to this version.
     Persisted(u64),
+    /// The log on disk holds every entry after this version.
+    LogStart(u64),
+    /// Entries were read back for a member, those after this position; none: they are not there any more.
+    ReadBack(Node, Position, Vec<Arc<Entry>>),
     /// Another replica says something.
     Message(Node, Message),
     /// Time has passed.
@@ -129,6 +131,9 @@ pub enum Output {
     Install(Table),
     /// Send to another replica.
     Send(Node, Message),
+    /// Read back committed entries after this version from the log on disk, some at a time, and say `ReadBack`: this
+    /// member needs them.
+    ReadBack(Node, u64),
     /// Send to another replica together with whatever goes there next: nobody waits for it.
     Mention(Node, Message),
     /// Ask the master for something, in the epoch in which it was found to be needed: in a later one it may do harm.
@@ -189,6 +194,8 @@ pub struct Replica {
     /// The position before the first entry of `log`.
     pub(super) base: Position,
     pub(super) log: VecDeque<Logged>,
+    /// The log on disk holds every entry after this version.
+    pub(super) log_start: u64,
     /// Version up to which the log is on disk.
     pub(super) durable: u64,
     /// Version up to which the log is known to be equal to the primary's in this epoch.
@@ -251,6 +258,7 @@ impl Replica {
             timing,
             sealed,
             base,
+            log_start: base.version,
             durable: checkpoint.version + log.len() as u64,
             matched: checkpoint.version,
             committed: checkpoint,
@@ -291,6 +299,10 @@ impl Replica {
             Input::Propose(proposal) => self.propose(now, proposal, &mut out),
             Input::Query(token) => self.query(now, token, &mut out),
             Input::Persisted(version) => self.persisted(now, version, &mut out),
+            Input::LogStart(version) => self.note_log_start(version),
+            Input::ReadBack(node, prev, entries) => {
+                self.take_read_back(now, &node, (prev, entries), &mut out)
+            }
             Input::Message(from, message) => self.hear(now, from, message, &mut out),
             Input::Tick => self.tick(now, &mut out),
         }
@@ -527,7 +539,7 @@ impl Replica {
         let ready = std::mem::replace(&mut self.waiting, later);
         let ready = ready.into_values().flatten().collect::<Vec<_>>();
         ready.into_iter().for_each(|judged| self.answer(now, judged, out));
-        self.trim_log(now);
+        self.trim_log();
     }
 
     /// A table of which something could not be read is as one that differs.
@@ -538,10 +550,8 @@ impl Replica {
     }
 
     /// Lets go of committed entries that no replica is likely to need.
-    fn trim_log(&mut self, now: Time) {
-        let catches_up = self.lead.as_ref().is_some_and(|lead| lead.is_waited_for(self, now));
-        let timing = &self.timing;
-        let bytes = if catches_up { timing.catch_up_bytes } else { timing.keep_bytes };
+    fn trim_log(&mut self) {
+        let (timing, bytes) = (&self.timing, self.timing.keep_bytes);
         let total = self.total_at(self.committed.version);
         while self.log.len() > timing.keep
             && let Some(first) = self.log.front()
@@ -608,7 +618,6 @@ mod tests {
         silence: 1,
         keep: 4,
         keep_bytes: 0,
-        catch_up_bytes: 0,
         batch: 4,
         batch_bytes: 1000,
         window_bytes: 1000,
