@@ -97,6 +97,8 @@ pub struct Store {
     pub segment_bytes: u64,
     /// A checkpoint starts when the log of a tablet has grown by this much.
     pub checkpoint_bytes: u64,
+    /// Bytes of a tablet's log that are kept after a checkpoint, for replicas that lag.
+    pub log_keep_bytes: u64,
     /// Memory that a backend may take.
     pub memory_limit_bytes: u64,
     /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`.
@@ -125,7 +127,8 @@ impl Default for Store {
             large_tablets: 3,
             segment_bytes: 16 << 20,
             checkpoint_bytes: 64 << 20,
-            memory_limit_bytes: 512 << 20,
+            log_keep_bytes: 64 << 20,
+            memory_limit_bytes: 256 << 20,
             tablet_bytes_max: 64 << 30,
             disk_reserve_bytes: 256 << 20,
             scrub_ms: 60 * 60 * 1000,

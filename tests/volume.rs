@@ -16,6 +16,8 @@ const BYTES: u64 = 128 << 20;
 const BYTES_LONG: u64 = 2 << 30;
 /// How often a node is killed in the meantime, about.
 const KILLS: u64 = 7;
+/// Bytes of each tablet's log that are kept for replicas that lag.
+const KEPT: u64 = BYTES / 8;
 /// People who write, each rows of their own.
 const WRITERS: usize = 4;
 /// Every cell is one of so many of its writer; so most are overwritten, or deleted, later.
@@ -119,14 +121,16 @@ impl Nodes<'_> {
     }
 }
 
-fn start() -> Cluster {
+/// A store whose nodes have little memory, and keep so much of each log.
+fn start(log_keep_bytes: u64) -> Cluster {
     Cluster::start_store(|configuration| {
         *configuration = configuration
             .replace(
                 "cell_bytes = 4096",
                 &format!("cell_bytes = 65536\nmemory_limit_bytes = {MEMORY}"),
             )
-            .replace("checkpoint_bytes = 1048576", "checkpoint_bytes = 67108864");
+            .replace("checkpoint_bytes = 1048576", "checkpoint_bytes = 67108864")
+            .replace("log_keep_bytes = 1048576", &format!("log_keep_bytes = {log_keep_bytes}"));
     })
 }
 
@@ -137,16 +141,16 @@ fn most_resident(pid: u32) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().map_or(0, |kib| kib << 10)
 }
 
-#[test]
-fn data_many_times_the_memory_is_held_within_it() {
-    let cluster = start();
-    let bytes = if long() { BYTES_LONG } else { BYTES };
+/// What people wrote, and how long each value is.
+type Written = Vec<(Writer, BTreeMap<String, usize>)>;
+
+/// Has people write so many bytes while something happens, which is told how many were written.
+fn write_during(cluster: &Cluster, bytes: u64, happens: impl FnOnce(&AtomicU64)) -> Written {
     let (written, over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let mut most = 0;
-    let writers: Vec<(Writer, BTreeMap<String, usize>)> = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let _end = EndOnPanic(&over);
         let write = |number| {
-            let (cluster, written, over) = (&cluster, &written, &over);
+            let (written, over) = (&written, &over);
             scope.spawn(move || {
                 let mut store = Nodes { cluster, open: None, next: number };
                 let (mut writer, mut lengths) = (Writer::new(number), BTreeMap::new());
@@ -159,24 +163,89 @@ fn data_many_times_the_memory_is_held_within_it() {
             })
         };
         let threads: Vec<_> = (0..WRITERS).map(write).collect();
-        most = kill_during(&cluster, bytes / KILLS, || written.load(Ordering::Relaxed));
+        happens(&written);
         threads.into_iter().map(|thread| thread.join().expect("a writer")).collect()
-    });
-    cluster.wait_in_sync();
+    })
+}
+
+/// Compares everything with what the nodes answer, each in turn.
+fn check(cluster: &Cluster, written: &Written) {
     let names = cluster.backends();
-    for (i, (writer, lengths)) in writers.iter().enumerate() {
+    for (i, (writer, lengths)) in written.iter().enumerate() {
         let mut text = Text::connect(&cluster.address(&names[i % names.len()])).expect("a node");
         writer.check(&mut text, lengths);
     }
-    most = names.iter().map(|name| most_resident(cluster.pid(name))).fold(most, u64::max);
-    assert!(most <= MEMORY, "{} MiB were resident, of {}", most >> 20, MEMORY >> 20);
+}
+
+/// Ends all nodes in order, and looks their disks over.
+fn check_disks(cluster: &Cluster) {
     let data = cluster.config().cluster.data_dir.clone();
-    names.iter().for_each(|name| assert!(cluster.stop(name), "{name} ends in order"));
-    for name in &names {
+    for name in cluster.backends() {
+        assert!(cluster.stop(&name), "{name} ends in order");
         let mut said = Vec::new();
         fsck::run(&data.join(name), &mut said)
             .unwrap_or_else(|e| panic!("{e}:\n{}", String::from_utf8_lossy(&said)));
     }
+}
+
+#[test]
+fn data_many_times_the_memory_is_held_within_it() {
+    let cluster = start(1 << 20);
+    let bytes = if long() { BYTES_LONG } else { BYTES };
+    let mut most = 0;
+    let written = write_during(&cluster, bytes, |written| {
+        most = kill_during(&cluster, bytes / KILLS, || written.load(Ordering::Relaxed));
+    });
+    cluster.wait_in_sync();
+    check(&cluster, &written);
+    let names = cluster.backends();
+    most = names.iter().map(|name| most_resident(cluster.pid(name))).fold(most, u64::max);
+    println!("{} MiB were resident at most, of {}", most >> 20, MEMORY >> 20);
+    assert!(most <= MEMORY, "{} MiB were resident, of {}", most >> 20, MEMORY >> 20);
+    check_disks(&cluster);
+}
+
+#[test]
+fn who_was_away_gets_what_it_lacks_while_writes_go_on() {
+    let cluster = start(KEPT);
+    let bytes = BYTES / 2;
+    let data = cluster.config().cluster.data_dir.clone();
+    let written = write_during(&cluster, bytes, |written| {
+        let wait = |part: u64| {
+            while written.load(Ordering::Relaxed) < bytes / 8 * part {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        };
+        wait(1);
+        take_away(&cluster, "a1");
+        wait(3);
+        cluster.start_again("a1");
+        cluster.wait_in_sync();
+        let log = cluster.log("a1");
+        assert!(!log.contains("takes the table"), "the log on disk would have done:\n{log}");
+        wait(5);
+        take_away(&cluster, "a2");
+        std::fs::remove_dir_all(data.join("a2")).expect("its disk is lost");
+        cluster.start_again("a2");
+        cluster.wait_in_sync();
+        assert!(cluster.log("a2").contains("takes the table"), "it had nothing");
+    });
+    cluster.wait_in_sync();
+    check(&cluster, &written);
+    check_disks(&cluster);
+}
+
+/// Kills a node, and waits until the others do without it.
+fn take_away(cluster: &Cluster, name: &str) {
+    cluster.kill(name);
+    eventually("the others do without it", || {
+        let routes = cluster.routes();
+        routes
+            .tablets
+            .iter()
+            .all(|tablet| !tablet.isr.iter().any(|node| node == name))
+            .then_some(())
+    });
 }
 
 /// Whenever so many bytes were written, kills a node with SIGKILL, whatever it is at, and starts it again; the most that

@@ -66,6 +66,13 @@ impl Snapshots {
         }
     }
 
+    /// Version of the oldest table of a tablet that is being fetched: who has it needs the log from there on.
+    pub fn oldest(&self, tablet: &str) -> Option<u64> {
+        let kept = self.0.lock().expect("a list is not left half-changed");
+        let fetched = kept.iter().filter(|s| s.fetched && *s.tablet == *tablet);
+        fetched.map(|s| s.table.version).min()
+    }
+
     /// Lets go of what nobody has asked for lately.
     pub fn purge(&self) {
         let mut kept = self.0.lock().expect("a list is not left half-changed");

@@ -1,13 +1,13 @@
 //! A tablet's log thread: writes what has gathered, syncs once, reports back.
 
 use super::room::{PAUSE, Room};
-use super::tablet::{Event, Tablet};
+use super::tablet::{Event, Tablet, spawn};
 use super::trouble::{Troubles, With};
 use super::waits::Worker;
 use crate::error::{Error, Result};
 use crate::protocol::entry::Entry;
-use crate::replication::Table;
-use crate::storage::{Checkpointer, Log, Received, TabletConfig};
+use crate::replication::{Node, Table};
+use crate::storage::{Checkpointer, Entries, Log, Received, TabletConfig};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,8 +22,10 @@ pub enum Task {
     Cut(u64),
     /// Replace everything by this table, whose cells were received.
     Install(Table, Box<Received>),
-    /// A checkpoint of this version is on disk: what is before it may go.
-    Release(u64),
+    /// A checkpoint of this version is on disk: what is before it may go, all but the newest of these bytes.
+    Release(u64, u64),
+    /// Read entries after this version back, for this node.
+    ReadBack(Node, u64),
     /// Give spare segments back to the disk.
     Trim,
 }
@@ -39,12 +41,16 @@ pub struct Done {
     pub installs: u64,
     /// How many epochs were stored.
     pub adopted: u64,
+    /// The log holds every entry after this version.
+    pub log_start: u64,
     /// Bytes that the log has grown by.
     pub grown_bytes: u64,
 }
 
 /// Bytes that are written and synced at a time.
 const ROUND_BYTES: u64 = 8 << 20;
+/// Bytes of entries that are read back at a time.
+const READ_BACK_BYTES: u64 = 2 << 20;
 
 fn weight(task: &Task) -> u64 {
     match task {
@@ -96,8 +102,24 @@ impl Shared {
     }
 }
 
+/// The first entries, of so many bytes together.
+fn some_of(entries: Entries, bytes: u64) -> Result<Vec<Arc<Entry>>> {
+    let (mut some, mut weight) = (Vec::new(), 0);
+    for entry in entries {
+        let entry = entry?;
+        weight += entry.weight();
+        some.push(Arc::new(entry));
+        if weight >= bytes {
+            break;
+        }
+    }
+    Ok(some)
+}
+
 /// The log thread's state.
 pub struct Disk {
+    /// Whose log it is.
+    pub tablet: Weak<Tablet>,
     /// The tablet's log.
     pub log: Log,
     /// The tablet's directory.
@@ -111,8 +133,8 @@ pub struct Disk {
 impl Disk {
     /// Runs until nobody gives it tasks any more. The tablet is told what is on disk. What it has to say is sent first:
     /// the other replicas write while this one does.
-    pub fn run(mut self, tasks: &Worker<Task>, tablet: &Weak<Tablet>) {
-        let mut done = Done::default();
+    pub fn run(mut self, tasks: &Worker<Task>) {
+        let (mut done, tablet) = (Done::default(), self.tablet.clone());
         while let Some(round) = tasks.take(weight, ROUND_BYTES) {
             if let Some(tablet) = tablet.upgrade() {
                 tablet.flush();
@@ -120,6 +142,7 @@ impl Disk {
             let mut tell = |disk: &Disk, done: &mut Done| {
                 let log = &disk.log;
                 (done.version, done.grown_bytes) = (log.durable_version(), log.grown_bytes());
+                done.log_start = log.start().version;
                 if let Some(tablet) = tablet.upgrade() {
                     tablet.tell(Event::Persisted(*done));
                 }
@@ -136,7 +159,7 @@ impl Disk {
         done_so_far: &mut Done,
         tell: &mut impl FnMut(&Disk, &mut Done),
     ) {
-        let (mut entries, mut appended) = (Vec::new(), false);
+        let (mut entries, mut appended, mut released) = (Vec::new(), false, false);
         let cuts = done_so_far.cuts;
         for task in tasks {
             if !matches!(task, Task::Append(_)) {
@@ -169,8 +192,13 @@ impl Disk {
                     done_so_far.installs += 1;
                     self.install(&table, &received)
                 }
-                Task::Release(version) => {
-                    self.shared.busy.during(|| self.log.truncate_before(version))
+                Task::Release(version, keep_bytes) => {
+                    released = true;
+                    self.shared.busy.during(|| self.log.truncate_before(version, keep_bytes))
+                }
+                Task::ReadBack(node, after) => {
+                    self.read_back(node, after);
+                    Ok(())
                 }
                 Task::Trim => self.shared.busy.during(|| self.log.trim_spares()),
             };
@@ -181,9 +209,25 @@ impl Disk {
             let synced = self.shared.busy.during(|| self.log.sync());
             synced.unwrap_or_else(|error| fail_stop("syncing the log", &error));
         }
-        if appended || cuts != done_so_far.cuts {
+        if appended || released || cuts != done_so_far.cuts {
             tell(self, done_so_far);
         }
+    }
+
+    /// Reads entries back on a thread of its own: the log goes on meanwhile. What it lets go before it is read is not
+    /// there any more.
+    fn read_back(&self, node: Node, after: u64) {
+        let (entries, me) = (self.log.entries_after(after), self.tablet.clone());
+        spawn(format!("{} read back", self.shared.troubles.tablet()), move || {
+            let entries = entries.and_then(|entries| some_of(entries, READ_BACK_BYTES));
+            let entries = entries.unwrap_or_else(|error| {
+                log::info!("the log is not read back after {after}: {error}");
+                Vec::new()
+            });
+            if let Some(tablet) = me.upgrade() {
+                tablet.tell(Event::ReadBack(node, after, entries));
+            }
+        });
     }
 
     fn append(&mut self, entries: &mut Vec<Arc<Entry>>) {

@@ -15,8 +15,8 @@ use super::waits::{Filler, Tray};
 use crate::error::{Error, Result};
 use crate::protocol::cluster::Role;
 use crate::replication::{
-    Configuration, DiskSpace, Input, Message, Outbox, Outcome, Output, Proposal, Replica, Setting,
-    Table, Token,
+    Configuration, DiskSpace, Input, Message, Outbox, Outcome, Output, Position, Proposal, Replica,
+    Setting, Table, Token,
 };
 use crate::storage::{Merge, Received};
 use std::collections::HashMap;
@@ -65,6 +65,8 @@ pub struct Shell {
     checkpoints: Checkpoints,
     /// The table of which a checkpoint is being written, or is to be tried again.
     frozen: Option<Table>,
+    /// The version of the last checkpoint.
+    released: u64,
     /// Whether what readers see holds what lies on the disk now.
     stale: bool,
     /// When the last checkpoint failed, if it did.
@@ -93,6 +95,7 @@ impl Shell {
             configuration: Arc::new(replica.configuration().clone()),
             checkpoints: Checkpoints::default(),
             share: around.memory.share(),
+            released: replica.committed().version,
             replica,
             view: SharedView::default(),
             to_log,
@@ -145,6 +148,10 @@ impl Shell {
                 self.step(Input::Query(self.next));
             }
             Event::Persisted(done) => self.persisted(done),
+            Event::ReadBack(node, after, entries) => {
+                let epoch = entries.first().map_or(0, |first| first.prev_epoch);
+                self.step(Input::ReadBack(node, Position { epoch, version: after }, entries));
+            }
             Event::Checkpointed(written) => self.checkpointed(written),
             Event::Merged(written) => self.merged(written),
             Event::Rewrite => self.rewrite(),
@@ -174,6 +181,7 @@ impl Shell {
         }
         if done.cuts == self.cuts {
             self.step(Input::Persisted(done.version));
+            self.step(Input::LogStart(done.log_start));
         }
         self.checkpoint_if_due();
     }
@@ -277,6 +285,7 @@ impl Shell {
             Output::Send(to, message) => around.send(&to, id, message),
             Output::Mention(to, message) => around.links.mention(&to, id, message),
             Output::Plead(epoch, plea) => around.master.plead(id, epoch, &plea),
+            Output::ReadBack(node, after) => self.to_log.add([Task::ReadBack(node, after)]),
             Output::Sealed(epoch, end) => around.master.sealed(id, epoch, end),
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
             Output::Differs(version) => {
@@ -369,7 +378,7 @@ impl Shell {
             return;
         }
         self.freed = Some((Instant::now(), given));
-        self.to_log.add([Task::Trim]);
+        self.release(self.released);
         let exhausted = self.around.disk_space() == DiskSpace::Exhausted;
         let ballast = if exhausted { self.around.room.bytes() } else { 0 };
         let (bytes, free_bytes) = (self.replica.committed().memory_bytes(), self.free_bytes());
@@ -460,14 +469,26 @@ impl Shell {
                 self.publish();
                 self.shared.troubles.end(With::Checkpoint);
                 log::info!("tablet {}: checkpoint of version {version}", self.id);
-                self.to_log.add([Task::Release(version)]);
-                if self.around.disk_space() != DiskSpace::Enough {
-                    self.to_log.add([Task::Trim]);
-                }
+                self.release(version);
             }
             Err(error) => {
                 let why = format!("no checkpoint, the log stays: {error}");
                 self.shared.troubles.note(With::Checkpoint, &why);
+            }
+        }
+    }
+
+    /// Lets the log before a checkpoint go, all but what replicas that lag may need; on a low disk all of it.
+    fn release(&mut self, version: u64) {
+        self.released = version;
+        let fetched = self.around.snapshots.oldest(&self.id).unwrap_or(version);
+        match self.around.disk_space() {
+            DiskSpace::Enough => {
+                let keep_bytes = self.around.limits.log_keep_bytes;
+                self.to_log.add([Task::Release(version.min(fetched), keep_bytes)]);
+            }
+            DiskSpace::Low | DiskSpace::Exhausted => {
+                self.to_log.add([Task::Release(version, 0), Task::Trim]);
             }
         }
     }

@@ -93,7 +93,6 @@ pub fn timing(replication: &Replication, memory_limit_bytes: u64) -> Timing {
         silence: replication.silence_ms * 1000,
         keep: 16,
         keep_bytes: memory_limit_bytes / 128,
-        catch_up_bytes: memory_limit_bytes / 8,
         batch: 256,
         batch_bytes: 1 << 20,
         window_bytes: (memory_limit_bytes / 128).clamp(1 << 20, 8 << 20),

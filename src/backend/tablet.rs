@@ -127,6 +127,8 @@ pub enum Event {
     Confirm(Filler<Result<()>>),
     /// What is on disk.
     Persisted(Done),
+    /// Entries after this version were read back, for this node; none: they are not there any more.
+    ReadBack(Node, u64, Vec<Arc<Entry>>),
     /// Another node's table has arrived.
     Fetched(Node, Configuration, Table, Box<Received>),
     /// A checkpoint of this version was written, or not.
@@ -173,7 +175,8 @@ impl Tablet {
         );
         let (to_log, tasks) = tray();
         let shared = Shared::new(id, cells);
-        let disk = Disk {
+        let mut disk = Disk {
+            tablet: Weak::new(),
             log: recovered.log,
             dir: dir.into(),
             room: around.room.clone(),
@@ -195,9 +198,9 @@ impl Tablet {
                 hangs_after: around.hangs_after(),
             }
         });
-        let me = Arc::downgrade(&tablet);
+        disk.tablet = Arc::downgrade(&tablet);
         spawn(format!("{id} log"), move || {
-            disk.run(&tasks, &me);
+            disk.run(&tasks);
             drop(files);
         });
         let me = Arc::downgrade(&tablet);

@@ -14,6 +14,7 @@ use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId};
 use crate::protocol::command::{RequestId, Scan};
 use crate::protocol::entry::{Answer, Effect, Entry, Item, Position, Retired, Session, Staged};
 use crate::protocol::kept::{Changes, Held, Kept, Lower, Range, Totals};
+use crate::protocol::word::display;
 use imbl::{OrdMap, OrdSet};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -233,9 +234,33 @@ impl Table {
         self.cells.freeze();
     }
 
-    /// What is to be written out: the cells that changed since the last checkpoint, in order.
+    /// What is to be written out: the cells that changed since the last checkpoint, in order. One that is not what it was
+    /// when it was written, in memory, is an error.
     pub fn changes(&self) -> Changes<'_> {
-        self.cells.frozen()
+        Box::new(self.cells.frozen().map(|change| {
+            let (key, kept) = change?;
+            kept.as_ref().map_or(Ok(()), |kept| check_hash(&key, kept))?;
+            Ok((key, kept))
+        }))
+    }
+
+    /// Reads all cells, and compares each with its hash, and their number with the totals; of what lies on the disk apart
+    /// from its cell only the hash. `pace` is told how many bytes were read each time, and may wait.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]: a cell is not what was written, or there are more or fewer.
+    pub fn check(&self, mut pace: impl FnMut(u64)) -> Result<()> {
+        let mut cells = 0;
+        for cell in self.cells_from(Bound::Unbounded) {
+            let (key, kept) = cell?;
+            check_hash(&key, &kept)?;
+            cells += 1;
+            pace((key.row.len() + key.column.len()) as u64 + OVERHEAD_BYTES);
+        }
+        match cells == self.count {
+            true => Ok(()),
+            false => Err(Error::corrupt(format!("there are {cells} cells, not {}", self.count))),
+        }
     }
 
     /// What was to be written out lies below now: it goes from memory.
@@ -505,6 +530,20 @@ impl Table {
         }
         self.idle.insert((session.last, client));
         self.sessions.insert(client, Arc::new(session));
+    }
+}
+
+/// Compares a cell in memory with its hash.
+fn check_hash(key: &Key, kept: &Kept) -> Result<()> {
+    let Held::Here(value) = &kept.value else { return Ok(()) };
+    let cell = Cell { version: kept.version, expires: kept.expires, value: value.clone() };
+    match Part::Cell(key, &cell).hash() == kept.hash {
+        true => Ok(()),
+        false => Err(Error::corrupt(format!(
+            "column {} of row {} is not what was written",
+            display(&key.column),
+            display(&key.row)
+        ))),
     }
 }
 

@@ -149,7 +149,7 @@ fn read_log(dir: &Path, mark: Option<Mark>, checkpoint: Position) -> Result<LogS
         return Err(gap(dir, scan.start, checkpoint));
     }
     let sources = scan.segments.iter().map(Source::from).collect();
-    let mut entries = Entries::new(scan.start, sources, 0, scan.end.version);
+    let mut entries = Entries::new(sources, scan.start.version, scan.end.version);
     entries.try_for_each(|entry| entry.map(|_| ()))?;
     Ok(LogSummary {
         start: scan.start,

@@ -45,13 +45,14 @@ impl Log {
         let end = if behind { checkpoint } else { scan.end };
         let offset = scan.segments.last().map(|last| last.end);
         let grown = grown_since(checkpoint.version, &scan);
-        let mut chain = Chain::open(dir, options, scan.segments)?;
+        let segments = scan.covered.into_iter().chain(scan.segments).collect();
+        let mut chain = Chain::open(dir, options, segments)?;
         let (active, offset) = match offset {
             Some(offset) if !behind && !scan.torn => (chain.open_active()?, offset),
             _ => (chain.begin(end, 0)?, segment::HEADER_BYTES),
         };
         if behind {
-            chain.release_before(end.version)?;
+            chain.release_before(end.version, 0)?;
         }
         let marker = Marker::open(dir)?;
         let (buffer, failed) = (Vec::new(), None);
@@ -103,9 +104,10 @@ impl Log {
         self.grown
     }
 
-    /// Lets segments go whose entries are all `<= version`, after a checkpoint of that version is durable.
-    pub fn truncate_before(&mut self, version: u64) -> Result<()> {
-        self.unless_failed(|log| log.chain.release_before(version))
+    /// Lets segments go whose entries are all `<= version`, after a checkpoint of that version is durable; but not those
+    /// that hold the newest `keep_bytes` of the log, for replicas that lag.
+    pub fn truncate_before(&mut self, version: u64, keep_bytes: u64) -> Result<()> {
+        self.unless_failed(|log| log.chain.release_before(version, keep_bytes))
     }
 
     /// Gives spare segments back to the disk, all but the next: for when the disk is low.
@@ -163,7 +165,7 @@ impl Log {
         if version < start.version {
             return Err(Error::bad(format_args!("the log begins after version {}", start.version)));
         }
-        Ok(Entries::new(start, self.chain.sources(), version, self.end.version))
+        Ok(Entries::new(self.chain.sources(), version, self.end.version))
     }
 
     /// The position of a version that the log holds or goes on from.

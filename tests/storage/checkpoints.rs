@@ -97,7 +97,7 @@ fn a_crash_between_any_two_steps_of_a_checkpoint_loses_nothing() {
     let segments = names(dir.path(), "log");
     let some_segments = snapshot(dir.path());
     fs::remove_file(some_segments.path().join(&segments[1])).expect("removed");
-    log.truncate_before(30).expect("truncated");
+    log.truncate_before(30, 0).expect("truncated");
     assert!(names(dir.path(), "log").len() < segments.len());
     let after = snapshot(dir.path());
     for (state, crashed) in [
@@ -155,7 +155,7 @@ fn a_damaged_checkpoint_is_passed_over_only_if_the_log_reaches_back() {
     let recovered = open(copy.path());
     assert!(recovered.checkpoint.is_none());
     assert!(entries(recovered).iter().map(|e| e.version).eq(1..=40));
-    log.truncate_before(30).expect("truncated");
+    log.truncate_before(30, 0).expect("truncated");
     let Err(Error::Corrupt(why)) = storage::open(snapshot(dir.path()).path(), &SMALL) else {
         panic!("entries 1 to 30 are lost, and nobody says so")
     };
@@ -166,7 +166,7 @@ fn a_damaged_checkpoint_is_passed_over_only_if_the_log_reaches_back() {
 fn a_lost_checkpoint_is_damage() {
     let (dir, mut log, cells) = tablet();
     write_checkpoint(&cells, at(30), [cell(1, 1)]).expect("written");
-    log.truncate_before(30).expect("truncated");
+    log.truncate_before(30, 0).expect("truncated");
     fs::remove_file(checkpoint(dir.path(), 30)).expect("removed");
     drop(log);
     assert!(matches!(storage::open(dir.path(), &SMALL), Err(Error::Corrupt(_))));

@@ -136,7 +136,7 @@ fn records_of_a_recycled_segment_never_resurface() {
             append(&mut log, &[entry(version, 500 + round)]);
         }
         write_checkpoint(&cells, at(version - 10), []).expect("written");
-        log.truncate_before(version - 10).expect("truncated");
+        log.truncate_before(version - 10, 0).expect("truncated");
         reused +=
             names(dir.path(), "spare").iter().filter(|name| has_records(dir.path(), name)).count();
         let crashed = snapshot(dir.path());

@@ -167,7 +167,7 @@ impl Model {
             }
             Step::Release => {
                 let version = self.checkpoint;
-                self.log().truncate_before(version).expect("truncated");
+                self.log().truncate_before(version, 0).expect("truncated");
             }
             Step::Cut { entries } => {
                 let start = self.log().start().version.max(self.checkpoint);

@@ -62,7 +62,7 @@ impl Runner for Tablet {
             Step::Checkpoint { version } => {
                 write_checkpoint(&self.open_one()?.1, at(*version), [])?;
             }
-            Step::TruncateBefore { version } => self.log()?.truncate_before(*version)?,
+            Step::TruncateBefore { version } => self.log()?.truncate_before(*version, 0)?,
             Step::TruncateAfter { version } => self.log()?.truncate_after(*version)?,
             Step::Install { version } => {
                 let (log, cells) = self.open_one()?;

@@ -12,7 +12,7 @@ fn tablet() -> TempDir {
     (1..=60).for_each(|version| append(&mut log, &[entry(version, 1000)]));
     let items = (0..300).map(|n| cell(n, 700)).chain([cell(300, 50_000)]);
     write_checkpoint(&cells, at(20), items).expect("written");
-    log.truncate_before(20).expect("truncated");
+    log.truncate_before(20, 0).expect("truncated");
     dir
 }
 
@@ -121,7 +121,7 @@ fn files_that_go_while_they_are_read_are_no_damage() {
             if version % 50 == 0 {
                 let items = (0..50).map(|n| cell(n, 700));
                 write_checkpoint(&cells, at(version), items).expect("written");
-                log.truncate_before(version).expect("truncated");
+                log.truncate_before(version, 0).expect("truncated");
             }
         }
         over.store(true, Ordering::Relaxed);
