@@ -175,7 +175,8 @@ impl Node {
                     let newer = known.epoch > configuration.epoch;
                     let configuration = if newer { (*known).clone() } else { configuration };
                     tablet.troubles.end(With::Table);
-                    tablet.tell(Event::Fetched(from, configuration, table, received.into()));
+                    let (table, received) = (table.into(), received.into());
+                    tablet.tell(Event::Fetched(from, configuration, table, received));
                 }
                 Err(Error::NoSpace) => {
                     tablet.troubles.note(With::Table, NO_ROOM);

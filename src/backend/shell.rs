@@ -138,7 +138,6 @@ impl Shell {
             }
             Event::Fetched(from, configuration, table, received) => {
                 self.received = Some(received);
-                let table = table.into();
                 self.step(Input::Message(from, Message::Install { configuration, table }));
                 self.received = None;
             }

@@ -130,7 +130,7 @@ pub enum Event {
     /// Entries after this version were read back, for this node; none: they are not there any more.
     ReadBack(Node, u64, Vec<Arc<Entry>>),
     /// Another node's table has arrived.
-    Fetched(Node, Configuration, Table, Box<Received>),
+    Fetched(Node, Configuration, Box<Table>, Box<Received>),
     /// A checkpoint of this version was written, or not.
     Checkpointed(Written<u64>),
     /// Runs were merged, if they still counted then, or not.
