@@ -494,8 +494,13 @@ impl Config {
         if store.segment_bytes < 1 << 20 {
             return Err(Error::config("store.segment_bytes must be at least 1 MiB"));
         }
-        if store.memory_limit_bytes < 64 << 20 {
-            return Err(Error::config("store.memory_limit_bytes must be at least 64 MiB"));
+        let least = (128 * store.cell_bytes).max(64 << 20);
+        if store.memory_limit_bytes < least {
+            return Err(Error::config(format!(
+                "store.memory_limit_bytes must be at least {} MiB with cells of {} bytes",
+                least >> 20,
+                store.cell_bytes
+            )));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use penncloud::config::{Config, Secrets};
 use penncloud::error::{Error, Result};
 use penncloud::tools;
-use penncloud::tools::bench::{failover, replicated};
+use penncloud::tools::bench::{failover, replicated, volume};
 use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -67,6 +67,26 @@ enum BenchAlone {
         /// Only cases that hold this text: "GET", "PUT 100 B", "PUT 100 B, 64".
         #[arg(long, default_value = "")]
         only: String,
+    },
+    /// How much data with how little memory: a million cells, a value of a gigabyte, and a start with all that.
+    Store {
+        #[command(flatten)]
+        time: CaseTime,
+        /// A directory on the disk to be measured; a new one in it holds all data, and is removed.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Small cells that are written.
+        #[arg(long, default_value_t = 1_000_000)]
+        cells: u64,
+        /// How often as many are overwritten afterwards, by chance.
+        #[arg(long, default_value_t = 2)]
+        overwrites: u64,
+        /// Bytes of the large value.
+        #[arg(long, default_value_t = 1_000_000_000)]
+        large: u64,
+        /// Memory of each node, in MiB.
+        #[arg(long, default_value_t = 128)]
+        memory: u64,
     },
     /// How long clients wait when a primary is killed, and when it is shut down in order.
     Failover {
@@ -183,6 +203,19 @@ fn bench_alone(what: BenchAlone) -> Result<()> {
             let time = time.duration()?;
             let settings = replicated::Settings { program, dir, time, only };
             replicated::run(&settings, out)
+        }
+        BenchAlone::Store { time, dir, cells, overwrites, large, memory } => {
+            let (time, large_bytes, memory_limit_bytes) = (time.duration()?, large, memory << 20);
+            let settings = volume::Settings {
+                program,
+                dir,
+                cells,
+                overwrites,
+                large_bytes,
+                memory_limit_bytes,
+                time,
+            };
+            volume::run(&settings, out)
         }
         BenchAlone::Failover { runs, dir } => {
             failover::run(&failover::Settings { program, dir, runs }, out)

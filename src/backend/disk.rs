@@ -92,13 +92,15 @@ pub struct Shared {
     pub troubles: Arc<Troubles>,
     /// The tablet's cells on the disk.
     pub cells: Arc<Checkpointer>,
+    /// Bytes that were written into the log.
+    pub logged: Arc<AtomicU64>,
 }
 
 impl Shared {
     /// Of a tablet at which nobody is yet.
     pub fn new(id: &str, cells: Arc<Checkpointer>) -> Shared {
-        let (busy, files) = Default::default();
-        Shared { busy, files, troubles: Arc::new(Troubles::new(id)), cells }
+        let (busy, files, logged) = Default::default();
+        Shared { busy, files, troubles: Arc::new(Troubles::new(id)), cells, logged }
     }
 }
 
@@ -135,6 +137,7 @@ impl Disk {
     /// the other replicas write while this one does.
     pub fn run(mut self, tasks: &Worker<Task>) {
         let (mut done, tablet) = (Done::default(), self.tablet.clone());
+        let recovered = self.log.grown_bytes();
         while let Some(round) = tasks.take(weight, ROUND_BYTES) {
             if let Some(tablet) = tablet.upgrade() {
                 tablet.flush();
@@ -143,6 +146,7 @@ impl Disk {
                 let log = &disk.log;
                 (done.version, done.grown_bytes) = (log.durable_version(), log.grown_bytes());
                 done.log_start = log.start().version;
+                disk.shared.logged.store(done.grown_bytes - recovered, Ordering::Relaxed);
                 if let Some(tablet) = tablet.upgrade() {
                     tablet.tell(Event::Persisted(*done));
                 }

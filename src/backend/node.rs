@@ -15,7 +15,7 @@ use super::terms::Terms;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cell::ValueId;
-use crate::protocol::cluster::{NodeState, Report, Routes, TabletRoute};
+use crate::protocol::cluster::{NodeState, Report, Routes, StorageReport, TabletRoute};
 use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::connection::Pool;
 use crate::protocol::reply::Reply;
@@ -383,9 +383,31 @@ impl Node {
             uptime_ms: self.started.elapsed().as_millis() as u64,
             rss_bytes: resident_bytes(),
             connections: self.connections.load(Ordering::Relaxed),
+            storage: self.storage(),
             problem: low_disk(self.around.disk_space()).map(Into::into),
             knows: self.directory.knows(),
         }
+    }
+}
+
+impl Node {
+    /// What its tablets hold and have written.
+    fn storage(&self) -> StorageReport {
+        let memory = &self.around.memory;
+        let own = StorageReport {
+            memory: memory.held(),
+            cache: memory.cache().used(),
+            ..Default::default()
+        };
+        self.tablets().iter().fold(own, |mut sum, tablet| {
+            let (runs, written) = (tablet.cells.runs(), tablet.cells.written());
+            sum.disk += runs.bytes();
+            sum.runs += runs.count() as u64;
+            sum.logged += tablet.logged.load(Ordering::Relaxed);
+            sum.flushed += written.flushed + written.values;
+            sum.merged += written.merged;
+            sum
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
 use super::disk::{Done, Shared, Task};
-use super::memory::Share;
+use super::memory::{Holding, Share};
 use super::surroundings::{Surroundings, Taken};
 use super::tablet::{Event, SharedView, Tablet, View, Write, Written, spawn, stored};
 use super::trouble::{HANGS, With};
@@ -160,7 +160,7 @@ impl Shell {
 
     /// Takes what a client asks for; whether the log thread has an entry to write for it.
     pub fn write(&mut self, write: Write, answer: Filler<Outcome>) -> bool {
-        if self.share.is_exhausted() {
+        if self.share.refuses_writes() {
             answer.fill(Outcome::Refused(Error::retry(NO_MEMORY)));
             return false;
         }
@@ -188,7 +188,7 @@ impl Shell {
     /// Where there is no more memory for entries, they are as good as lost on their way; a beacon is heard all the same.
     fn within_memory(&self, mut message: Message) -> Message {
         if let Message::Prepare(prepare) = &mut message
-            && self.share.is_exhausted()
+            && self.share.refuses_entries()
         {
             prepare.entries.clear();
         }
@@ -321,9 +321,7 @@ impl Shell {
 
     fn publish(&mut self) {
         let replica = &self.replica;
-        let recent =
-            if self.checkpoints.is_running() { 0 } else { replica.committed().recent_bytes() };
-        self.share.set(replica.last().memory_bytes(), recent);
+        self.share.set(holding(replica));
         let epoch = replica.configuration().epoch;
         if epoch != self.configuration.epoch {
             self.configuration = Arc::new(replica.configuration().clone());
@@ -542,6 +540,17 @@ impl Shell {
         if let Some(error) = self.shared.cells.damage().take() {
             self.shared.troubles.note(With::Files, &format!("damage on the disk: {error}"));
         }
+    }
+}
+
+/// What a replica holds in memory.
+fn holding(replica: &Replica) -> Holding {
+    let (committed, last) = (replica.committed(), replica.last());
+    let recent = committed.recent_bytes();
+    Holding {
+        recent,
+        frozen: committed.memory_bytes() - recent,
+        prepared: last.memory_bytes().saturating_sub(committed.memory_bytes()),
     }
 }
 

@@ -91,10 +91,10 @@ pub fn timing(replication: &Replication, memory_limit_bytes: u64) -> Timing {
         grace: replication.grace_ms * 1000,
         beacon: lease / 5,
         silence: replication.silence_ms * 1000,
-        keep: 16,
+        keep: 1,
         keep_bytes: memory_limit_bytes / 128,
         batch: 256,
         batch_bytes: 1 << 20,
-        window_bytes: (memory_limit_bytes / 128).clamp(1 << 20, 8 << 20),
+        window_bytes: 8 << 20,
     }
 }

@@ -24,7 +24,7 @@ use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub struct Tablet {
     pub troubles: Arc<Troubles>,
     /// Its cells on the disk.
     pub cells: Arc<Checkpointer>,
+    /// Bytes that were written into its log since it was opened.
+    pub logged: Arc<AtomicU64>,
     /// None: the copy is given up.
     shell: Mutex<Option<Shell>>,
     /// Held by all who have its files open.
@@ -190,6 +192,7 @@ impl Tablet {
                 fetching: AtomicBool::new(false),
                 troubles: shared.troubles,
                 cells: shared.cells,
+                logged: shared.logged,
                 view: shell.view(),
                 shell: Mutex::new(Some(shell)),
                 files: shared.files,
