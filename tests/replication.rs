@@ -278,7 +278,7 @@ fn show_item(item: &Item) -> Option<String> {
         Item::Session(client, session) => {
             format!("session {client} low={} {:?}\n", session.low, session.answers.keys())
         }
-        Item::Evicted(_) | Item::Expires(..) => return None,
+        Item::Evicted(_) | Item::Expires(..) | Item::Flawed(_) => return None,
     })
 }
 

@@ -244,8 +244,8 @@ impl Runner {
                 Output::Lost(node, acked, end) => {
                     format!("says that {node} had {acked}, and has {end}")
                 }
-                Output::ReadBack(member, after) => {
-                    format!("reads back what {member} lacks after {after}")
+                Output::ReadBack(member, after, last) => {
+                    format!("reads back what {member} lacks after {after}, up to {last}")
                 }
                 Output::Plead(_, plea) => format!("-> master {}", show_plea(plea)),
                 Output::Install(table) => format!("installs a table of version {}", table.version),

@@ -218,7 +218,7 @@ fn who_was_away_gets_what_it_lacks_while_writes_go_on() {
         };
         wait(1);
         take_away(&cluster, "a1");
-        wait(3);
+        wait(2);
         cluster.start_again("a1");
         cluster.wait_in_sync();
         let log = cluster.log("a1");

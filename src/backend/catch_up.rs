@@ -134,7 +134,9 @@ impl Fetch {
                 }
                 other => {
                     self.others += 1;
-                    self.table.load(other);
+                    if !matches!(other, Item::Flawed(_)) {
+                        self.table.load(other);
+                    }
                 }
             }
         }
@@ -168,6 +170,7 @@ impl Node {
             return;
         }
         let (node, tablet, from) = (self.clone(), tablet.clone(), from.clone());
+        let files = tablet.hold_files();
         spawn(format!("{} fetch", tablet.id), move || {
             match node.fetch_table(&tablet, &from, at) {
                 Ok((table, received)) => {
@@ -185,6 +188,7 @@ impl Node {
                 Err(error) => log::warn!("tablet {}: no table of {from}: {error}", tablet.id),
             }
             tablet.fetching.store(false, Ordering::Relaxed);
+            drop(files);
         });
     }
 

@@ -30,10 +30,11 @@ impl Checkpoints {
         self.running.is_none() && self.uncovered() >= checkpoint_bytes
     }
 
-    /// Whether one that writes so many bytes would give more back to a disk that is low, and has room on it first.
-    pub fn would_free(&self, bytes: u64, free_bytes: u64) -> bool {
-        let fits = bytes <= free_bytes / 4 * 3;
-        self.running.is_none() && fits && self.uncovered() >= bytes + FREED_MIN
+    /// Whether one that writes so many bytes would give more back to a disk that is low, and has room on it first: the log
+    /// before it, and what lies on the disk and is garbage once the deletes in memory are written out.
+    pub fn would_free(&self, bytes: u64, garbage_bytes: u64, free_bytes: u64) -> bool {
+        let freed = self.uncovered() + if bytes > 0 { garbage_bytes } else { 0 };
+        self.running.is_none() && fits(bytes, free_bytes) && freed >= bytes + FREED_MIN
     }
 
     /// Whether one is being written.
@@ -50,6 +51,11 @@ impl Checkpoints {
     pub fn end(&mut self, written: bool) {
         self.covered = self.running.take().filter(|_| written).unwrap_or(self.covered);
     }
+}
+
+/// Whether a disk has room for so many bytes, and for more beside them.
+pub fn fits(bytes: u64, free_bytes: u64) -> bool {
+    bytes <= free_bytes / 4 * 3
 }
 
 #[cfg(test)]
@@ -81,16 +87,18 @@ mod tests {
         let mut checkpoints = grown();
         checkpoints.begin();
         checkpoints.end(false);
-        assert!(checkpoints.would_free(10 * MIB, 1000 * MIB));
+        assert!(checkpoints.would_free(10 * MIB, 0, 1000 * MIB));
         assert!(checkpoints.is_due(40 * MIB));
     }
 
     #[test]
     fn a_low_disk_gets_one_that_fits_and_lets_more_go_than_it_takes() {
         let checkpoints = grown();
-        assert!(checkpoints.would_free(39 * MIB, 1000 * MIB));
-        assert!(!checkpoints.would_free(40 * MIB, 1000 * MIB));
-        assert!(!checkpoints.would_free(10 * MIB, 12 * MIB), "it does not fit");
-        assert!(checkpoints.would_free(9 * MIB, 12 * MIB));
+        assert!(checkpoints.would_free(39 * MIB, 0, 1000 * MIB));
+        assert!(!checkpoints.would_free(40 * MIB, 0, 1000 * MIB));
+        assert!(!checkpoints.would_free(10 * MIB, 0, 12 * MIB), "it does not fit");
+        assert!(checkpoints.would_free(9 * MIB, 0, 12 * MIB));
+        assert!(checkpoints.would_free(40 * MIB, MIB, 1000 * MIB), "deletes wait in memory");
+        assert!(!Checkpoints::default().would_free(0, 1000 * MIB, 1000 * MIB), "none do");
     }
 }

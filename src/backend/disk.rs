@@ -24,8 +24,8 @@ pub enum Task {
     Install(Table, Box<Received>),
     /// A checkpoint of this version is on disk: what is before it may go, all but the newest of these bytes.
     Release(u64, u64),
-    /// Read entries after this version back, for this node.
-    ReadBack(Node, u64),
+    /// Read entries after this version back, none after the second, for this node.
+    ReadBack(Node, u64, u64),
     /// Give spare segments back to the disk.
     Trim,
 }
@@ -104,11 +104,14 @@ impl Shared {
     }
 }
 
-/// The first entries, of so many bytes together.
-fn some_of(entries: Entries, bytes: u64) -> Result<Vec<Arc<Entry>>> {
+/// The first entries up to a version, of so many bytes together.
+fn some_of(entries: Entries, last: u64, bytes: u64) -> Result<Vec<Arc<Entry>>> {
     let (mut some, mut weight) = (Vec::new(), 0);
     for entry in entries {
         let entry = entry?;
+        if entry.version > last {
+            break;
+        }
         weight += entry.weight();
         some.push(Arc::new(entry));
         if weight >= bytes {
@@ -200,8 +203,8 @@ impl Disk {
                     released = true;
                     self.shared.busy.during(|| self.log.truncate_before(version, keep_bytes))
                 }
-                Task::ReadBack(node, after) => {
-                    self.read_back(node, after);
+                Task::ReadBack(node, after, last) => {
+                    self.read_back(node, after, last);
                     Ok(())
                 }
                 Task::Trim => self.shared.busy.during(|| self.log.trim_spares()),
@@ -220,10 +223,10 @@ impl Disk {
 
     /// Reads entries back on a thread of its own: the log goes on meanwhile. What it lets go before it is read is not
     /// there any more.
-    fn read_back(&self, node: Node, after: u64) {
+    fn read_back(&self, node: Node, after: u64, last: u64) {
         let (entries, me) = (self.log.entries_after(after), self.tablet.clone());
         spawn(format!("{} read back", self.shared.troubles.tablet()), move || {
-            let entries = entries.and_then(|entries| some_of(entries, READ_BACK_BYTES));
+            let entries = entries.and_then(|entries| some_of(entries, last, READ_BACK_BYTES));
             let entries = entries.unwrap_or_else(|error| {
                 log::info!("the log is not read back after {after}: {error}");
                 Vec::new()

@@ -4,30 +4,27 @@
 //! written goes to the log thread; what is asked while that syncs goes into its next sync, and over the links as one
 //! message: group commit.
 
+mod files;
+
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
 use super::disk::{Done, Shared, Task};
 use super::memory::{Holding, Share};
-use super::surroundings::{Surroundings, Taken};
-use super::tablet::{Event, SharedView, Tablet, View, Write, Written, spawn, stored};
+use super::surroundings::Surroundings;
+use super::tablet::{Event, SharedView, Tablet, View, Write, stored};
 use super::trouble::{HANGS, With};
 use super::waits::{Filler, Tray};
 use crate::error::{Error, Result};
 use crate::protocol::cluster::Role;
+use crate::protocol::command::Op;
 use crate::replication::{
     Configuration, DiskSpace, Input, Message, Outbox, Outcome, Output, Position, Proposal, Replica,
     Setting, Table, Token,
 };
-use crate::storage::{Merge, Received};
+use crate::storage::Received;
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
-
-/// Pause between two looks at what can be given back to a low disk.
-const FREE_PAUSE: Duration = Duration::from_secs(10);
-/// Pause before a checkpoint that failed is tried again.
-const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// What writers hear while the node's tablets hold all the memory that they may.
 const NO_MEMORY: &str = "the memory is full until more is written out";
@@ -160,7 +157,7 @@ impl Shell {
 
     /// Takes what a client asks for; whether the log thread has an entry to write for it.
     pub fn write(&mut self, write: Write, answer: Filler<Outcome>) -> bool {
-        if self.share.refuses_writes() {
+        if self.share.refuses_writes() && !write.ops.iter().all(Op::frees) {
             answer.fill(Outcome::Refused(Error::retry(NO_MEMORY)));
             return false;
         }
@@ -284,7 +281,9 @@ impl Shell {
             Output::Send(to, message) => around.send(&to, id, message),
             Output::Mention(to, message) => around.links.mention(&to, id, message),
             Output::Plead(epoch, plea) => around.master.plead(id, epoch, &plea),
-            Output::ReadBack(node, after) => self.to_log.add([Task::ReadBack(node, after)]),
+            Output::ReadBack(node, after, last) => {
+                self.to_log.add([Task::ReadBack(node, after, last)]);
+            }
             Output::Sealed(epoch, end) => around.master.sealed(id, epoch, end),
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
             Output::Differs(version) => {
@@ -321,7 +320,8 @@ impl Shell {
 
     fn publish(&mut self) {
         let replica = &self.replica;
-        self.share.set(holding(replica));
+        let may_begin = !self.checkpoints.is_running() && !self.is_held_up();
+        self.share.set(holding(replica, may_begin));
         let epoch = replica.configuration().epoch;
         if epoch != self.configuration.epoch {
             self.configuration = Arc::new(replica.configuration().clone());
@@ -352,201 +352,12 @@ impl Shell {
         };
         *self.view.write().expect("views are replaced whole") = Arc::new(view);
     }
-
-    /// Begins a checkpoint where the log or the memory asks for one. On a disk that is low, [`Shell::free_disk`] decides.
-    fn checkpoint_if_due(&mut self) {
-        let step = self.around.limits.checkpoint_bytes.min(self.around.memory.log_bytes());
-        let is_due = self.checkpoints.is_due(step)
-            || (!self.checkpoints.is_running() && self.share.is_to_be_written_out());
-        if is_due
-            && self.around.disk_space() == DiskSpace::Enough
-            && self.failed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE)
-        {
-            self.checkpoint(None);
-        }
-    }
-
-    /// While the disk is low: gives spare segments back, and writes a checkpoint where that lets more go than
-    /// it takes. On one that is exhausted the ballast goes first, where a checkpoint needs its room.
-    fn free_disk(&mut self) {
-        let given = self.around.room.times_given();
-        let lately = |(at, seen): (Instant, u64)| seen == given && at.elapsed() < FREE_PAUSE;
-        if self.around.disk_space() == DiskSpace::Enough || self.freed.is_some_and(lately) {
-            return;
-        }
-        self.freed = Some((Instant::now(), given));
-        self.release(self.released);
-        let exhausted = self.around.disk_space() == DiskSpace::Exhausted;
-        let ballast = if exhausted { self.around.room.bytes() } else { 0 };
-        let (bytes, free_bytes) = (self.replica.committed().memory_bytes(), self.free_bytes());
-        if self.checkpoints.would_free(bytes, free_bytes + ballast)
-            && let Some(turn) = self.around.freeing.take()
-        {
-            let needs_ballast = !self.checkpoints.would_free(bytes, free_bytes);
-            self.checkpoint(Some((turn, needs_ballast)));
-        }
-    }
-
-    fn free_bytes(&self) -> u64 {
-        self.around.free_bytes.load(Ordering::Relaxed)
-    }
-
-    /// The table to write out: that of a checkpoint that failed, or what is committed now. None: the log on disk does not
-    /// reach so far, or a table of another node is about to take the place of everything.
-    fn freeze(&mut self) -> Option<Table> {
-        if self.installs.0 != self.installs.1 {
-            return None;
-        }
-        if !self.replica.committed().is_frozen()
-            && self.replica.committed().version <= self.replica.durable()
-        {
-            self.frozen = self.replica.freeze();
-            self.stale = true;
-            self.publish();
-        }
-        self.frozen.clone()
-    }
-
-    /// Has a checkpoint written. One that frees the disk may need the room of the ballast.
-    fn checkpoint(&mut self, frees: Option<(Taken, bool)>) {
-        let Some(table) = self.freeze() else { return };
-        self.checkpoints.begin();
-        let (room, cells) = (self.around.room.clone(), self.shared.cells.clone());
-        self.spawn(
-            "checkpoint",
-            move || {
-                if frees.as_ref().is_some_and(|(_, needs_ballast)| *needs_ballast) {
-                    room.give();
-                }
-                let done =
-                    cells.flush(table.position(), table.totals(), table.changes(), table.others());
-                drop(frees);
-                done.map(|_| table.version)
-            },
-            Event::Checkpointed,
-        );
-    }
-
-    /// Does something to the tablet's files on a thread of its own, and hears what came of it.
-    fn spawn<T: Send + 'static>(
-        &self,
-        what: &str,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-        event: fn(Written<T>) -> Event,
-    ) {
-        let (me, files, installs) = (self.me.clone(), self.shared.files.clone(), self.installs.0);
-        spawn(format!("{} {what}", self.id), move || {
-            let done = work();
-            drop(files);
-            if let Some(tablet) = me.upgrade() {
-                tablet.tell(event(Written { installs, done }));
-            }
-        });
-    }
-
-    /// Writes a checkpoint whether it is due or not: the log is damaged.
-    fn rewrite(&mut self) {
-        if !self.checkpoints.is_running() {
-            self.checkpoint(None);
-        }
-    }
-
-    /// What a checkpoint has written out goes from memory, and the log before it from the disk.
-    fn checkpointed(&mut self, Written { installs, done }: Written<u64>) {
-        self.checkpoints.end(done.is_ok());
-        self.failed = done.is_err().then(Instant::now);
-        if installs != self.installs.0 {
-            return;
-        }
-        match done {
-            Ok(version) => {
-                self.frozen = None;
-                self.replica.settle(self.shared.cells.runs());
-                self.stale = true;
-                self.publish();
-                self.shared.troubles.end(With::Checkpoint);
-                log::info!("tablet {}: checkpoint of version {version}", self.id);
-                self.release(version);
-            }
-            Err(error) => {
-                let why = format!("no checkpoint, the log stays: {error}");
-                self.shared.troubles.note(With::Checkpoint, &why);
-            }
-        }
-    }
-
-    /// Lets the log before a checkpoint go, all but what replicas that lag may need; on a low disk all of it.
-    fn release(&mut self, version: u64) {
-        self.released = version;
-        let fetched = self.around.snapshots.oldest(&self.id).unwrap_or(version);
-        match self.around.disk_space() {
-            DiskSpace::Enough => {
-                let keep_bytes = self.around.limits.log_keep_bytes;
-                self.to_log.add([Task::Release(version.min(fetched), keep_bytes)]);
-            }
-            DiskSpace::Low | DiskSpace::Exhausted => {
-                self.to_log.add([Task::Release(version, 0), Task::Trim]);
-            }
-        }
-    }
-
-    /// Merges runs where there are many, or where they hold much that does not count any more.
-    fn merge_if_due(&mut self) {
-        let paused = self.unmerged.is_some_and(|at| at.elapsed() < CHECKPOINT_PAUSE);
-        if self.merging || paused || self.installs.0 != self.installs.1 {
-            return;
-        }
-        let Some(merge) = self.shared.cells.merge_due(self.replica.committed().bytes()) else {
-            return;
-        };
-        if merge.bytes() > self.free_bytes() / 4 * 3 {
-            return;
-        }
-        if let Some(turn) = self.around.merging.take() {
-            self.merge(merge, turn);
-        }
-    }
-
-    fn merge(&mut self, merge: Merge, turn: Taken) {
-        self.merging = true;
-        let cells = self.shared.cells.clone();
-        self.spawn(
-            "merge",
-            move || {
-                let done = cells.merge(merge, |_| {});
-                drop(turn);
-                done.map(drop)
-            },
-            Event::Merged,
-        );
-    }
-
-    fn merged(&mut self, Written { installs, done }: Written<()>) {
-        self.merging = false;
-        self.unmerged = done.is_err().then(Instant::now);
-        match done {
-            Err(error) => log::warn!("tablet {}: its runs are not merged: {error}", self.id),
-            Ok(()) if installs == self.installs.0 => {
-                self.replica.rebase(self.shared.cells.runs());
-                self.stale = true;
-                self.publish();
-            }
-            Ok(()) => {}
-        }
-    }
-
-    /// What readers found damaged counts as what the scrub finds.
-    fn note_damage(&self) {
-        if let Some(error) = self.shared.cells.damage().take() {
-            self.shared.troubles.note(With::Files, &format!("damage on the disk: {error}"));
-        }
-    }
 }
 
-/// What a replica holds in memory.
-fn holding(replica: &Replica) -> Holding {
+/// What a replica holds in memory, and how much of it a checkpoint that begins now would write out.
+fn holding(replica: &Replica, may_begin: bool) -> Holding {
     let (committed, last) = (replica.committed(), replica.last());
-    let recent = committed.recent_bytes();
+    let recent = if may_begin { committed.memory_bytes() } else { 0 };
     Holding {
         recent,
         frozen: committed.memory_bytes() - recent,

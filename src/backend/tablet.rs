@@ -331,6 +331,11 @@ impl Tablet {
         Error::retry(format!("this node does not serve tablet {} now", self.id))
     }
 
+    /// Held by who works on its files: it is not set aside meanwhile.
+    pub fn hold_files(&self) -> Arc<()> {
+        self.files.clone()
+    }
+
     /// Whether nobody fetches a table for it yet; from now on somebody does.
     pub fn begin_fetch(&self) -> bool {
         !self.fetching.swap(true, Ordering::Relaxed)

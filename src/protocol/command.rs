@@ -184,6 +184,16 @@ impl Op {
         }
     }
 
+    /// Whether it does nothing but remove, or lead to what is removed.
+    pub fn frees(&self) -> bool {
+        match self {
+            Op::Delete { .. } | Op::DeleteRow { .. } | Op::Abandon { .. } => true,
+            Op::DropChunks { .. } | Op::Forget { .. } | Op::Expire => true,
+            Op::Put { .. } | Op::Cput { .. } | Op::Add { .. } | Op::Append { .. } => false,
+            Op::Commit { .. } | Op::Stage { .. } | Op::Chunk { .. } => false,
+        }
+    }
+
     /// The cell that it is about, if it is about one.
     pub fn key(&self) -> Option<Key> {
         match self {

@@ -2,7 +2,8 @@
 //!
 //! A replica keeps in memory what its members are likely to need. The log on disk reaches further back: what a member
 //! lacks is read back from there as long as it does, batch by batch, each when the one before was acknowledged. Only
-//! where that ends too a member is offered the whole table. All that is read back is committed.
+//! where that ends too a member is offered the whole table. All that is read back is committed, and so is in every log of
+//! a primary to come: it does no harm, however late it is sent.
 
 use super::message::{Node, Time};
 use super::replica::{Output, Replica};
@@ -44,7 +45,9 @@ impl Replica {
             }
         });
         match after {
-            Some(after) if after >= log_start => out.push(Output::ReadBack(node.clone(), after)),
+            Some(after) if after >= log_start => {
+                out.push(Output::ReadBack(node.clone(), after, self.base.version));
+            }
             Some(_) => {
                 self.peer(node, |peer| peer.read_back = Progress::Idle);
                 self.send_table(now, node, out);
@@ -61,14 +64,18 @@ impl Replica {
         (prev, entries): (Position, Vec<Arc<Entry>>),
         out: &mut Vec<Output>,
     ) {
-        if entries.is_empty() {
+        let (mut is_next, mut is_gone) = (false, false);
+        self.peer(node, |peer| {
+            let reads = matches!(peer.read_back, Progress::Reads(_));
+            is_next = reads && peer.next == prev.version + 1 && !entries.is_empty();
+            is_gone = reads && entries.is_empty();
+            if reads {
+                peer.read_back = if is_next { Progress::Sent(now) } else { Progress::Idle };
+            }
+        });
+        if is_gone {
             self.log_start = self.base.version;
         }
-        let mut is_next = false;
-        self.peer(node, |peer| {
-            is_next = peer.next == prev.version + 1 && !entries.is_empty();
-            peer.read_back = if is_next { Progress::Sent(now) } else { Progress::Idle };
-        });
         if is_next && self.leads() && self.committed.version >= prev.version {
             self.send_prepare(now, node, prev, entries, out);
         }

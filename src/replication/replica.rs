@@ -130,9 +130,9 @@ pub enum Output {
     Install(Table),
     /// Send to another replica.
     Send(Node, Message),
-    /// Read back committed entries after this version from the log on disk, some at a time, and say `ReadBack`: this
-    /// member needs them.
-    ReadBack(Node, u64),
+    /// Read back entries after this version, none after the second, from the log on disk, some at a time, and say
+    /// `ReadBack`: this member needs them.
+    ReadBack(Node, u64, u64),
     /// Send to another replica together with whatever goes there next: nobody waits for it.
     Mention(Node, Message),
     /// Ask the master for something, in the epoch in which it was found to be needed: in a later one it may do harm.

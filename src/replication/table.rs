@@ -117,6 +117,11 @@ impl Table {
         self.cells.recent_bytes()
     }
 
+    /// About how many bytes a checkpoint of all cells in memory writes.
+    pub fn write_out_bytes(&self) -> u64 {
+        self.cells.write_out_bytes()
+    }
+
     /// A number that equal tables share, and others as good as never: kept at the price of what changes.
     pub fn digest(&self) -> u64 {
         self.digest.of_table(self.position(), self.evicted)
@@ -125,6 +130,11 @@ impl Table {
     /// What could not be read below when an entry was applied: the totals and the digest are not right any more.
     pub fn flaw(&self) -> Option<&Error> {
         self.flaw.as_ref()
+    }
+
+    /// Puts another flaw, or none, in the place of the one that the table has; gives that.
+    pub(super) fn replace_flaw(&mut self, flaw: Option<Error>) -> Option<Error> {
+        std::mem::replace(&mut self.flaw, flaw)
     }
 
     /// Number of cells.
@@ -363,11 +373,15 @@ impl Table {
     }
 
     fn remove_row(&mut self, slot: u16, row: &Bytes, retire: u64) {
-        let keys = self.row(slot, row, Bound::Unbounded).map(|cell| cell.map(|(key, _)| key));
-        match keys.collect::<Result<Vec<Key>>>() {
-            Ok(keys) => keys.iter().for_each(|key| self.remove(key, retire)),
-            Err(error) => self.flaw = Some(error),
+        let (mut keys, mut flaw) = (Vec::new(), None);
+        for cell in self.row(slot, row, Bound::Unbounded) {
+            match cell {
+                Ok((key, _)) => keys.push(key),
+                Err(error) => flaw = Some(error),
+            }
         }
+        keys.iter().for_each(|key| self.remove(key, retire));
+        self.flaw = flaw.or(self.flaw.take());
     }
 
     /// Takes a cell out of all that is kept about it; whether there is one, or may be.
@@ -498,7 +512,9 @@ impl Table {
             Timer::Expire(key) => Some(Item::Expires(*at, key.clone())),
             Timer::Abandon(_) | Timer::Drop(_) => None,
         });
-        sequences.chain(staged).chain(retired).chain(sessions).chain(evicted).chain(expires)
+        let flawed = self.flaw.iter().map(|flaw| Item::Flawed(flaw.to_string().as_bytes().into()));
+        let items = sequences.chain(staged).chain(retired).chain(sessions).chain(evicted);
+        items.chain(expires).chain(flawed)
     }
 
     /// Takes one item into the table.
@@ -510,6 +526,7 @@ impl Table {
             Item::Retired(id, retired) => self.retire(id, retired),
             Item::Session(client, session) => self.take_session(client, session),
             Item::Evicted(client) => self.evicted = client,
+            Item::Flawed(why) => self.flaw = Some(Error::corrupt(String::from_utf8_lossy(&why))),
             Item::Expires(at, key) => {
                 self.timers.insert((at, Timer::Expire(key)));
             }

@@ -66,10 +66,11 @@ impl Disk {
         self.before.front().map_or(self.checkpoint.version, |first| first.version - 1)
     }
 
-    /// Entries after a version, `n` at most, and where they go on from; none: they are not there any more.
-    pub fn read_back(&self, after: u64, n: usize) -> (Position, Vec<Arc<Entry>>) {
+    /// Entries after a version up to another, `n` at most, and where they go on from; none: they are not there any more.
+    pub fn read_back(&self, after: u64, last: u64, n: usize) -> (Position, Vec<Arc<Entry>>) {
         let entries = self.before.iter().chain(&self.log);
-        let found = entries.skip_while(|entry| entry.version <= after).take(n);
+        let within = |entry: &&Entry| entry.version > after && entry.version <= last;
+        let found = entries.filter(within).take(n);
         let found: Vec<_> = found.map(|entry| Arc::new(entry.clone())).collect();
         match found.first() {
             Some(first) if first.version == after + 1 => {

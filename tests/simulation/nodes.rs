@@ -249,9 +249,9 @@ impl World {
                 };
                 self.answer(asked, told);
             }
-            Output::ReadBack(node, after) => {
+            Output::ReadBack(node, after, last) => {
                 let (life, delay) = (self.nodes[i].life, self.random.between(MS, 50 * MS));
-                self.after(delay, Event::ReadBack { node: i, life, t, member: node, after });
+                self.after(delay, Event::ReadBack { node: i, life, t, member: node, after, last });
             }
             done => unreachable!("{done:?} does not wait for the end of a round"),
         }
@@ -314,8 +314,8 @@ impl World {
     }
 
     /// Entries are read back from the log on disk.
-    pub fn read_back(&mut self, i: usize, t: usize, (member, after): (Name, u64)) {
-        let found = self.nodes[i].tablets[t].disk.read_back(after, READ_BACK);
+    pub fn read_back(&mut self, i: usize, t: usize, (member, after, last): (Name, u64, u64)) {
+        let found = self.nodes[i].tablets[t].disk.read_back(after, last, READ_BACK);
         self.step(i, t, Input::ReadBack(member, found.0, found.1));
     }
 

@@ -85,6 +85,7 @@ pub enum Event {
         t: usize,
         member: penncloud::replication::Node,
         after: u64,
+        last: u64,
     },
     /// The log thread has done what it was at.
     Worked {
@@ -422,8 +423,8 @@ impl World {
             }
             Event::Tick { node, life } if lives(self, node, life) => self.tick(node, life),
             Event::Worked { node, life, t } if lives(self, node, life) => self.worked(node, t),
-            Event::ReadBack { node, life, t, member, after } if lives(self, node, life) => {
-                self.read_back(node, t, (member, after))
+            Event::ReadBack { node, life, t, member, after, last } if lives(self, node, life) => {
+                self.read_back(node, t, (member, after, last))
             }
             Event::Speak { node, life, t } if lives(self, node, life) => self.speak(node, t),
             Event::Hung { node, life, t } if lives(self, node, life) => self.hung(node, t),

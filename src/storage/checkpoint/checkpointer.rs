@@ -97,6 +97,16 @@ impl Checkpointer {
         &self.shared.damage
     }
 
+    /// What the cells of the newest checkpoint, and all beside them, add up to.
+    pub fn totals(&self) -> Totals {
+        self.lock().totals
+    }
+
+    /// The error after which no checkpoint is published any more.
+    pub fn failure(&self) -> Option<Error> {
+        self.lock().failed.clone()
+    }
+
     /// The node's cache.
     pub fn cache(&self) -> &Arc<Cache> {
         &self.shared.cache
