@@ -95,9 +95,13 @@ pub struct Store {
     pub large_tablets: u32,
     /// Size of a preallocated log segment.
     pub segment_bytes: u64,
-    /// A checkpoint starts when the log has grown by this much (or by the tablet's size, if that is more).
+    /// A checkpoint starts when the log of a tablet has grown by this much.
     pub checkpoint_bytes: u64,
-    /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`. All of them are in memory.
+    /// Bytes of a tablet's log that are kept after a checkpoint, for replicas that lag.
+    pub log_keep_bytes: u64,
+    /// Memory that a backend may take.
+    pub memory_limit_bytes: u64,
+    /// Bytes of keys and values a tablet may hold before it answers `TABLETFULL`.
     pub tablet_bytes_max: u64,
     /// Free space of an in-sync replica's disk below which all but small writes are refused with `NOSPACE`; below
     /// half of it, all but deletes.
@@ -123,7 +127,9 @@ impl Default for Store {
             large_tablets: 3,
             segment_bytes: 16 << 20,
             checkpoint_bytes: 64 << 20,
-            tablet_bytes_max: 512 << 20,
+            log_keep_bytes: 64 << 20,
+            memory_limit_bytes: 256 << 20,
+            tablet_bytes_max: 64 << 30,
             disk_reserve_bytes: 256 << 20,
             scrub_ms: 60 * 60 * 1000,
             stage_ms: 60 * 60 * 1000,
@@ -487,6 +493,14 @@ impl Config {
         }
         if store.segment_bytes < 1 << 20 {
             return Err(Error::config("store.segment_bytes must be at least 1 MiB"));
+        }
+        let least = (128 * store.cell_bytes).max(64 << 20);
+        if store.memory_limit_bytes < least {
+            return Err(Error::config(format!(
+                "store.memory_limit_bytes must be at least {} MiB with cells of {} bytes",
+                least >> 20,
+                store.cell_bytes
+            )));
         }
         Ok(())
     }

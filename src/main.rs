@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use penncloud::config::{Config, Secrets};
 use penncloud::error::{Error, Result};
 use penncloud::tools;
-use penncloud::tools::bench::{failover, replicated};
+use penncloud::tools::bench::{failover, replicated, volume};
 use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,6 +68,26 @@ enum BenchAlone {
         #[arg(long, default_value = "")]
         only: String,
     },
+    /// How much data with how little memory: a million cells, a value of a gigabyte, and a start with all that.
+    Store {
+        #[command(flatten)]
+        time: CaseTime,
+        /// A directory on the disk to be measured; a new one in it holds all data, and is removed.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Small cells that are written.
+        #[arg(long, default_value_t = 1_000_000)]
+        cells: u64,
+        /// How often as many are overwritten afterwards, by chance.
+        #[arg(long, default_value_t = 2)]
+        overwrites: u64,
+        /// Bytes of the large value.
+        #[arg(long, default_value_t = 1_000_000_000)]
+        large: u64,
+        /// Memory of each node, in MiB.
+        #[arg(long, default_value_t = 128)]
+        memory: u64,
+    },
     /// How long clients wait when a primary is killed, and when it is shut down in order.
     Failover {
         /// How often each is done; a run takes about 10 seconds.
@@ -117,13 +137,31 @@ fn main() {
     }
 }
 
+/// How the C library's allocator is to be: it has few heaps, and what is large goes back to the system when it is freed,
+/// however often as much was needed before.
+const FRUGAL: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "4"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+
+/// Has the allocator give memory back: else a backend takes twice what it holds. The allocator is told by the environment
+/// alone, when a process begins: so this one begins again. Who has set these variables knows better.
+fn be_frugal() -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    if FRUGAL.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
+        return Ok(());
+    }
+    let mut again = std::process::Command::new(std::env::current_exe()?);
+    Err(again.args(std::env::args_os().skip(1)).envs(FRUGAL).exec().into())
+}
+
 /// Runs a role for as long as the process lives.
 type Start = fn(&Config, &str) -> Result<()>;
 
 fn run(role: Role) -> Result<()> {
     match role {
         Role::Master(p) => start(p, penncloud::master::run),
-        Role::Backend(p) => start(p, penncloud::backend::run),
+        Role::Backend(p) => {
+            be_frugal()?;
+            start(p, penncloud::backend::run)
+        }
         Role::Frontend(p) => start(p, penncloud::frontend::run),
         Role::Smtp(p) => start(p, penncloud::smtp::run),
         Role::Balancer(p) => start(p, penncloud::balancer::run),
@@ -183,6 +221,19 @@ fn bench_alone(what: BenchAlone) -> Result<()> {
             let time = time.duration()?;
             let settings = replicated::Settings { program, dir, time, only };
             replicated::run(&settings, out)
+        }
+        BenchAlone::Store { time, dir, cells, overwrites, large, memory } => {
+            let (time, large_bytes, memory_limit_bytes) = (time.duration()?, large, memory << 20);
+            let settings = volume::Settings {
+                program,
+                dir,
+                cells,
+                overwrites,
+                large_bytes,
+                memory_limit_bytes,
+                time,
+            };
+            volume::run(&settings, out)
         }
         BenchAlone::Failover { runs, dir } => {
             failover::run(&failover::Settings { program, dir, runs }, out)

@@ -1,7 +1,7 @@
 //! `penncloud bench` measures every case of a running cluster. How fast it is, no test says.
 
 use crate::harness::Cluster;
-use penncloud::tools::bench::{self, Settings, failover, replicated};
+use penncloud::tools::bench::{self, Settings, failover, replicated, volume};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,6 +50,38 @@ fn replicated_cases_are_measured_and_leave_nothing_behind() {
     for other in ["etcd", "Redis"] {
         let rows = table.lines().filter(|line| line.starts_with(&format!("{:22}{other} ", "")));
         assert_eq!(rows.count(), 2, "{other}:\n{table}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
+}
+
+#[test]
+fn a_store_with_much_data_is_measured_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let settings = volume::Settings {
+        program: program(),
+        dir: dir.path().into(),
+        cells: 2000,
+        overwrites: 1,
+        large_bytes: 3_000_000,
+        memory_limit_bytes: 128 << 20,
+        time: Duration::from_millis(10),
+    };
+    let mut table = Vec::new();
+    volume::run(&settings, &mut table).expect("the store is measured");
+    let table = String::from_utf8(table).expect("text");
+    for line in [
+        "write 4000 cells of 100 B ",
+        "written for each byte of the log ",
+        "GET in memory ",
+        "GET anywhere ",
+        "SCAN of 100 cells, anywhere ",
+        "PUT 3 MB ",
+        "GET 3 MB ",
+        "GET 1 KB in the middle of 3 MB ",
+        "start of a node with 2003 cells ",
+        "most resident, of 128 MiB ",
+    ] {
+        assert!(table.contains(line), "{line:?} is missing:\n{table}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
 }

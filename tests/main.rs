@@ -30,5 +30,6 @@ mod smtp;
 mod smtp_session;
 mod storage;
 mod tidy;
+mod volume;
 mod web;
 mod webmail;

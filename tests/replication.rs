@@ -58,7 +58,6 @@ fn recover(adopted: (Configuration, u64), log: Vec<Entry>) -> Replica {
         silence: 1_000_000,
         keep: 4,
         keep_bytes: 0,
-        catch_up_bytes: 0,
         batch: 16,
         batch_bytes: 1 << 20,
         window_bytes: 1 << 20,
@@ -279,7 +278,7 @@ fn show_item(item: &Item) -> Option<String> {
         Item::Session(client, session) => {
             format!("session {client} low={} {:?}\n", session.low, session.answers.keys())
         }
-        Item::Evicted(_) | Item::Expires(..) => return None,
+        Item::Evicted(_) | Item::Expires(..) | Item::Flawed(_) => return None,
     })
 }
 

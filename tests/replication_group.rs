@@ -50,8 +50,8 @@ use crate::replication::{parse, show_entry, show_outcome, text};
 use penncloud::protocol::cell::Value;
 use penncloud::protocol::entry::{Effect, Entry};
 use penncloud::replication::{
-    Configuration, DiskSpace, Input, Message, Nack, Output, Plea, Prepare, Proposal, Reads,
-    Replica, Rules, Setting, Table, Timing,
+    Configuration, DiskSpace, Input, Message, Nack, Output, Plea, Position, Prepare, Proposal,
+    Reads, Replica, Rules, Setting, Table, Timing,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -75,6 +75,21 @@ enum Step {
     Reads(String),
     /// How many bytes of entries may be on their way to one member, from the beginning on.
     Window(u64),
+    /// How many committed entries stay in memory, from the beginning on.
+    Keep(usize),
+    /// The log on a node's disk holds every entry after a version.
+    Reaches(String, u64),
+    /// A node has read back two entries after a version, for a member; or finds them no more.
+    ReadBack {
+        #[arg(pos)]
+        node: String,
+        #[arg(pos)]
+        member: String,
+        #[arg(pos)]
+        after: u64,
+        #[arg(key, optional)]
+        gone: Option<bool>,
+    },
     /// A request at a node: its line, and its bytes.
     Propose(String, String, Option<String>),
     /// A BATCH of one request at a node.
@@ -127,6 +142,7 @@ struct Runner {
     now: u64,
     confirms: bool,
     window_bytes: u64,
+    keep: usize,
 }
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
@@ -145,6 +161,7 @@ impl Runner {
             now: 0,
             confirms: false,
             window_bytes: 1 << 20,
+            keep: 100,
         }
     }
 
@@ -155,9 +172,8 @@ impl Runner {
             grace: 2_500_000,
             beacon: 400_000,
             silence: 1_000_000,
-            keep: 100,
+            keep: self.keep,
             keep_bytes: 0,
-            catch_up_bytes: 0,
             batch: 16,
             batch_bytes: 1 << 20,
             window_bytes: self.window_bytes,
@@ -228,12 +244,23 @@ impl Runner {
                 Output::Lost(node, acked, end) => {
                     format!("says that {node} had {acked}, and has {end}")
                 }
+                Output::ReadBack(member, after, last) => {
+                    format!("reads back what {member} lacks after {after}, up to {last}")
+                }
                 Output::Plead(_, plea) => format!("-> master {}", show_plea(plea)),
                 Output::Install(table) => format!("installs a table of version {}", table.version),
             };
             let _ = writeln!(said, "{name} {line}");
         }
         said
+    }
+
+    /// Entries on a node's disk after a version, `n` at most, and where they go on from.
+    fn on_disk(&self, name: &str, after: u64, n: usize) -> (Position, Vec<Arc<Entry>>) {
+        let log = self.nodes[name].disk.iter().skip_while(|entry| entry.version <= after).take(n);
+        let entries: Vec<_> = log.map(|entry| Arc::new(entry.clone())).collect();
+        let epoch = entries.first().map_or(0, |first| first.prev_epoch);
+        (Position { epoch, version: after }, entries)
     }
 
     /// Delivers what was sent by now: all of it, or what is for one node.
@@ -326,7 +353,7 @@ impl goldenscript::Runner for Runner {
     type Command = Step;
 
     fn run(&mut self, step: &Step, _: &goldenscript::Context) -> Result<String, Box<dyn Error>> {
-        if !matches!(step, Step::Reads(_) | Step::Window(_)) {
+        if !matches!(step, Step::Reads(_) | Step::Window(_) | Step::Keep(_)) {
             self.start();
         }
         let said = match step {
@@ -349,6 +376,15 @@ impl goldenscript::Runner for Runner {
             Step::Window(bytes) => {
                 self.window_bytes = *bytes;
                 return Ok(String::new());
+            }
+            Step::Keep(entries) => {
+                self.keep = *entries;
+                return Ok(String::new());
+            }
+            Step::Reaches(name, version) => self.step(name, Input::LogStart(*version)),
+            Step::ReadBack { node, member, after, gone } => {
+                let found = self.on_disk(node, *after, if gone.is_some() { 0 } else { 2 });
+                self.step(node, Input::ReadBack(member.as_str().into(), found.0, found.1))
             }
             Step::Propose(name, line, bytes) => {
                 self.propose(name, line, bytes.as_deref().unwrap_or(""), true)?
@@ -495,6 +531,7 @@ scripts!(
     confirmed_reads_ask_all: [confirm_all],
     dirty_reads_ask: [],
     failed_cput_waits_for_what_it_saw: [failed_condition_waits],
+    far_behind_gets_the_log_from_disk: [],
     full_disk_of_a_replica_refuses_before_a_version_is_given: [],
     late_grant_gives_no_longer_lease: [lease_from_own_ack],
     logs_are_cut_by_lineage: [prev_matches, truncate_by_lineage],

@@ -20,7 +20,8 @@ use crate::protocol::cell::Key;
 use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::entry::{Decoder, Encode, Item};
 use crate::protocol::reply::Reply;
-use crate::replication::{Configuration, DiskSpace, Message, Position, Table};
+use crate::replication::{Configuration, DiskSpace, Position, Table};
+use crate::storage::{Received, Receiver};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -65,6 +66,13 @@ impl Snapshots {
         }
     }
 
+    /// Version of the oldest table of a tablet that is being fetched: who has it needs the log from there on.
+    pub fn oldest(&self, tablet: &str) -> Option<u64> {
+        let kept = self.0.lock().expect("a list is not left half-changed");
+        let fetched = kept.iter().filter(|s| s.fetched && *s.tablet == *tablet);
+        fetched.map(|s| s.table.version).min()
+    }
+
     /// Lets go of what nobody has asked for lately.
     pub fn purge(&self) {
         let mut kept = self.0.lock().expect("a list is not left half-changed");
@@ -100,10 +108,11 @@ impl Snapshots {
     }
 }
 
-/// A table that is being fetched.
+/// A table that is being fetched: its cells are written out as they come.
 struct Fetch {
     at: Position,
     table: Table,
+    cells: Receiver,
     last: Vec<u8>,
     others: usize,
 }
@@ -117,11 +126,19 @@ impl Fetch {
         let mut from = Decoder(&payload);
         while !from.is_empty() {
             let item = from.read::<Item>()?;
-            match &item {
-                Item::Cell(key, _) => self.last = key.to_bytes(),
-                _ => self.others += 1,
+            match item {
+                Item::Cell(key, cell) => {
+                    self.last = key.to_bytes();
+                    let kept = self.table.take_in(&key, cell);
+                    self.cells.add(key, kept)?;
+                }
+                other => {
+                    self.others += 1;
+                    if !matches!(other, Item::Flawed(_)) {
+                        self.table.load(other);
+                    }
+                }
             }
-            self.table.load(item);
         }
         Ok(words.first().is_some_and(|word| word == b"end"))
     }
@@ -153,15 +170,16 @@ impl Node {
             return;
         }
         let (node, tablet, from) = (self.clone(), tablet.clone(), from.clone());
+        let files = tablet.hold_files();
         spawn(format!("{} fetch", tablet.id), move || {
             match node.fetch_table(&tablet, &from, at) {
-                Ok(table) => {
+                Ok((table, received)) => {
                     let known = tablet.view().configuration.clone();
                     let newer = known.epoch > configuration.epoch;
                     let configuration = if newer { (*known).clone() } else { configuration };
-                    let message = Message::Install { configuration, table: table.into() };
                     tablet.troubles.end(With::Table);
-                    tablet.tell(Event::Message(from, Box::new(message)));
+                    let (table, received) = (table.into(), received.into());
+                    tablet.tell(Event::Fetched(from, configuration, table, received));
                 }
                 Err(Error::NoSpace) => {
                     tablet.troubles.note(With::Table, NO_ROOM);
@@ -170,20 +188,23 @@ impl Node {
                 Err(error) => log::warn!("tablet {}: no table of {from}: {error}", tablet.id),
             }
             tablet.fetching.store(false, Ordering::Relaxed);
+            drop(files);
         });
     }
 
-    fn fetch_table(&self, tablet: &Tablet, from: &str, at: Position) -> Result<Table> {
+    fn fetch_table(&self, tablet: &Tablet, from: &str, at: Position) -> Result<(Table, Received)> {
         log::info!("tablet {}: fetches the table of version {} of {from}", tablet.id, at.version);
-        let mut fetch = Fetch { at, table: Table::default(), last: Vec::new(), others: 0 };
+        let (table, cells) = (Table::default(), tablet.cells.receive());
+        let mut fetch = Fetch { at, table, cells, last: Vec::new(), others: 0 };
         while !self.fetch_page(&tablet.id, from, &mut fetch)? {
-            let free_bytes = self.around.free_bytes.load(Ordering::Relaxed);
-            if fetch.table.bytes() > free_bytes / 4 * 3 {
+            if self.around.disk_space() != DiskSpace::Enough {
                 return Err(Error::NoSpace);
             }
         }
-        (fetch.table.epoch, fetch.table.version) = (at.epoch, at.version);
-        Ok(fetch.table)
+        let (mut table, received) = (fetch.table, fetch.cells.finish()?);
+        (table.epoch, table.version) = (at.epoch, at.version);
+        table.rebase(received.runs.clone());
+        Ok((table, received))
     }
 
     /// One page, tried again while the connection fails; whether it was the last one.

@@ -8,43 +8,33 @@ const FREED_MIN: u64 = 1 << 20;
 pub struct Checkpoints {
     /// Bytes that the log has grown by.
     grown: u64,
-    running: Option<Mark>,
-    /// The last one that was written.
-    last: Mark,
-}
-
-/// What was there when a checkpoint began.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mark {
-    log_bytes: u64,
-    table_bytes: u64,
+    /// The same when the checkpoint that is being written began.
+    running: Option<u64>,
+    /// The same when the last one that was written began.
+    covered: u64,
 }
 
 impl Checkpoints {
-    /// Those of a tablet whose checkpoint holds so many bytes.
-    pub fn new(table_bytes: u64) -> Checkpoints {
-        let last = Mark { log_bytes: 0, table_bytes };
-        Checkpoints { last, ..Checkpoints::default() }
-    }
-
     /// The log has grown by so many bytes since it was opened.
     pub fn note_grown(&mut self, bytes: u64) {
         self.grown = bytes;
     }
 
-    /// Whether the log has grown by the configured bytes, or by the last checkpoint's size if that is more (or the
-    /// tablet's, if it has shrunk): so a checkpoint writes at most twice what was logged since the one before, and
-    /// the log stays in proportion to the tablet.
-    pub fn is_due(&self, table_bytes: u64, checkpoint_bytes: u64, free_bytes: u64) -> bool {
-        let grown = self.grown - self.last.log_bytes
-            >= checkpoint_bytes.max(self.last.table_bytes.min(table_bytes));
-        self.running.is_none() && grown && fits(table_bytes, free_bytes)
+    /// Bytes of the log that the next checkpoint lets go.
+    pub fn uncovered(&self) -> u64 {
+        self.grown - self.covered
     }
 
-    /// Whether a checkpoint would give bytes back to a disk that is low, and has room on it first.
-    pub fn would_free(&self, table_bytes: u64, free_bytes: u64) -> bool {
-        let held = self.grown - self.last.log_bytes + self.last.table_bytes;
-        self.running.is_none() && fits(table_bytes, free_bytes) && held >= table_bytes + FREED_MIN
+    /// Whether the log has grown by so many bytes since the last checkpoint: a process that starts reads so much.
+    pub fn is_due(&self, checkpoint_bytes: u64) -> bool {
+        self.running.is_none() && self.uncovered() >= checkpoint_bytes
+    }
+
+    /// Whether one that writes so many bytes would give more back to a disk that is low, and has room on it first: the log
+    /// before it, and what lies on the disk and is garbage once the deletes in memory are written out.
+    pub fn would_free(&self, bytes: u64, garbage_bytes: u64, free_bytes: u64) -> bool {
+        let freed = self.uncovered() + if bytes > 0 { garbage_bytes } else { 0 };
+        self.running.is_none() && fits(bytes, free_bytes) && freed >= bytes + FREED_MIN
     }
 
     /// Whether one is being written.
@@ -52,20 +42,20 @@ impl Checkpoints {
         self.running.is_some()
     }
 
-    /// One begins, of a table of so many bytes.
-    pub fn begin(&mut self, table_bytes: u64) {
-        self.running = Some(Mark { log_bytes: self.grown, table_bytes });
+    /// One begins.
+    pub fn begin(&mut self) {
+        self.running = Some(self.grown);
     }
 
     /// The one that runs has ended: it was written, or it failed.
     pub fn end(&mut self, written: bool) {
-        self.last = self.running.take().filter(|_| written).unwrap_or(self.last);
+        self.covered = self.running.take().filter(|_| written).unwrap_or(self.covered);
     }
 }
 
-/// Whether a checkpoint leaves room on the disk while it is written beside the one before.
-fn fits(table_bytes: u64, free_bytes: u64) -> bool {
-    table_bytes <= free_bytes / 4 * 3
+/// Whether a disk has room for so many bytes, and for more beside them.
+pub fn fits(bytes: u64, free_bytes: u64) -> bool {
+    bytes <= free_bytes / 4 * 3
 }
 
 #[cfg(test)]
@@ -74,62 +64,41 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// After 40 MiB were logged since a checkpoint of 20 MiB.
+    /// After 40 MiB were logged.
     fn grown() -> Checkpoints {
-        let mut checkpoints = Checkpoints::new(20 * MIB);
+        let mut checkpoints = Checkpoints::default();
         checkpoints.note_grown(40 * MIB);
         checkpoints
     }
 
     #[test]
-    fn what_was_deleted_comes_back_by_a_checkpoint() {
+    fn one_is_due_when_the_log_has_grown_enough_since_the_last() {
         let mut checkpoints = grown();
-        assert!(!checkpoints.would_free(60 * MIB, 1000 * MIB), "everything is still there");
-        assert!(checkpoints.would_free(59 * MIB, 1000 * MIB));
-        checkpoints.begin(59 * MIB);
-        assert!(!checkpoints.would_free(0, 1000 * MIB), "one runs");
+        assert!(checkpoints.is_due(40 * MIB) && !checkpoints.is_due(41 * MIB));
+        checkpoints.begin();
+        assert!(!checkpoints.is_due(40 * MIB), "one runs");
+        checkpoints.note_grown(60 * MIB);
         checkpoints.end(true);
-        assert!(!checkpoints.would_free(59 * MIB, 1000 * MIB), "that was all");
-        assert!(checkpoints.would_free(0, 1000 * MIB), "the checkpoint itself holds bytes");
+        assert!(checkpoints.is_due(20 * MIB) && !checkpoints.is_due(21 * MIB));
     }
 
     #[test]
-    fn a_checkpoint_that_failed_has_freed_nothing_and_is_due_again() {
+    fn one_that_failed_has_freed_nothing_and_is_due_again() {
         let mut checkpoints = grown();
-        checkpoints.begin(10 * MIB);
+        checkpoints.begin();
         checkpoints.end(false);
-        assert!(checkpoints.would_free(10 * MIB, 1000 * MIB));
-        assert!(checkpoints.is_due(10 * MIB, 40 * MIB, 1000 * MIB), "it is still to be written");
+        assert!(checkpoints.would_free(10 * MIB, 0, 1000 * MIB));
+        assert!(checkpoints.is_due(40 * MIB));
     }
 
     #[test]
-    fn a_checkpoint_that_does_not_fit_is_not_begun() {
-        assert!(!grown().would_free(10 * MIB, 12 * MIB));
-        assert!(grown().would_free(9 * MIB, 12 * MIB));
-    }
-
-    #[test]
-    fn a_log_that_outgrew_its_table_is_due() {
-        assert!(!grown().is_due(MIB, 41 * MIB, 1000 * MIB));
-        assert!(grown().is_due(40 * MIB, 40 * MIB, 1000 * MIB));
-        assert!(!grown().is_due(40 * MIB, 40 * MIB, 50 * MIB), "it does not fit");
-        let mut checkpoints = Checkpoints::new(50 * MIB);
-        checkpoints.note_grown(40 * MIB);
-        assert!(!checkpoints.is_due(90 * MIB, MIB, 1000 * MIB), "less than the last one");
-        assert!(checkpoints.is_due(30 * MIB, MIB, 1000 * MIB), "the tablet has shrunk");
-    }
-
-    #[test]
-    fn a_tablet_into_which_is_only_written_gets_its_next_checkpoint() {
-        let (mut checkpoints, mut written) = (Checkpoints::default(), 0);
-        for bytes in (MIB..=64 * MIB).step_by(MIB as usize) {
-            checkpoints.note_grown(bytes);
-            if checkpoints.is_due(bytes, MIB, 1000 * MIB) {
-                checkpoints.begin(bytes);
-                checkpoints.end(true);
-                written += bytes;
-            }
-        }
-        assert!((64 * MIB..=2 * 64 * MIB).contains(&written), "{written} bytes");
+    fn a_low_disk_gets_one_that_fits_and_lets_more_go_than_it_takes() {
+        let checkpoints = grown();
+        assert!(checkpoints.would_free(39 * MIB, 0, 1000 * MIB));
+        assert!(!checkpoints.would_free(40 * MIB, 0, 1000 * MIB));
+        assert!(!checkpoints.would_free(10 * MIB, 0, 12 * MIB), "it does not fit");
+        assert!(checkpoints.would_free(9 * MIB, 0, 12 * MIB));
+        assert!(checkpoints.would_free(40 * MIB, MIB, 1000 * MIB), "deletes wait in memory");
+        assert!(!Checkpoints::default().would_free(0, 1000 * MIB, 1000 * MIB), "none do");
     }
 }

@@ -2,9 +2,9 @@
 //! the primary's. Others take over, and the copy is set aside and fetched anew.
 //!
 //! A copy that cannot be opened serves nothing, and is reported as *damaged*. One that was found damaged later is
-//! *flawed*: it goes on until the master has an in-sync set without it. Where there is no other in-sync copy it goes on,
-//! says so, and writes a checkpoint of what it has in memory: that takes the place of the damaged files. Of a table that
-//! differs there is nothing better: it goes on as it is.
+//! *flawed*: it goes on until the master has an in-sync set without it. Where there is no other in-sync copy it goes on
+//! and says so. Damage in its log is mended by a checkpoint of what it has in memory. What is damaged on the disk alone,
+//! and a table that differs, nobody has better: it goes on with what it can read, and refuses what it cannot.
 
 use super::holdings::{Held, known_epoch};
 use super::node::Node;
@@ -42,7 +42,9 @@ impl Node {
         let pace = |bytes: u64| {
             std::thread::sleep(Duration::from_micros(bytes * 1_000_000 / SCRUB_BYTES_PER_S));
         };
-        match storage::scrub(&self.data.tablet(&tablet.id), pace) {
+        let found = storage::scrub(&self.data.tablet(&tablet.id), pace)
+            .and_then(|()| tablet.view().table.check(pace));
+        match found {
             Ok(()) => tablet.troubles.end(With::Files),
             Err(Error::Corrupt(why)) => {
                 tablet.troubles.note(With::Files, &format!("damage on the disk: {why}"));

@@ -22,6 +22,7 @@
 //!   [`master_line`]: what the node says to the master by itself. [`terms`]: what nodes must agree on.
 //! * [`serve`]: a client's connection. [`peer`]: the verbs between PennCloud's own processes. [`forwards`]: writes that
 //!   wait for another node's answer.
+//! * [`memory`]: what the tablets of the node may hold in memory, and who writes out next.
 //! * [`room`]: what is kept free on the disk for the worst. [`trouble`]: what is wrong with a copy, for people.
 //! * [`damage`]: copies that are damaged, and how files are read in the background to find that early.
 //! * [`sweep`]: what a primary does by itself: what has expired goes, chunks that nobody reads any more go.
@@ -43,9 +44,21 @@
 //! leases and promises do not fit ours ([`terms`]). A link makes nobody wait: what does not fit is dropped, and the
 //! protocol sends it again.
 //!
-//! A replica that has been away is sent the entries that it lacks while the primary still keeps them. One that is
-//! further behind, or new, is offered the table, and fetches it page by page (`@TABLE`) while writes go on; it
-//! installs it in place of what it had, takes the rest by the log, and is then added to the in-sync set.
+//! A replica that has been away is sent the entries that it lacks: from memory, or read back from the primary's log on
+//! disk, of which `log_keep_bytes` stay after each checkpoint. One that is further behind, or new, is offered the table,
+//! and fetches it page by page (`@TABLE`), writing it to its disk as it comes, while writes go on and the primary keeps
+//! its log; it installs the table in place of what it had, takes the rest by the log, and is then added to the in-sync
+//! set.
+//!
+//! # Memory
+//!
+//! A tablet holds in memory what was written since its last checkpoint ([`crate::replication::Table`]); the rest is read
+//! from its runs ([`crate::storage`]) through a cache of blocks that the whole node shares. No tablet is ever loaded or
+//! dropped as a whole: what is used often is in the cache, block by block, of whichever tablet it is. A checkpoint moves
+//! what is in memory to the disk, when the log has grown enough or the node's tablets hold too much, and changes nothing
+//! that anybody sees. Values of 16 KiB and more, chunks among them, lie beside the runs and are not cached here; the
+//! kernel does that. What a write overwrites is read before the tablet's lock is taken, so that nobody waits for the disk
+//! under it.
 //!
 //! # Big values
 //!
@@ -81,8 +94,8 @@
 //!   tablet's in-sync set; then the files are set aside (`tablets-damaged/`), and the tablet is fetched from the
 //!   primary. The last copy is never set aside.
 //! * All files but those that are being written are read in the background, slowly. A copy in which damage is found goes
-//!   on until the master has an in-sync set without it, and is then set aside too. The last one says so, and
-//!   writes a checkpoint of what it has in memory.
+//!   on until the master has an in-sync set without it, and is then set aside too. The last one says so, mends its log by a
+//!   checkpoint, and refuses what it cannot read.
 //! * A replica whose table differs from the primary's at the same version, though all checksums are right, leaves in the same
 //!   way, and until then passes all reads on. With every beacon the two are compared by a digest
 //!   ([`crate::replication`], *Comparing*).
@@ -102,12 +115,13 @@
 //!
 //! # Caveats
 //!
-//! * A checkpoint is written before the old one and the log go: on a low disk, of a tablet that fills less than
-//!   three quarters of what is free. A larger one gives nothing back until more of it was deleted.
-//! * All tablets of a node are in memory, the chunks of large values too.
-//! * A table that is fetched is in memory twice at the node that fetches it, until the old one goes.
+//! * A merge is written before the runs that it replaces go: on a low disk only while its runs fill less than three
+//!   quarters of what is free. What was deleted from a tablet with larger ones comes back when there is room for that.
+//! * The limit of the memory is one of what is counted: the indexes and filters of runs (about a hundredth of what lies
+//!   on the disk) and what connections hold are not. A limit that is small beside them is exceeded.
+//! * A replica that lacks more than the logs on disk hold takes the whole table, however little of it has changed.
 //! * Requests of one connection are executed one after the other; more in flight take more connections.
-//! * ROWS reads through all tablets of the node for each page.
+//! * A page of ROWS looks into each of the 1,024 slots once.
 
 mod catch_up;
 mod checkpoints;
@@ -120,6 +134,7 @@ mod forwards;
 mod holdings;
 mod links;
 mod master_line;
+mod memory;
 mod node;
 mod peer;
 mod reads;

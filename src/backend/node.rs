@@ -7,14 +7,15 @@ use super::forwards::Forwards;
 use super::holdings::{Held, Holdings};
 use super::links::{Links, Newest, Speaker};
 use super::master_line::{self, MasterLine};
+use super::memory::Memory;
 use super::room::{self, Room};
-use super::surroundings::{Surroundings, timing};
+use super::surroundings::{Surroundings, Turn, timing};
 use super::tablet::{self, Event, Tablet};
 use super::terms::Terms;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::protocol::cell::ValueId;
-use crate::protocol::cluster::{NodeState, Report, Routes, TabletRoute};
+use crate::protocol::cluster::{NodeState, Report, Routes, StorageReport, TabletRoute};
 use crate::protocol::command::{Command, Peer, Request};
 use crate::protocol::connection::Pool;
 use crate::protocol::reply::Reply;
@@ -79,14 +80,16 @@ impl Node {
     pub fn open(config: &Config, name: &str) -> Result<Arc<Node>> {
         let data = DataDir::open_or_create(&config.data_dir(name))?;
         let secret = config.secrets()?.cluster;
-        let timing = timing(&config.replication);
+        let timing = timing(&config.replication, config.store.memory_limit_bytes);
         let (master, said) = MasterLine::new(name);
         let around = Surroundings {
             node: name.into(),
             limits: config.store.clone(),
             timing,
             free_bytes: Arc::new(AtomicU64::new(data.free_bytes()?)),
-            freeing: Arc::default(),
+            memory: Arc::new(Memory::new(config.store.memory_limit_bytes)),
+            freeing: Turn::default(),
+            merging: Turn::default(),
             room: Arc::new(Room::new(
                 data.ballast(config.store.disk_reserve_bytes / room::BALLAST_PART),
             )),
@@ -380,9 +383,31 @@ impl Node {
             uptime_ms: self.started.elapsed().as_millis() as u64,
             rss_bytes: resident_bytes(),
             connections: self.connections.load(Ordering::Relaxed),
+            storage: self.storage(),
             problem: low_disk(self.around.disk_space()).map(Into::into),
             knows: self.directory.knows(),
         }
+    }
+}
+
+impl Node {
+    /// What its tablets hold and have written.
+    fn storage(&self) -> StorageReport {
+        let memory = &self.around.memory;
+        let own = StorageReport {
+            memory: memory.held(),
+            cache: memory.cache().used(),
+            ..Default::default()
+        };
+        self.tablets().iter().fold(own, |mut sum, tablet| {
+            let (runs, written) = (tablet.cells.runs(), tablet.cells.written());
+            sum.disk += runs.bytes();
+            sum.runs += runs.count() as u64;
+            sum.logged += tablet.logged.load(Ordering::Relaxed);
+            sum.flushed += written.flushed + written.values;
+            sum.merged += written.merged;
+            sum
+        })
     }
 }
 

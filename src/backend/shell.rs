@@ -4,41 +4,42 @@
 //! written goes to the log thread; what is asked while that syncs goes into its next sync, and over the links as one
 //! message: group commit.
 
+mod files;
+
 use super::checkpoints::Checkpoints;
 use super::clock::{boot_time, unix_ms};
 use super::disk::{Done, Shared, Task};
-use super::surroundings::{Freeing, Surroundings};
-use super::tablet::{Event, SharedView, Tablet, View, Write, spawn, stored};
+use super::memory::{Holding, Share};
+use super::surroundings::Surroundings;
+use super::tablet::{Event, SharedView, Tablet, View, Write, stored};
 use super::trouble::{HANGS, With};
 use super::waits::{Filler, Tray};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::protocol::cluster::Role;
+use crate::protocol::command::Op;
 use crate::replication::{
-    Configuration, DiskSpace, Input, Outbox, Outcome, Output, Proposal, Replica, Setting, Table,
-    Token,
+    Configuration, DiskSpace, Input, Message, Outbox, Outcome, Output, Position, Proposal, Replica,
+    Setting, Table, Token,
 };
-use crate::storage;
+use crate::storage::Received;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Pause between two looks at what can be given back to a low disk.
-const FREE_PAUSE: Duration = Duration::from_secs(10);
-/// Pause before a checkpoint that failed is tried again.
-const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
+/// What writers hear while the node's tablets hold all the memory that they may.
+const NO_MEMORY: &str = "the memory is full until more is written out";
 
 /// A replica, and what is around it.
 pub struct Shell {
     id: Arc<str>,
-    dir: PathBuf,
     around: Surroundings,
     replica: Replica,
     configuration: Arc<Configuration>,
     view: SharedView,
     /// The log's tasks. Their bytes are bounded by the windows of the replication.
     to_log: Tray<Task>,
+    /// Its share of the node's memory.
+    share: Share,
     /// The tablet itself, for what ends later.
     me: Weak<Tablet>,
     /// Who waits for the outcome of a write.
@@ -50,13 +51,26 @@ pub struct Shell {
     outbox: Outbox,
     /// How often the log was cut: what the log thread said before means another log.
     cuts: u64,
+    /// How often another node's table was taken, and how often it was put in the place of what was on the disk.
+    installs: (u64, u64),
+    /// A table that has arrived, until the replica has said whether it takes it.
+    received: Option<Box<Received>>,
     stuck: bool,
     /// The room on the disk, as the replica was told last.
     space: DiskSpace,
     shared: Shared,
     checkpoints: Checkpoints,
+    /// The table of which a checkpoint is being written, or is to be tried again.
+    frozen: Option<Table>,
+    /// The version of the last checkpoint.
+    released: u64,
+    /// Whether what readers see holds what lies on the disk now.
+    stale: bool,
     /// When the last checkpoint failed, if it did.
     failed: Option<Instant>,
+    /// Whether runs are being merged, and when that failed last.
+    merging: bool,
+    unmerged: Option<Instant>,
     /// When the tablet last looked for what it can give back to a low disk, and how often the ballast had been given
     /// up by then.
     freed: Option<(Instant, u64)>,
@@ -66,7 +80,6 @@ impl Shell {
     /// The shell of a replica that was recovered from a directory.
     pub fn new(
         id: &str,
-        dir: &Path,
         around: &Surroundings,
         replica: Replica,
         to_log: Tray<Task>,
@@ -75,10 +88,11 @@ impl Shell {
     ) -> Shell {
         let mut shell = Shell {
             id: id.into(),
-            dir: dir.into(),
             around: around.clone(),
             configuration: Arc::new(replica.configuration().clone()),
-            checkpoints: Checkpoints::new(replica.committed().bytes()),
+            checkpoints: Checkpoints::default(),
+            share: around.memory.share(),
+            released: replica.committed().version,
             replica,
             view: SharedView::default(),
             to_log,
@@ -88,10 +102,16 @@ impl Shell {
             next: boot_time(),
             outbox: Outbox::default(),
             cuts: 0,
+            installs: (0, 0),
+            received: None,
             stuck: false,
             space: DiskSpace::Enough,
             shared,
+            frozen: None,
+            stale: false,
             failed: None,
+            merging: false,
+            unmerged: None,
             freed: None,
         };
         shell.publish();
@@ -109,14 +129,27 @@ impl Shell {
             Event::Configure(configuration) => self.step(Input::Configure(configuration)),
             Event::Seal(configuration) => self.step(Input::Seal(configuration)),
             Event::Resign(epoch) => self.step(Input::Resign(epoch)),
-            Event::Message(from, message) => self.step(Input::Message(from, *message)),
+            Event::Message(from, message) => {
+                let message = self.within_memory(*message);
+                self.step(Input::Message(from, message));
+            }
+            Event::Fetched(from, configuration, table, received) => {
+                self.received = Some(received);
+                self.step(Input::Message(from, Message::Install { configuration, table }));
+                self.received = None;
+            }
             Event::Confirm(answer) => {
                 self.next += 1;
                 self.readers.insert(self.next, answer);
                 self.step(Input::Query(self.next));
             }
             Event::Persisted(done) => self.persisted(done),
-            Event::Checkpointed(done) => self.checkpointed(done),
+            Event::ReadBack(node, after, entries) => {
+                let epoch = entries.first().map_or(0, |first| first.prev_epoch);
+                self.step(Input::ReadBack(node, Position { epoch, version: after }, entries));
+            }
+            Event::Checkpointed(written) => self.checkpointed(written),
+            Event::Merged(written) => self.merged(written),
             Event::Rewrite => self.rewrite(),
             Event::Tick => self.tick(),
         }
@@ -124,6 +157,10 @@ impl Shell {
 
     /// Takes what a client asks for; whether the log thread has an entry to write for it.
     pub fn write(&mut self, write: Write, answer: Filler<Outcome>) -> bool {
+        if self.share.refuses_writes() && !write.ops.iter().all(Op::frees) {
+            answer.fill(Outcome::Refused(Error::retry(NO_MEMORY)));
+            return false;
+        }
         let end = self.replica.end().version;
         self.next += 1;
         self.writers.insert(self.next, answer);
@@ -134,12 +171,25 @@ impl Shell {
 
     fn persisted(&mut self, done: Done) {
         self.checkpoints.note_grown(done.grown_bytes);
+        self.installs.1 = done.installs;
         for output in self.outbox.stored(done.adopted) {
             self.perform(output);
         }
         if done.cuts == self.cuts {
             self.step(Input::Persisted(done.version));
+            self.step(Input::LogStart(done.log_start));
         }
+        self.checkpoint_if_due();
+    }
+
+    /// Where there is no more memory for entries, they are as good as lost on their way; a beacon is heard all the same.
+    fn within_memory(&self, mut message: Message) -> Message {
+        if let Message::Prepare(prepare) = &mut message
+            && self.share.refuses_entries()
+        {
+            prepare.entries.clear();
+        }
+        message
     }
 
     fn tick(&mut self) {
@@ -158,6 +208,8 @@ impl Shell {
         self.step(Input::Tick);
         self.checkpoint_if_due();
         self.free_disk();
+        self.merge_if_due();
+        self.note_damage();
     }
 
     /// Has the replica take an input. What is to be stored is on its way to the log, and what readers see is published,
@@ -191,10 +243,14 @@ impl Shell {
                 Task::Cut(version)
             }
             Output::Install(table) => {
+                let received =
+                    self.received.take().expect("only a table that has arrived is installed");
                 self.cuts += 1;
+                self.installs.0 += 1;
+                self.frozen = None;
                 log::info!("tablet {}: takes the table of version {}", self.id, table.version);
                 self.shared.troubles.end(With::Contents);
-                Task::Install(table)
+                Task::Install(table, received)
             }
             _ => return None,
         })
@@ -225,6 +281,9 @@ impl Shell {
             Output::Send(to, message) => around.send(&to, id, message),
             Output::Mention(to, message) => around.links.mention(&to, id, message),
             Output::Plead(epoch, plea) => around.master.plead(id, epoch, &plea),
+            Output::ReadBack(node, after, last) => {
+                self.to_log.add([Task::ReadBack(node, after, last)]);
+            }
             Output::Sealed(epoch, end) => around.master.sealed(id, epoch, end),
             Output::Resigned(epoch) => around.master.resigned(id, epoch),
             Output::Differs(version) => {
@@ -261,6 +320,8 @@ impl Shell {
 
     fn publish(&mut self) {
         let replica = &self.replica;
+        let may_begin = !self.checkpoints.is_running() && !self.is_held_up();
+        self.share.set(holding(replica, may_begin));
         let epoch = replica.configuration().epoch;
         if epoch != self.configuration.epoch {
             self.configuration = Arc::new(replica.configuration().clone());
@@ -272,7 +333,7 @@ impl Shell {
         let before =
             (seen.table.version, seen.end, seen.lease_until, seen.configuration.epoch, seen.sealed);
         let now = (committed.version, end, lease_until, epoch, sealed);
-        if before == now && seen.role == role {
+        if before == now && seen.role == role && !std::mem::take(&mut self.stale) {
             return;
         }
         if role != seen.role && matches!(role, Role::Primary | Role::Replica) {
@@ -291,97 +352,16 @@ impl Shell {
         };
         *self.view.write().expect("views are replaced whole") = Arc::new(view);
     }
+}
 
-    fn seen(&self) -> Arc<View> {
-        self.view.read().expect("views are replaced whole").clone()
-    }
-
-    /// On a disk that is low, [`Shell::free_disk`] decides.
-    fn checkpoint_if_due(&mut self) {
-        let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
-        let step = self.around.limits.checkpoint_bytes;
-        if self.around.disk_space() == DiskSpace::Enough
-            && self.failed.is_none_or(|at| at.elapsed() >= CHECKPOINT_PAUSE)
-            && self.checkpoints.is_due(view.table.bytes(), step, free_bytes)
-            && self.is_durable(&view.table)
-        {
-            self.checkpoint(view.table.clone(), None);
-        }
-    }
-
-    /// While the disk is low: gives spare segments back, and writes a checkpoint where that lets more go than
-    /// it takes. On one that is exhausted the ballast goes first, where a checkpoint needs its room.
-    fn free_disk(&mut self) {
-        let given = self.around.room.times_given();
-        let lately = |(at, seen): (Instant, u64)| seen == given && at.elapsed() < FREE_PAUSE;
-        if self.around.disk_space() == DiskSpace::Enough || self.freed.is_some_and(lately) {
-            return;
-        }
-        self.freed = Some((Instant::now(), given));
-        self.to_log.add([Task::Trim]);
-        let (view, free_bytes) = (self.seen(), self.around.free_bytes.load(Ordering::Relaxed));
-        let exhausted = self.around.disk_space() == DiskSpace::Exhausted;
-        let ballast = if exhausted { self.around.room.bytes() } else { 0 };
-        let bytes = view.table.bytes();
-        if self.checkpoints.would_free(bytes, free_bytes + ballast)
-            && self.is_durable(&view.table)
-            && let Some(alone) = self.around.begin_freeing()
-        {
-            let needs_ballast = !self.checkpoints.would_free(bytes, free_bytes);
-            self.checkpoint(view.table.clone(), Some((alone, needs_ballast)));
-        }
-    }
-
-    /// Whether the log on disk reaches as far as a table: a checkpoint must not lie beyond it, nor beyond a cut
-    /// that is still to be made.
-    fn is_durable(&self, table: &Table) -> bool {
-        table.version <= self.replica.durable()
-    }
-
-    /// Has a checkpoint written. One that frees the disk may need the room of the ballast.
-    fn checkpoint(&mut self, table: Table, frees: Option<(Freeing, bool)>) {
-        self.checkpoints.begin(table.bytes());
-        let (dir, me, room) = (self.dir.clone(), self.me.clone(), self.around.room.clone());
-        let (checkpointing, files) = (self.shared.checkpointing.clone(), self.shared.files.clone());
-        spawn(format!("{} checkpoint", self.id), move || {
-            let _alone = checkpointing.lock();
-            if frees.as_ref().is_some_and(|(_, needs_ballast)| *needs_ballast) {
-                room.give();
-            }
-            let done = write_checkpoint(&dir, &table);
-            drop((frees, files));
-            if let Some(tablet) = me.upgrade() {
-                tablet.tell(Event::Checkpointed(done));
-            }
-        });
-    }
-
-    /// Writes a checkpoint whether it is due or not: what is on the disk is damaged.
-    fn rewrite(&mut self) {
-        let view = self.seen();
-        if !self.checkpoints.is_running() && self.is_durable(&view.table) {
-            self.checkpoint(view.table.clone(), None);
-        }
-    }
-
-    /// What is before a checkpoint may go, and its segments with it if the disk is low.
-    fn checkpointed(&mut self, done: Result<u64>) {
-        self.checkpoints.end(done.is_ok());
-        self.failed = done.is_err().then(Instant::now);
-        match done {
-            Ok(version) => {
-                self.shared.troubles.end(With::Checkpoint);
-                log::info!("tablet {}: checkpoint of version {version}", self.id);
-                self.to_log.add([Task::Release(version)]);
-                if self.around.disk_space() != DiskSpace::Enough {
-                    self.to_log.add([Task::Trim]);
-                }
-            }
-            Err(error) => {
-                let why = format!("no checkpoint, the log stays: {error}");
-                self.shared.troubles.note(With::Checkpoint, &why);
-            }
-        }
+/// What a replica holds in memory, and how much of it a checkpoint that begins now would write out.
+fn holding(replica: &Replica, may_begin: bool) -> Holding {
+    let (committed, last) = (replica.committed(), replica.last());
+    let recent = if may_begin { committed.memory_bytes() } else { 0 };
+    Holding {
+        recent,
+        frozen: committed.memory_bytes() - recent,
+        prepared: last.memory_bytes().saturating_sub(committed.memory_bytes()),
     }
 }
 
@@ -403,10 +383,4 @@ fn role(replica: &Replica, node: &crate::replication::Node) -> Role {
     } else {
         Role::Learner
     }
-}
-
-fn write_checkpoint(dir: &Path, table: &Table) -> Result<u64> {
-    let items = table.items().collect::<Result<Vec<_>>>()?;
-    storage::write_checkpoint(dir, table.position(), items)?;
-    Ok(table.version)
 }

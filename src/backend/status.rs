@@ -30,6 +30,7 @@ pub fn status(node: &Node) -> String {
     let mut text = format!("node {}: {}, {}", node.name, report.state.word(), report.line());
     let _ =
         writeln!(text, "{}", report.problem.iter().map(|p| format!(": {p}")).collect::<String>());
+    let _ = writeln!(text, "{}", report.storage.line());
     for tablet in &report.tablets {
         let _ = writeln!(text, "{}", tablet_line(tablet, node));
     }

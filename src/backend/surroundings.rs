@@ -3,6 +3,7 @@
 use super::catch_up::Snapshots;
 use super::links::Links;
 use super::master_line::MasterLine;
+use super::memory::Memory;
 use super::room::Room;
 use crate::config::{self, Replication};
 use crate::replication::{DiskSpace, Message, Node, Reads, Timing};
@@ -20,8 +21,12 @@ pub struct Surroundings {
     pub timing: Timing,
     /// Free bytes of the node's disk, as last seen.
     pub free_bytes: Arc<AtomicU64>,
-    /// Whether a tablet of the node writes a checkpoint to free a low disk.
-    pub freeing: Arc<AtomicBool>,
+    /// What the node's tablets may hold in memory.
+    pub memory: Arc<Memory>,
+    /// Held by the tablet that writes a checkpoint to free a low disk: each takes room first.
+    pub freeing: Turn,
+    /// Held by the tablet that merges its runs.
+    pub merging: Turn,
     /// What is kept free on the disk for the worst.
     pub room: Arc<Room>,
     /// Ways to the other nodes.
@@ -32,21 +37,27 @@ pub struct Surroundings {
     pub snapshots: Arc<Snapshots>,
 }
 
-/// Held while a checkpoint is written to free a low disk: one at a time, for each takes room first.
-pub struct Freeing(Arc<AtomicBool>);
+/// What one tablet of a node does at a time.
+#[derive(Clone, Default)]
+pub struct Turn(Arc<AtomicBool>);
 
-impl Drop for Freeing {
+/// Held by the tablet whose turn it is.
+pub struct Taken(Arc<AtomicBool>);
+
+impl Turn {
+    /// The turn, if nobody has it.
+    pub fn take(&self) -> Option<Taken> {
+        (!self.0.swap(true, Ordering::Relaxed)).then(|| Taken(self.0.clone()))
+    }
+}
+
+impl Drop for Taken {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
 
 impl Surroundings {
-    /// The right to write a checkpoint to free the disk, if nobody does.
-    pub fn begin_freeing(&self) -> Option<Freeing> {
-        (!self.freeing.swap(true, Ordering::Relaxed)).then(|| Freeing(self.freeing.clone()))
-    }
-
     /// How long a disk may be at one write or sync, in microseconds, before it counts as one that hangs.
     pub fn hangs_after(&self) -> u64 {
         self.timing.lease / 2
@@ -67,8 +78,8 @@ impl Surroundings {
     }
 }
 
-/// The replication's times and sizes as configured.
-pub fn timing(replication: &Replication) -> Timing {
+/// The replication's times and sizes as configured. What it keeps for replicas that lag is a part of the memory.
+pub fn timing(replication: &Replication, memory_limit_bytes: u64) -> Timing {
     let lease = replication.lease_ms * 1000;
     let reads = match replication.reads {
         config::Reads::Lease => Reads::Lease,
@@ -80,9 +91,8 @@ pub fn timing(replication: &Replication) -> Timing {
         grace: replication.grace_ms * 1000,
         beacon: lease / 5,
         silence: replication.silence_ms * 1000,
-        keep: 16,
-        keep_bytes: 16 << 20,
-        catch_up_bytes: 256 << 20,
+        keep: 1,
+        keep_bytes: memory_limit_bytes / 128,
         batch: 256,
         batch_bytes: 1 << 20,
         window_bytes: 8 << 20,

@@ -19,11 +19,12 @@ use crate::protocol::entry::Entry;
 use crate::replication::{
     Configuration, Message, Node, Outcome, Position, Replica, Rules, Table, Time,
 };
-use crate::storage::{self, TabletConfig};
+use crate::storage::{self, Checkpointer, Received, TabletConfig};
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,10 @@ pub struct Tablet {
     pub fetching: AtomicBool,
     /// What is wrong with it.
     pub troubles: Arc<Troubles>,
+    /// Its cells on the disk.
+    pub cells: Arc<Checkpointer>,
+    /// Bytes that were written into its log since it was opened.
+    pub logged: Arc<AtomicU64>,
     /// None: the copy is given up.
     shell: Mutex<Option<Shell>>,
     /// Held by all who have its files open.
@@ -124,23 +129,41 @@ pub enum Event {
     Confirm(Filler<Result<()>>),
     /// What is on disk.
     Persisted(Done),
-    /// A checkpoint was written, or not.
-    Checkpointed(Result<u64>),
-    /// The files are damaged, and nobody else has the tablet: they are to be written anew.
+    /// Entries after this version were read back, for this node; none: they are not there any more.
+    ReadBack(Node, u64, Vec<Arc<Entry>>),
+    /// Another node's table has arrived.
+    Fetched(Node, Configuration, Box<Table>, Box<Received>),
+    /// A checkpoint of this version was written, or not.
+    Checkpointed(Written<u64>),
+    /// Runs were merged, if they still counted then, or not.
+    Merged(Written<()>),
+    /// The log is damaged, and nobody else has the tablet: a checkpoint is to take its place.
     Rewrite,
     /// Time has passed.
     Tick,
 }
 
+/// What became of files that were to be written.
+pub struct Written<T> {
+    /// How many tables of other nodes had been installed when that began.
+    pub installs: u64,
+    /// What was done.
+    pub done: Result<T>,
+}
+
 impl Tablet {
     /// Opens a tablet's directory, recovers what it holds, and starts its threads.
     pub fn open(id: &str, dir: &Path, around: &Surroundings) -> Result<Arc<Tablet>> {
-        let options = storage::Options { segment_bytes: around.limits.segment_bytes };
+        let options = storage::Options {
+            segment_bytes: around.limits.segment_bytes,
+            cache: around.memory.cache(),
+        };
         let recovered =
             storage::open(dir, &options).map_err(|e| e.during(format!("tablet {id}")))?;
         let adopted = TabletConfig::load(dir)?.unwrap_or_default();
-        let table = match &recovered.checkpoint {
-            Some(checkpoint) => load_table(checkpoint)?,
+        let cells = recovered.cells;
+        let table = match recovered.checkpoint {
+            Some(checkpoint) => table_of(checkpoint, &cells),
             None => Table::default(),
         };
         let entries = recovered.entries.collect::<Result<Vec<_>>>()?;
@@ -153,8 +176,9 @@ impl Tablet {
             entries,
         );
         let (to_log, tasks) = tray();
-        let shared = Shared::new(id);
-        let disk = Disk {
+        let shared = Shared::new(id, cells);
+        let mut disk = Disk {
+            tablet: Weak::new(),
             log: recovered.log,
             dir: dir.into(),
             room: around.room.clone(),
@@ -162,11 +186,13 @@ impl Tablet {
         };
         let files = shared.files.clone();
         let tablet = Arc::new_cyclic(|me: &Weak<Tablet>| {
-            let shell = Shell::new(id, dir, around, replica, to_log, me.clone(), shared.clone());
+            let shell = Shell::new(id, around, replica, to_log, me.clone(), shared.clone());
             Tablet {
                 id: id.into(),
                 fetching: AtomicBool::new(false),
                 troubles: shared.troubles,
+                cells: shared.cells,
+                logged: shared.logged,
                 view: shell.view(),
                 shell: Mutex::new(Some(shell)),
                 files: shared.files,
@@ -175,9 +201,9 @@ impl Tablet {
                 hangs_after: around.hangs_after(),
             }
         });
-        let me = Arc::downgrade(&tablet);
+        disk.tablet = Arc::downgrade(&tablet);
         spawn(format!("{id} log"), move || {
-            disk.run(&tasks, &me);
+            disk.run(&tasks);
             drop(files);
         });
         let me = Arc::downgrade(&tablet);
@@ -198,6 +224,11 @@ impl Tablet {
     /// # Panics
     /// If another thread panicked at this: the clock comes by soon, and ends the process.
     pub fn hear(&self, event: Event) -> bool {
+        if let Event::Message(_, message) = &event
+            && let Message::Prepare(prepare) = &**message
+        {
+            self.warm(prepare.entries.iter().flat_map(|entry| entry.keys()));
+        }
         self.shell().as_mut().map(|shell| shell.hear(event)).is_some()
     }
 
@@ -231,6 +262,7 @@ impl Tablet {
     /// Has ops executed, and waits for the outcome until the deadline. An entry goes to other nodes when the log thread
     /// writes it, with all that came while that was at the disk.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
+        self.warm(write.ops.iter().filter_map(Op::key));
         let (answer, outcome) = slot();
         let written = self.shell().as_mut().map(|shell| shell.write(write, answer));
         match written {
@@ -245,6 +277,12 @@ impl Tablet {
             }
             Err(Nothing::Closed) => Outcome::Refused(Error::unknown("the tablet was closed")),
         }
+    }
+
+    /// Has what is to be overwritten, or compared, read from the disk before anybody is held up by that.
+    fn warm(&self, keys: impl Iterator<Item = impl Borrow<Key>>) {
+        let view = self.view();
+        keys.for_each(|key| drop(view.table.kept(key.borrow())));
     }
 
     /// What readers see now.
@@ -293,6 +331,11 @@ impl Tablet {
         Error::retry(format!("this node does not serve tablet {} now", self.id))
     }
 
+    /// Held by who works on its files: it is not set aside meanwhile.
+    pub fn hold_files(&self) -> Arc<()> {
+        self.files.clone()
+    }
+
     /// Whether nobody fetches a table for it yet; from now on somebody does.
     pub fn begin_fetch(&self) -> bool {
         !self.fetching.swap(true, Ordering::Relaxed)
@@ -319,14 +362,11 @@ impl Tablet {
     }
 }
 
-fn load_table(checkpoint: &storage::CheckpointReader) -> Result<Table> {
-    let mut table = Table::default();
-    for item in checkpoint.items() {
-        table.load(item?);
-    }
-    table.version = checkpoint.summary.position.version;
-    table.epoch = checkpoint.summary.position.epoch;
-    Ok(table)
+/// The table of a checkpoint; its cells stay on the disk.
+fn table_of(checkpoint: storage::Checkpoint, cells: &Checkpointer) -> Table {
+    let mut table = Table::above(cells.runs(), checkpoint.position, checkpoint.totals);
+    table.load_others(checkpoint.items);
+    table
 }
 
 /// Tells a tablet that time passes, for as long as anyone else holds it.

@@ -4,8 +4,9 @@ use super::*;
 use crate::backend::disk::Task;
 use crate::backend::links::Links;
 use crate::backend::master_line::MasterLine;
+use crate::backend::memory::Memory;
 use crate::backend::room::Room;
-use crate::backend::surroundings::timing;
+use crate::backend::surroundings::{Turn, timing};
 use crate::config;
 use crate::storage::Ballast;
 use std::sync::atomic::AtomicU64;
@@ -14,9 +15,11 @@ fn surroundings(node: &str, dir: &Path) -> Surroundings {
     Surroundings {
         node: node.into(),
         limits: config::Store { segment_bytes: 1 << 20, ..config::Store::default() },
-        timing: timing(&config::Replication::default()),
+        timing: timing(&config::Replication::default(), 64 << 20),
         free_bytes: Arc::new(AtomicU64::new(u64::MAX)),
-        freeing: Arc::default(),
+        memory: Arc::new(Memory::new(64 << 20)),
+        freeing: Turn::default(),
+        merging: Turn::default(),
         room: Arc::new(Room::new(Ballast::new(dir, 1 << 20))),
         links: Arc::new(Links::new(Vec::new(), 0)),
         master: MasterLine::new(node).0,
@@ -72,6 +75,12 @@ fn a_low_disk_gets_back_what_was_deleted() {
     assert!(tablet.close(Duration::from_secs(60)), "its files are let go");
 }
 
+/// The cells of a tablet that has none.
+fn cells(dir: &Path) -> Arc<storage::Checkpointer> {
+    let cache = Arc::new(storage::Cache::new(1 << 20));
+    storage::open(dir, &storage::Options { segment_bytes: 1 << 20, cache }).expect("opened").cells
+}
+
 #[test]
 fn a_primary_begins_until_an_entry_of_its_epoch_is_committed() {
     let view = |role, epoch| {
@@ -92,8 +101,8 @@ fn a_primary_serves_nothing_before_its_first_entry_is_on_disk() {
     let rules = (Rules::ALL, around.timing);
     let (adopted, table) = (Default::default(), Table::default());
     let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
-    let mut shell =
-        Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new(), Shared::new("a-s0"));
+    let shared = Shared::new("a-s0", cells(dir.path()));
+    let mut shell = Shell::new("a-s0", &around, replica, to_log, Weak::new(), shared);
     for epoch in 1..=128 {
         shell.hear(Event::Configure(alone(epoch)));
     }
@@ -137,8 +146,8 @@ fn nobody_hears_of_an_epoch_before_it_is_on_disk() {
     let (adopted, table) = (Default::default(), Table::default());
     let replica = Replica::recover("a1".into(), rules, boot_time(), adopted, table, Vec::new());
     let (to_log, _tasks) = tray();
-    let mut shell =
-        Shell::new("a-s0", dir.path(), &around, replica, to_log, Weak::new(), Shared::new("a-s0"));
+    let shared = Shared::new("a-s0", cells(dir.path()));
+    let mut shell = Shell::new("a-s0", &around, replica, to_log, Weak::new(), shared);
     shell.hear(Event::Configure(alone(1)));
     let mut put = || {
         let (answer, outcome) = slot();

@@ -36,6 +36,11 @@ impl Troubles {
         Troubles { tablet: tablet.into(), known: Mutex::default() }
     }
 
+    /// The tablet's name.
+    pub fn tablet(&self) -> &str {
+        &self.tablet
+    }
+
     /// Something is wrong, and why, in a few words.
     pub fn note(&self, with: With, why: &str) {
         let mut known = self.known.lock().expect("a map is not left half-changed");

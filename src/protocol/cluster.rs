@@ -143,11 +143,33 @@ pub struct Report {
     pub rss_bytes: u64,
     /// Open client connections.
     pub connections: u64,
+    /// What its tablets hold and have written.
+    pub storage: StorageReport,
     /// What is wrong with the node, in words.
     pub problem: Option<String>,
     /// The newest of the master's tables that it was ever told.
     #[serde(default)]
     pub knows: Tables,
+}
+
+/// What a node's tablets have in memory and on the disk, and what they have written since the process began, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StorageReport {
+    /// Cells that are not on the disk yet but in the log.
+    pub memory: u64,
+    /// Blocks that were read lately.
+    pub cache: u64,
+    /// Runs and their values.
+    pub disk: u64,
+    /// Number of the runs.
+    pub runs: u64,
+    /// Written into logs.
+    pub logged: u64,
+    /// Written by checkpoints.
+    pub flushed: u64,
+    /// Written again by merges.
+    pub merged: u64,
 }
 
 /// Which of the master's tables: of which register, and how new.

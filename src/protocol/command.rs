@@ -1,6 +1,6 @@
 //! Requests: what a client, a node or a person may ask, and how each is written on the wire.
 
-use super::cell::{Head, ValueId, owner};
+use super::cell::{Head, Key, ValueId, owner};
 pub use super::parse::{parse, parse_item};
 use crate::error::{Error, Result};
 
@@ -181,6 +181,29 @@ impl Op {
             | Op::Stage { row, .. }
             | Op::Abandon { row, .. } => Some(row),
             Op::Chunk { .. } | Op::DropChunks { .. } | Op::Forget { .. } | Op::Expire => None,
+        }
+    }
+
+    /// Whether it does nothing but remove, or lead to what is removed.
+    pub fn frees(&self) -> bool {
+        match self {
+            Op::Delete { .. } | Op::DeleteRow { .. } | Op::Abandon { .. } => true,
+            Op::DropChunks { .. } | Op::Forget { .. } | Op::Expire => true,
+            Op::Put { .. } | Op::Cput { .. } | Op::Add { .. } | Op::Append { .. } => false,
+            Op::Commit { .. } | Op::Stage { .. } | Op::Chunk { .. } => false,
+        }
+    }
+
+    /// The cell that it is about, if it is about one.
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Op::Put { row, column, .. }
+            | Op::Cput { row, column, .. }
+            | Op::Delete { row, column, .. }
+            | Op::Add { row, column, .. }
+            | Op::Commit { row, column, .. } => Some(Key::new(row, column)),
+            Op::Chunk { slot, id, offset, .. } => Some(Key::chunk(*slot, *id, *offset)),
+            _ => None,
         }
     }
 

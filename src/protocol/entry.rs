@@ -38,6 +38,14 @@ impl Entry {
         ENTRY_BYTES + self.effects.iter().map(Effect::weight).sum::<u64>()
     }
 
+    /// The cells that it writes or removes one by one.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.effects.iter().filter_map(|effect| match effect {
+            Effect::Put { key, .. } | Effect::Delete(key) => Some(key),
+            _ => None,
+        })
+    }
+
     /// Whether it changes this cell.
     pub fn touches(&self, cell: &Key) -> bool {
         self.effects.iter().any(|effect| match effect {
@@ -181,6 +189,8 @@ pub enum Item {
     Evicted(u128),
     /// A cell is removed at a time, in milliseconds since 1970.
     Expires(u64, Key),
+    /// Something could not be read when this copy of the table was changed, and why: what it adds up to is not right.
+    Flawed(Bytes),
 }
 
 /// Reads what [`Encode`] wrote, from the front of a slice.
@@ -424,6 +434,7 @@ encode_enum!(Item {
     4 = Session(client, session),
     5 = Evicted(client),
     6 = Expires(at, key),
+    7 = Flawed(why),
 });
 encode_enum!(Op {
     0 = Put { row, column, value, if_version, ttl },

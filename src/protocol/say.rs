@@ -1,6 +1,8 @@
 //! How nodes and tablets are said to people: one wording for STATUS of a backend and of the master, and the console.
 
-use super::cluster::{ClusterStatus, NodeState, Report, Role, TabletReport, TabletRoute};
+use super::cluster::{
+    ClusterStatus, NodeState, Report, Role, StorageReport, TabletReport, TabletRoute,
+};
 
 /// A time in its two largest units: `3 min 12 s`.
 pub fn duration(ms: u64) -> String {
@@ -28,6 +30,20 @@ impl Report {
             self.connections,
             self.rss_bytes >> 20,
             self.free_bytes >> 20
+        )
+    }
+}
+
+impl StorageReport {
+    /// `storage: 30 MiB in memory, 12 MiB of blocks, 640 MiB in 24 runs; written: 900 MiB of logs, …`.
+    pub fn line(&self) -> String {
+        let [memory, cache, disk, logged, flushed, merged] =
+            [self.memory, self.cache, self.disk, self.logged, self.flushed, self.merged]
+                .map(|bytes| bytes >> 20);
+        format!(
+            "storage: {memory} MiB in memory, {cache} MiB of blocks, {disk} MiB in {} runs; written: {logged} MiB of logs, \
+             {flushed} MiB by checkpoints, {merged} MiB by merges",
+            self.runs
         )
     }
 }

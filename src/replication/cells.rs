@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 /// Bytes that a cell takes in memory beyond its names and value.
 const ENTRY_BYTES: u64 = 192;
+/// Bytes that it takes on the disk beyond them.
+const ON_DISK_BYTES: u64 = 48;
 
 /// A layer in memory.
 #[derive(Clone, Debug, Default)]
@@ -73,6 +75,17 @@ impl Cells {
     /// About how many bytes of memory they take.
     pub fn memory_bytes(&self) -> u64 {
         self.recent.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
+    }
+
+    /// How many of them were written since the last freeze.
+    pub fn recent_bytes(&self) -> u64 {
+        self.recent.bytes
+    }
+
+    /// About how many bytes a checkpoint of all that is in memory writes.
+    pub fn write_out_bytes(&self) -> u64 {
+        let cells = self.recent.cells.len() + self.frozen.as_ref().map_or(0, |f| f.cells.len());
+        self.memory_bytes() - cells as u64 * (ENTRY_BYTES - ON_DISK_BYTES)
     }
 
     /// A cell.

@@ -2,6 +2,9 @@
 
 use super::digest::Part;
 use super::execute::{DiskSpace, Setting, Verdict, execute};
+use super::replica::tests::TIMING;
+use super::replica::{Output, Replica};
+use super::rules::Rules;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::protocol::cell::{Cell, Key, Value};
@@ -154,6 +157,17 @@ fn damaged() -> Table {
     }
     below.damaged = Some(key(2));
     Table::above(Arc::new(below), table.position(), table.totals())
+}
+
+#[test]
+fn a_replica_that_could_not_read_what_it_overwrites_is_read_by_nobody() {
+    let value = Value::Inline(b"new"[..].into());
+    let log = vec![entry(1, Effect::Put { key: key(2), value, expires: 0 })];
+    let rules = (Rules::ALL, TIMING);
+    let mut replica = Replica::recover("n1".into(), rules, 0, Default::default(), damaged(), log);
+    let mut out = Vec::new();
+    replica.commit_to(0, 1, &mut out);
+    assert!(matches!(out[..], [Output::Differs(1)]), "{out:?}");
 }
 
 const SETTING: Setting = Setting {

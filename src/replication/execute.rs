@@ -63,18 +63,8 @@ impl DiskSpace {
         match self {
             DiskSpace::Enough => true,
             DiskSpace::Low => after <= before + LOW_GROWTH_MAX,
-            DiskSpace::Exhausted => after < before || ops.iter().all(frees),
+            DiskSpace::Exhausted => after < before || ops.iter().all(Op::frees),
         }
-    }
-}
-
-/// Whether an op does nothing but remove, or lead to what is removed.
-fn frees(op: &Op) -> bool {
-    match op {
-        Op::Delete { .. } | Op::DeleteRow { .. } | Op::Abandon { .. } => true,
-        Op::DropChunks { .. } | Op::Forget { .. } | Op::Expire => true,
-        Op::Put { .. } | Op::Cput { .. } | Op::Add { .. } | Op::Append { .. } => false,
-        Op::Commit { .. } | Op::Stage { .. } | Op::Chunk { .. } => false,
     }
 }
 
@@ -119,6 +109,7 @@ pub fn execute(table: &Table, ops: &[Op], single: bool, setting: &Setting) -> (T
         return (table.clone(), Verdict::Refused(error));
     }
     let mut judge = Judge { after: table.clone(), setting, effects: Vec::new(), words: Vec::new() };
+    judge.after.replace_flaw(None);
     for (at, op) in ops.iter().enumerate() {
         match judge.op(op, single) {
             Ok(Step::Go) => {}
@@ -129,8 +120,8 @@ pub fn execute(table: &Table, ops: &[Op], single: bool, setting: &Setting) -> (T
             Err(error) => return (table.clone(), Verdict::Refused(error)),
         }
     }
-    if let (None, Some(flaw)) = (table.flaw(), judge.after.flaw()) {
-        return (table.clone(), Verdict::Refused(flaw.clone().of_this_copy()));
+    if let Some(flaw) = judge.after.replace_flaw(table.flaw().cloned()) {
+        return (table.clone(), Verdict::Refused(flaw.of_this_copy()));
     }
     let (before, after) = (table.bytes(), judge.after.bytes());
     if !judge.effects.is_empty() && !setting.disk_space.admits(ops, before, after) {

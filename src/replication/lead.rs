@@ -3,6 +3,7 @@
 use super::confirm::Reader;
 use super::execute::DiskSpace;
 use super::message::{Ack, Message, Nack, Node, Plea, Prepare, Time};
+use super::read_back::Progress;
 use super::replica::{Logged, Output, Replica};
 use crate::protocol::entry::{Answer, Entry, Position};
 use std::collections::BTreeMap;
@@ -38,13 +39,15 @@ pub struct Lead {
 
 /// What the primary knows of a member.
 #[derive(Clone, Debug, Default)]
-struct Peer {
+pub(super) struct Peer {
     /// The next version to send.
-    next: u64,
+    pub next: u64,
     /// What was sent after this version and is not answered yet is on its way.
-    sent_after: u64,
+    pub sent_after: u64,
     /// Equal to ours, and on its disk, up to here.
-    matched: u64,
+    pub matched: u64,
+    /// What is read back for it.
+    pub read_back: Progress,
     /// The highest version that it has acknowledged, and our clock at the newest beacon that it had heard by then.
     acked: (u64, Time),
     /// Whether it has left this epoch: nothing that needs it is committed in it any more.
@@ -118,14 +121,6 @@ impl Lead {
     /// From now on no write is taken, until everything is committed or this time has come.
     pub fn resign_before(&mut self, until: Time) {
         self.resigning.get_or_insert(until);
-    }
-
-    /// Whether a member that is heard catches up.
-    pub fn is_waited_for(&self, replica: &Replica, now: Time) -> bool {
-        let timing = &replica.timing;
-        self.peers.iter().any(|(node, peer)| {
-            !replica.configuration.isr.contains(node) && now < peer.heard + timing.grace
-        })
     }
 
     /// Why no write can be committed now: a definite refusal is better than a wait without an end.
@@ -238,23 +233,36 @@ impl Replica {
         self.append(now, after, Vec::new(), None, Answer::default(), 0, out);
     }
 
-    /// What a member is sent: entries from its next one on, and a beacon. Everything, if the log does not reach
-    /// back so far.
+    /// What a member is sent: entries from its next one on, and a beacon. Where memory does not reach back so far, the
+    /// log on disk may.
     fn message_for(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
+        let Some(peer) = self.lead.as_ref().map(|lead| &lead.peers[node]) else { return };
+        let version = peer.next - 1;
+        let Some(epoch) = self.epoch_at(version) else { return self.read_back(now, node, out) };
+        let entries = self.entries_for(peer);
+        self.send_prepare(now, node, Position { epoch, version }, entries, out);
+    }
+
+    /// Sends a member entries, and with them a beacon.
+    pub(super) fn send_prepare(
+        &mut self,
+        now: Time,
+        node: &Node,
+        prev: Position,
+        entries: Vec<Arc<Entry>>,
+        out: &mut Vec<Output>,
+    ) {
         let Some(lead) = &self.lead else { return };
         let has_leases = self.timing.has_leases();
         let lease_until = if has_leases { lead.reached_until(self) } else { 0 };
         let (round, peer) = (lead.round, &lead.peers[node]);
-        let next = peer.next;
-        let Some(epoch) = self.epoch_at(next - 1) else { return self.send_table(now, node, out) };
         let (echo, received) = peer.theirs.unwrap_or((0, now));
         let in_sync = self.configuration.isr.contains(node);
         let left = if in_sync { lease_until.saturating_sub(received) } else { 0 };
-        let entries = self.entries_for(peer);
-        let sent_to = next + entries.len() as u64;
+        let next = prev.version + 1 + entries.len() as u64;
         let prepare = Prepare {
             configuration: self.configuration.clone(),
-            prev: Position { epoch, version: next - 1 },
+            prev,
             entries,
             committed: self.committed.version,
             digest: (!self.differs).then(|| self.committed.digest()),
@@ -264,7 +272,7 @@ impl Replica {
             left,
         };
         out.push(Output::Send(node.clone(), Message::Prepare(prepare)));
-        self.peer(node, |peer| peer.next = sent_to);
+        self.peer(node, |peer| peer.next = next);
         if lease_until != Time::MAX {
             self.max_lease = self.max_lease.max(lease_until);
         }
@@ -284,7 +292,7 @@ impl Replica {
         batch.map(|(_, logged)| logged.entry.clone()).collect()
     }
 
-    fn send_table(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
+    pub(super) fn send_table(&mut self, now: Time, node: &Node, out: &mut Vec<Output>) {
         let (table, beacon) = (self.committed.clone(), self.timing.beacon);
         let next = table.version + 1;
         let mut due = false;
@@ -300,7 +308,7 @@ impl Replica {
         }
     }
 
-    fn peer(&mut self, node: &Node, change: impl FnOnce(&mut Peer)) {
+    pub(super) fn peer(&mut self, node: &Node, change: impl FnOnce(&mut Peer)) {
         if let Some(peer) = self.lead.as_mut().and_then(|lead| lead.peers.get_mut(node)) {
             change(peer);
         }

@@ -44,8 +44,10 @@
 //! # Modules
 //!
 //! * [`replica`]: the state. `epoch`: configurations, seals and resignations. [`propose`]: writes. [`lead`]: the
-//!   primary's side. [`follow`]: the others'. `confirm`: reads without clocks.
-//! * [`table`], [`mod@execute`]: what a log adds up to, and how requests are judged. `digest`: whether two tables are equal.
+//!   primary's side. [`follow`]: the others'. `read_back`: entries for members that are far behind. `confirm`: reads
+//!   without clocks.
+//! * [`table`], [`mod@execute`]: what a log adds up to, and how requests are judged. `cells`: which of it is in memory, and
+//!   what lies below; `write_out`: how more of it gets there. `digest`: whether two tables are equal.
 //! * [`message`]: what replicas say. [`outbox`]: what they do not say yet. [`rules`]: each rule that a replica keeps as a
 //!   switch, for the simulation. [`wire`]: messages as text.
 //!
@@ -114,7 +116,8 @@
 //!   no clock stands still. No acknowledged write depends on a clock.
 //! * A DELETEROW of a row with very many cells is one step, at the primary and at each replica.
 //! * Each tablet has leases and beacons of its own, though many tablets share the same nodes.
-//! * A tablet's cells are all in memory.
+//! * Of a table only the cells may lie on the disk. What is beside them is in memory: the numbers of APPEND, one for each
+//!   row and prefix; times to live; values that are being written or removed; sessions.
 
 mod cells;
 #[cfg(test)]
@@ -128,10 +131,12 @@ pub mod lead;
 pub mod message;
 pub mod outbox;
 pub mod propose;
+mod read_back;
 pub mod replica;
 pub mod rules;
 pub mod table;
 pub mod wire;
+mod write_out;
 
 pub use crate::protocol::entry::Position;
 pub use execute::{DiskSpace, Setting};

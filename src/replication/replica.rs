@@ -10,7 +10,6 @@ use super::table::Table;
 use crate::error::Error;
 use crate::protocol::command::{Op, RequestId};
 use crate::protocol::entry::{Answer, Entry, Position};
-use crate::protocol::kept::Lower;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -52,8 +51,6 @@ pub struct Timing {
     pub keep: usize,
     /// Bytes of committed entries that are kept for replicas that lag.
     pub keep_bytes: u64,
-    /// The same while a member catches up: what is written while it takes a table.
-    pub catch_up_bytes: u64,
     /// Entries of one message.
     pub batch: usize,
     /// Bytes of one message's entries; one entry goes out in any case.
@@ -93,6 +90,10 @@ pub enum Input {
     Query(Token),
     /// The log is on disk up to this version.
     Persisted(u64),
+    /// The log on disk holds every entry after this version.
+    LogStart(u64),
+    /// Entries were read back for a member, those after this position; none: they are not there any more.
+    ReadBack(Node, Position, Vec<Arc<Entry>>),
     /// Another replica says something.
     Message(Node, Message),
     /// Time has passed.
@@ -129,6 +130,9 @@ pub enum Output {
     Install(Table),
     /// Send to another replica.
     Send(Node, Message),
+    /// Read back entries after this version, none after the second, from the log on disk, some at a time, and say
+    /// `ReadBack`: this member needs them.
+    ReadBack(Node, u64, u64),
     /// Send to another replica together with whatever goes there next: nobody waits for it.
     Mention(Node, Message),
     /// Ask the master for something, in the epoch in which it was found to be needed: in a later one it may do harm.
@@ -189,6 +193,8 @@ pub struct Replica {
     /// The position before the first entry of `log`.
     pub(super) base: Position,
     pub(super) log: VecDeque<Logged>,
+    /// The log on disk holds every entry after this version.
+    pub(super) log_start: u64,
     /// Version up to which the log is on disk.
     pub(super) durable: u64,
     /// Version up to which the log is known to be equal to the primary's in this epoch.
@@ -251,6 +257,7 @@ impl Replica {
             timing,
             sealed,
             base,
+            log_start: base.version,
             durable: checkpoint.version + log.len() as u64,
             matched: checkpoint.version,
             committed: checkpoint,
@@ -291,6 +298,10 @@ impl Replica {
             Input::Propose(proposal) => self.propose(now, proposal, &mut out),
             Input::Query(token) => self.query(now, token, &mut out),
             Input::Persisted(version) => self.persisted(now, version, &mut out),
+            Input::LogStart(version) => self.note_log_start(version),
+            Input::ReadBack(node, prev, entries) => {
+                self.take_read_back(now, &node, (prev, entries), &mut out)
+            }
             Input::Message(from, message) => self.hear(now, from, message, &mut out),
             Input::Tick => self.tick(now, &mut out),
         }
@@ -320,39 +331,6 @@ impl Replica {
             }
             _ => &self.committed,
         }
-    }
-
-    /// Begins a checkpoint: what the committed table holds in memory is to be written out. None: one is being written.
-    pub fn freeze(&mut self) -> Option<Table> {
-        if self.committed.is_frozen() {
-            return None;
-        }
-        self.committed.freeze();
-        let (prepared, table) = (self.known(self.committed.version).., self.committed.clone());
-        self.log.range_mut(prepared).fold(table, |mut table, logged| {
-            table.apply(&logged.entry);
-            if logged.after.is_some() {
-                logged.after = Some(table.clone());
-            }
-            table
-        });
-        Some(self.committed.clone())
-    }
-
-    /// What was to be written out is: it lies below now.
-    pub fn settle(&mut self, below: Arc<dyn Lower>) {
-        self.tables().for_each(|table| table.settle(below.clone()));
-    }
-
-    /// What lies below is in other files.
-    pub fn rebase(&mut self, below: Arc<dyn Lower>) {
-        self.tables().for_each(|table| table.rebase(below.clone()));
-    }
-
-    /// The committed table, and those after prepared entries.
-    fn tables(&mut self) -> impl Iterator<Item = &mut Table> {
-        let prepared = self.log.iter_mut().filter_map(|logged| logged.after.as_mut());
-        std::iter::once(&mut self.committed).chain(prepared)
     }
 
     /// Version up to which the log is on disk.
@@ -397,7 +375,7 @@ impl Replica {
     }
 
     /// How many entries of the log are of this version or before: versions have no gaps.
-    fn known(&self, version: u64) -> usize {
+    pub(super) fn known(&self, version: u64) -> usize {
         (version.saturating_sub(self.base.version) as usize).min(self.log.len())
     }
 
@@ -527,7 +505,7 @@ impl Replica {
         let ready = std::mem::replace(&mut self.waiting, later);
         let ready = ready.into_values().flatten().collect::<Vec<_>>();
         ready.into_iter().for_each(|judged| self.answer(now, judged, out));
-        self.trim_log(now);
+        self.trim_log();
     }
 
     /// A table of which something could not be read is as one that differs.
@@ -538,10 +516,8 @@ impl Replica {
     }
 
     /// Lets go of committed entries that no replica is likely to need.
-    fn trim_log(&mut self, now: Time) {
-        let catches_up = self.lead.as_ref().is_some_and(|lead| lead.is_waited_for(self, now));
-        let timing = &self.timing;
-        let bytes = if catches_up { timing.catch_up_bytes } else { timing.keep_bytes };
+    fn trim_log(&mut self) {
+        let (timing, bytes) = (&self.timing, self.timing.keep_bytes);
         let total = self.total_at(self.committed.version);
         while self.log.len() > timing.keep
             && let Some(first) = self.log.front()
@@ -594,65 +570,5 @@ impl Replica {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::table::Known;
-    use super::*;
-    use crate::protocol::command::RequestId;
-    use crate::protocol::entry::Answer;
-
-    const TIMING: Timing = Timing {
-        reads: Reads::Lease,
-        lease: 2,
-        grace: 3,
-        beacon: 1,
-        silence: 1,
-        keep: 4,
-        keep_bytes: 0,
-        catch_up_bytes: 0,
-        batch: 4,
-        batch_bytes: 1000,
-        window_bytes: 1000,
-    };
-
-    fn entry(version: u64) -> Entry {
-        Entry {
-            epoch: 1,
-            version,
-            prev_epoch: u64::from(version > 1),
-            retire: 0,
-            request: Some(RequestId { client: 7, request: version, low: version }),
-            answer: Answer { version, words: Vec::new() },
-            effects: Vec::new(),
-        }
-    }
-
-    fn recovered(entries: u64) -> Replica {
-        let log = (1..=entries).map(entry).collect();
-        Replica::recover(
-            "n1".into(),
-            (Rules::ALL, TIMING),
-            0,
-            Default::default(),
-            Table::default(),
-            log,
-        )
-    }
-
-    #[test]
-    fn a_recovered_log_costs_one_table_however_long_it_is() {
-        let replica = recovered(1000);
-        assert_eq!(replica.log.iter().filter(|logged| logged.after.is_some()).count(), 1);
-        assert_eq!((replica.last().version, replica.committed.version), (1000, 0));
-    }
-
-    #[test]
-    fn a_recovered_log_can_be_committed_up_to_any_entry() {
-        for version in 0..=10 {
-            let mut replica = recovered(10);
-            replica.commit_to(0, version, &mut Vec::new());
-            assert_eq!((replica.committed.version, replica.last().version), (version, 10));
-            let known = replica.committed.lookup(&entry(version).request.expect("named"), true);
-            assert_eq!(matches!(known, Known::Answered(_)), version > 0);
-        }
-    }
-}
+#[path = "replica_tests.rs"]
+pub(super) mod tests;

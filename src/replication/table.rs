@@ -14,6 +14,7 @@ use crate::protocol::cell::{Bytes, Cell, Key, Value, ValueId};
 use crate::protocol::command::{RequestId, Scan};
 use crate::protocol::entry::{Answer, Effect, Entry, Item, Position, Retired, Session, Staged};
 use crate::protocol::kept::{Changes, Held, Kept, Lower, Range, Totals};
+use crate::protocol::word::display;
 use imbl::{OrdMap, OrdSet};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -111,6 +112,16 @@ impl Table {
         self.cells.memory_bytes()
     }
 
+    /// How many of them changed since the last checkpoint began.
+    pub fn recent_bytes(&self) -> u64 {
+        self.cells.recent_bytes()
+    }
+
+    /// About how many bytes a checkpoint of all cells in memory writes.
+    pub fn write_out_bytes(&self) -> u64 {
+        self.cells.write_out_bytes()
+    }
+
     /// A number that equal tables share, and others as good as never: kept at the price of what changes.
     pub fn digest(&self) -> u64 {
         self.digest.of_table(self.position(), self.evicted)
@@ -119,6 +130,11 @@ impl Table {
     /// What could not be read below when an entry was applied: the totals and the digest are not right any more.
     pub fn flaw(&self) -> Option<&Error> {
         self.flaw.as_ref()
+    }
+
+    /// Puts another flaw, or none, in the place of the one that the table has; gives that.
+    pub(super) fn replace_flaw(&mut self, flaw: Option<Error>) -> Option<Error> {
+        std::mem::replace(&mut self.flaw, flaw)
     }
 
     /// Number of cells.
@@ -228,9 +244,33 @@ impl Table {
         self.cells.freeze();
     }
 
-    /// What is to be written out: the cells that changed since the last checkpoint, in order.
+    /// What is to be written out: the cells that changed since the last checkpoint, in order. One that is not what it was
+    /// when it was written, in memory, is an error.
     pub fn changes(&self) -> Changes<'_> {
-        self.cells.frozen()
+        Box::new(self.cells.frozen().map(|change| {
+            let (key, kept) = change?;
+            kept.as_ref().map_or(Ok(()), |kept| check_hash(&key, kept))?;
+            Ok((key, kept))
+        }))
+    }
+
+    /// Reads all cells, and compares each with its hash, and their number with the totals; of what lies on the disk apart
+    /// from its cell only the hash. `pace` is told how many bytes were read each time, and may wait.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`]: a cell is not what was written, or there are more or fewer.
+    pub fn check(&self, mut pace: impl FnMut(u64)) -> Result<()> {
+        let mut cells = 0;
+        for cell in self.cells_from(Bound::Unbounded) {
+            let (key, kept) = cell?;
+            check_hash(&key, &kept)?;
+            cells += 1;
+            pace((key.row.len() + key.column.len()) as u64 + OVERHEAD_BYTES);
+        }
+        match cells == self.count {
+            true => Ok(()),
+            false => Err(Error::corrupt(format!("there are {cells} cells, not {}", self.count))),
+        }
     }
 
     /// What was to be written out lies below now: it goes from memory.
@@ -308,15 +348,22 @@ impl Table {
 
     fn insert(&mut self, key: Key, cell: Cell, retire: u64) {
         self.take_out(&key, retire);
+        let kept = self.take_in(&key, cell);
+        self.cells.insert(key, kept);
+    }
+
+    /// Counts a cell that is new, and is to lie below: whoever takes the table of another replica cell by cell writes
+    /// out what this answers.
+    pub fn take_in(&mut self, key: &Key, cell: Cell) -> Kept {
         if cell.expires > 0 {
             self.timers.insert((cell.expires, Timer::Expire(key.clone())));
         }
         self.count += 1;
-        self.bytes += weight(&key, cell.value.weight());
-        let hash = Part::Cell(&key, &cell).hash();
+        self.bytes += weight(key, cell.value.weight());
+        let hash = Part::Cell(key, &cell).hash();
         self.digest.add(hash);
         let Cell { version, expires, value } = cell;
-        self.cells.insert(key, Kept { version, expires, hash, value: Held::Here(value) });
+        Kept { version, expires, hash, value: Held::Here(value) }
     }
 
     fn remove(&mut self, key: &Key, retire: u64) {
@@ -326,11 +373,15 @@ impl Table {
     }
 
     fn remove_row(&mut self, slot: u16, row: &Bytes, retire: u64) {
-        let keys = self.row(slot, row, Bound::Unbounded).map(|cell| cell.map(|(key, _)| key));
-        match keys.collect::<Result<Vec<Key>>>() {
-            Ok(keys) => keys.iter().for_each(|key| self.remove(key, retire)),
-            Err(error) => self.flaw = Some(error),
+        let (mut keys, mut flaw) = (Vec::new(), None);
+        for cell in self.row(slot, row, Bound::Unbounded) {
+            match cell {
+                Ok((key, _)) => keys.push(key),
+                Err(error) => flaw = Some(error),
+            }
         }
+        keys.iter().for_each(|key| self.remove(key, retire));
+        self.flaw = flaw.or(self.flaw.take());
     }
 
     /// Takes a cell out of all that is kept about it; whether there is one, or may be.
@@ -461,7 +512,9 @@ impl Table {
             Timer::Expire(key) => Some(Item::Expires(*at, key.clone())),
             Timer::Abandon(_) | Timer::Drop(_) => None,
         });
-        sequences.chain(staged).chain(retired).chain(sessions).chain(evicted).chain(expires)
+        let flawed = self.flaw.iter().map(|flaw| Item::Flawed(flaw.to_string().as_bytes().into()));
+        let items = sequences.chain(staged).chain(retired).chain(sessions).chain(evicted);
+        items.chain(expires).chain(flawed)
     }
 
     /// Takes one item into the table.
@@ -473,6 +526,7 @@ impl Table {
             Item::Retired(id, retired) => self.retire(id, retired),
             Item::Session(client, session) => self.take_session(client, session),
             Item::Evicted(client) => self.evicted = client,
+            Item::Flawed(why) => self.flaw = Some(Error::corrupt(String::from_utf8_lossy(&why))),
             Item::Expires(at, key) => {
                 self.timers.insert((at, Timer::Expire(key)));
             }
@@ -493,6 +547,20 @@ impl Table {
         }
         self.idle.insert((session.last, client));
         self.sessions.insert(client, Arc::new(session));
+    }
+}
+
+/// Compares a cell in memory with its hash.
+fn check_hash(key: &Key, kept: &Kept) -> Result<()> {
+    let Held::Here(value) = &kept.value else { return Ok(()) };
+    let cell = Cell { version: kept.version, expires: kept.expires, value: value.clone() };
+    match Part::Cell(key, &cell).hash() == kept.hash {
+        true => Ok(()),
+        false => Err(Error::corrupt(format!(
+            "column {} of row {} is not what was written",
+            display(&key.column),
+            display(&key.row)
+        ))),
     }
 }
 

@@ -54,11 +54,6 @@ impl Chain {
         })
     }
 
-    /// The tablet's directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// The segment in which records are written.
     pub fn active(&self) -> &Live {
         self.segments.last().expect("a log has an active segment")
@@ -104,9 +99,15 @@ impl Chain {
         self.spares.make_ahead(len);
     }
 
-    /// Lets all segments go whose entries are all `<= version`, but not the active one.
-    pub fn release_before(&mut self, version: u64) -> Result<()> {
-        self.release(|s| s.limit <= version)
+    /// Lets all segments go whose entries are all `<= version`, but not the active one, nor those that hold the newest
+    /// bytes that are to be kept.
+    pub fn release_before(&mut self, version: u64, keep_bytes: u64) -> Result<()> {
+        let newer = self.segments.iter().rev().scan(0, |sum, s| {
+            *sum += s.len;
+            Some((*sum - s.len, s.header.sequence))
+        });
+        let oldest = newer.filter(|(newer, _)| *newer < keep_bytes).map(|(_, n)| n).min();
+        self.release(|s| s.limit <= version && oldest.is_none_or(|n| s.header.sequence < n))
     }
 
     /// Lets all segments go but the active one.
@@ -121,8 +122,7 @@ impl Chain {
 
     /// The segments to read, oldest first.
     pub fn sources(&self) -> VecDeque<Source> {
-        let source =
-            |s: &Live| Source { path: s.path.clone(), sequence: s.header.sequence, limit: s.limit };
+        let source = |s: &Live| Source { path: s.path.clone(), header: s.header, limit: s.limit };
         self.segments.iter().map(source).collect()
     }
 

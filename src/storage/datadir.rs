@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Version of all formats in a data directory. Another one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Name of the file that holds what the master said of the cluster.
 const ROUTES: &str = "routes";
@@ -238,9 +238,9 @@ mod tests {
     #[test]
     fn an_unknown_format_is_refused() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let format = Format { penncloud_format: 2, store_uuid: Uuid::new_v4().to_string() };
+        let format = Format { penncloud_format: 1, store_uuid: Uuid::new_v4().to_string() };
         file::store_json(&dir.path().join("format"), &format).expect("stored");
-        assert!(sentence(DataDir::open_or_create(dir.path())).contains("says format 2"));
+        assert!(sentence(DataDir::open_or_create(dir.path())).contains("says format 1"));
     }
 
     #[test]

@@ -1,29 +1,87 @@
 //! Reads the entries of a log back, in order.
 
 use super::Position;
-use super::file::corrupt;
+use super::file::{self, AtPath, corrupt};
+use super::record::{self, Record};
 use super::scan::Scanned;
-use super::segment::{self, Segment};
+use super::segment::{self, Header};
 use crate::error::Result;
 use crate::protocol::entry::{Encode, Entry};
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-/// A segment to be read: its file, its sequence number, and the last version of it that counts.
+/// Bytes that are read from a segment at a time.
+const READ_BYTES: usize = 256 << 10;
+
+/// A segment to be read: its file, its header, and the last version of it that counts.
 pub(super) struct Source {
     pub path: PathBuf,
-    pub sequence: u64,
+    pub header: Header,
     pub limit: u64,
 }
 
 impl From<&Scanned> for Source {
     fn from(segment: &Scanned) -> Source {
         let Scanned { path, header, limit, .. } = segment;
-        Source { path: path.clone(), sequence: header.sequence, limit: *limit }
+        Source { path: path.clone(), header: *header, limit: *limit }
     }
 }
 
-/// Iterates over entries of a log, one segment in memory at a time. Ends after the first error.
+/// A segment that is being read.
+struct Reader {
+    source: Source,
+    from: BufReader<File>,
+    offset: u64,
+    /// The record that was read last.
+    record: Vec<u8>,
+}
+
+impl Reader {
+    fn open(source: Source) -> Result<Reader> {
+        let path = &source.path;
+        if Header::load(path, source.header.sequence)? != source.header {
+            return Err(corrupt(path, 0, "the segment was put to another use"));
+        }
+        let mut file = File::open(path).at("open", path)?;
+        let offset = file.seek(SeekFrom::Start(segment::HEADER_BYTES)).at("read", path)?;
+        let from = BufReader::with_capacity(READ_BYTES, file);
+        Ok(Reader { source, from, offset, record: Vec::new() })
+    }
+
+    /// The next record, which follows this position.
+    fn next(&mut self, after: Position) -> Result<Record<'_>> {
+        let gap = record::padded(self.record.len()) - self.record.len();
+        self.from.seek_relative(gap as i64).at("read", &self.source.path)?;
+        self.offset += gap as u64;
+        let (incarnation, offset) = (self.source.header.incarnation, self.offset);
+        self.record.clear();
+        self.read(record::HEADER_BYTES)?;
+        if let Some(header) = record::Header::decode(&self.record, incarnation) {
+            self.read(header.len as usize)?;
+        }
+        let Reader { source, record, .. } = self;
+        Record::decode(record, incarnation)
+            .filter(|record| record.follows(after))
+            .ok_or_else(|| corrupt(&source.path, offset, "a record has changed"))
+    }
+
+    fn read(&mut self, bytes: usize) -> Result<()> {
+        let (start, path) = (self.record.len(), &self.source.path);
+        self.record.resize(start + bytes, 0);
+        match self.from.read_exact(&mut self.record[start..]) {
+            Err(end) if end.kind() == ErrorKind::UnexpectedEof => {
+                return Err(corrupt(path, self.offset, "a record is cut off"));
+            }
+            read => file::readable(read, path, self.offset)?,
+        }
+        self.offset += bytes as u64;
+        Ok(())
+    }
+}
+
+/// Iterates over entries of a log, one of them in memory at a time. Ends after the first error.
 ///
 /// Entries that the log lets go or cuts off meanwhile are an error when their turn comes.
 pub struct Entries {
@@ -34,13 +92,18 @@ pub struct Entries {
     /// The last version to be read.
     last: u64,
     sources: VecDeque<Source>,
-    current: Option<(Source, Segment, u64)>,
+    current: Option<Reader>,
     failed: bool,
 }
 
 impl Entries {
-    pub(super) fn new(start: Position, sources: VecDeque<Source>, skip: u64, last: u64) -> Entries {
-        Entries { skip, at: start, last, sources, current: None, failed: false }
+    /// The entries after a version up to another one, of segments in their order.
+    pub(super) fn new(mut sources: VecDeque<Source>, skip: u64, last: u64) -> Entries {
+        while sources.len() > 1 && sources[0].limit <= skip {
+            sources.pop_front();
+        }
+        let at = sources.front().map(|first| first.header.after).unwrap_or_default();
+        Entries { skip, at, last, sources, current: None, failed: false }
     }
 
     fn read(&mut self) -> Result<Option<Entry>> {
@@ -48,11 +111,8 @@ impl Entries {
             if !self.enter()? {
                 break;
             }
-            let (source, segment, offset) = self.current.as_mut().expect("a segment was entered");
-            let record = segment.record(*offset).filter(|record| record.follows(self.at));
-            let record =
-                record.ok_or_else(|| corrupt(&source.path, *offset, "a record has changed"))?;
-            *offset += record.size() as u64;
+            let reader = self.current.as_mut().expect("a segment was entered");
+            let record = reader.next(self.at)?;
             self.at = record.position;
             if self.at.version > self.skip {
                 return Entry::from_bytes(record.entry).map(Some);
@@ -63,10 +123,10 @@ impl Entries {
 
     /// Goes on to the segment that holds the next entry; false if there is none.
     fn enter(&mut self) -> Result<bool> {
-        while self.current.as_ref().is_none_or(|(source, ..)| self.at.version >= source.limit) {
+        let at = self.at.version;
+        while self.current.as_ref().is_none_or(|reader| at >= reader.source.limit) {
             let Some(source) = self.sources.pop_front() else { return Ok(false) };
-            let segment = Segment::load(&source.path, source.sequence)?;
-            self.current = Some((source, segment, segment::HEADER_BYTES));
+            self.current = Some(Reader::open(source)?);
         }
         Ok(true)
     }

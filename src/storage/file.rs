@@ -7,6 +7,18 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// New files are synced in steps of this size.
+const SYNC_BYTES: u64 = 4 << 20;
+
+/// Tells a test that looks on what was done to a file.
+macro_rules! noted {
+    ($($step:tt)*) => {
+        #[cfg(test)]
+        super::journal::note(|| super::journal::Step::$($step)*);
+    };
+}
 
 /// Ending of unfinished files. Whoever opens the directory removes them.
 pub(super) const TEMPORARY: &str = "tmp";
@@ -28,6 +40,91 @@ pub(super) fn corrupt(path: &Path, offset: u64, what: impl std::fmt::Display) ->
     Error::Corrupt(format!("{} at byte {offset}: {what}", path.display()))
 }
 
+/// A new file in which bytes follow one another.
+///
+/// Everything that is written to the new files of a tablet goes through this and the functions below, so that a test can
+/// see it, and put together what a crash would have left.
+#[derive(Debug)]
+pub(super) struct NewFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+    unsynced: u64,
+}
+
+impl NewFile {
+    /// Makes a file, or begins it anew.
+    pub fn create(path: &Path) -> Result<NewFile> {
+        let file = File::create(path).at("create", path)?;
+        noted!(Create(path.into()));
+        Ok(NewFile { file, path: path.into(), len: 0, unsynced: 0 })
+    }
+
+    /// Takes room for it on the disk.
+    pub fn take_room(&self, bytes: u64) -> Result<()> {
+        take_room(&self.file, bytes).at("take room for", &self.path)
+    }
+
+    /// Bytes that were written.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends bytes. Every few MiB they are synced: one sync of all of it would hold up those of the log.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).at("write", &self.path)?;
+        noted!(Write(self.path.clone(), self.len, bytes.into()));
+        self.len += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced < SYNC_BYTES {
+            return Ok(());
+        }
+        self.unsynced = 0;
+        self.file.sync_data().at("sync", &self.path)?;
+        noted!(Sync(self.path.clone()));
+        Ok(())
+    }
+
+    /// Makes all of it durable; its name is after the next sync of the directory.
+    pub fn finish(self) -> Result<u64> {
+        self.file.sync_all().at("sync", &self.path)?;
+        noted!(Sync(self.path.clone()));
+        Ok(self.len)
+    }
+}
+
+/// Files of a directory that nothing names yet: removed when this goes, unless they are to stay.
+#[derive(Debug, Default)]
+pub(super) struct NewFiles {
+    paths: Vec<PathBuf>,
+    stay: AtomicBool,
+}
+
+impl NewFiles {
+    /// One more.
+    pub fn add(&mut self, path: PathBuf) {
+        self.paths.push(path);
+    }
+
+    /// Something may name them from now on.
+    pub fn stay(&self) {
+        self.stay.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for NewFiles {
+    fn drop(&mut self) {
+        if self.stay.load(Ordering::Relaxed) {
+            return;
+        }
+        for path in &self.paths {
+            if let Err(error) = remove(path) {
+                log::warn!("what was begun is left: {error}");
+            }
+        }
+    }
+}
+
 /// Writes an unfinished file. After an error nothing is left of it, and one of a disk that is full is
 /// [`Error::NoSpace`]: it may be tried again.
 pub(super) fn write_temporary<T>(path: &Path, write: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
@@ -38,7 +135,7 @@ pub(super) fn write_temporary<T>(path: &Path, write: impl FnOnce(&Path) -> Resul
 }
 
 /// Tells a disk that is full from one that fails, where nothing is left of what was begun.
-fn or_no_space(error: Error) -> Error {
+pub(super) fn or_no_space(error: Error) -> Error {
     match error {
         Error::Io(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, why) => {
             log::debug!("{why}");
@@ -48,9 +145,24 @@ fn or_no_space(error: Error) -> Error {
     }
 }
 
-/// Reads a part of a file. What the disk cannot read is damage.
+/// Reads a part of a file. What the disk cannot read is damage, and so is a file that has become shorter.
 pub(super) fn read_at(file: &File, path: &Path, bytes: &mut [u8], offset: u64) -> Result<()> {
-    readable(file.read_exact_at(bytes, offset), path, offset)
+    match file.read_exact_at(bytes, offset) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(corrupt(path, offset, "the file ends early"))
+        }
+        read => readable(read, path, offset),
+    }
+}
+
+/// Opens a file that something names: where it is missing, that is damage.
+pub(super) fn open_named(path: &Path) -> Result<File> {
+    match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(corrupt(path, 0, "the file is missing"))
+        }
+        opened => opened.at("open", path),
+    }
 }
 
 /// Tells what the disk cannot read, which is damage, from other errors of reading.
@@ -82,7 +194,9 @@ pub(super) fn take_room(file: &File, bytes: u64) -> io::Result<()> {
 
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|d| d.sync_all()).at("sync the directory", dir)
+    File::open(dir).and_then(|d| d.sync_all()).at("sync the directory", dir)?;
+    noted!(SyncDir);
+    Ok(())
 }
 
 /// Makes a directory and its parents, durably.
@@ -114,15 +228,40 @@ pub(super) fn temporary(path: &Path) -> PathBuf {
 
 /// Gives a synced file its name, durably; what had the name before is gone.
 pub(super) fn publish(temporary: &Path, path: &Path) -> Result<()> {
-    fs::rename(temporary, path).at("rename to", path)?;
+    rename(temporary, path)?;
     sync_dir(dir_of(path))
+}
+
+/// Gives a file another name; durable after the next sync of the directory.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).at("rename to", to)?;
+    noted!(Rename(from.into(), to.into()));
+    Ok(())
+}
+
+/// Writes a part of a file that is there.
+pub(super) fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<()> {
+    file.write_all_at(bytes, offset).at("write", path)?;
+    noted!(Write(path.into(), offset, bytes.into()));
+    Ok(())
+}
+
+/// Makes what a file holds durable, and its length.
+pub(super) fn sync(file: &File, path: &Path) -> Result<()> {
+    file.sync_data().at("sync", path)?;
+    noted!(Sync(path.into()));
+    Ok(())
 }
 
 /// Removes a file; one that is not there is as good as removed.
 pub(super) fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.at("remove", path),
+        removed => {
+            removed.at("remove", path)?;
+            noted!(Remove(path.into()));
+            Ok(())
+        }
     }
 }
 

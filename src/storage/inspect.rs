@@ -1,11 +1,11 @@
 //! Looks a tablet over without changing it: everything is read, and every checksum compared.
 
-use super::checkpoint::{self, CheckpointReader, CheckpointSummary};
+use super::checkpoint::{self, Loaded};
 use super::entries::{Entries, Source};
 use super::mark::Mark;
 use super::{Position, TabletConfig, file, gap, install, scan};
 use crate::error::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What lies in a tablet's directory.
 #[derive(Debug)]
@@ -22,6 +22,27 @@ pub struct Inspection {
     pub installing: bool,
     /// Unfinished files, which the next opening removes.
     pub unfinished: usize,
+    /// Runs and value files that the newest checkpoint does not name; the next opening removes them.
+    pub leftovers: usize,
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointSummary {
+    /// The last entry that it contains.
+    pub position: Position,
+    /// Cells of the table.
+    pub cells: u64,
+    /// Items that are no cells.
+    pub items: u64,
+    /// Runs.
+    pub runs: usize,
+    /// Bytes of them.
+    pub run_bytes: u64,
+    /// Value files.
+    pub values: usize,
+    /// Bytes of them.
+    pub value_bytes: u64,
 }
 
 /// What a log holds.
@@ -77,6 +98,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
         checkpoints,
         has_mark: mark.is_some(),
         installing: installing.is_some(),
+        leftovers: leftovers(dir, installing.as_ref())?,
         unfinished: names.iter().filter(|name| name.ends_with(file::TEMPORARY)).count(),
     })
 }
@@ -87,10 +109,38 @@ fn read_checkpoints(dir: &Path) -> Result<Vec<Result<CheckpointSummary>>> {
     Ok(files.map(|(version, path)| read_checkpoint(&path, version)).collect())
 }
 
+/// Reads all that a checkpoint names, and counts its cells.
 fn read_checkpoint(path: &Path, version: u64) -> Result<CheckpointSummary> {
-    let reader = CheckpointReader::open(path, version)?;
-    reader.items().try_for_each(|item| item.map(|_| ()))?;
-    Ok(reader.summary)
+    let loaded = Loaded::load(path, version)?;
+    let runs = checkpoint::check(path, &loaded, |_| {})?;
+    let mut cells = 0;
+    for cell in runs.merged() {
+        cells += u64::from(cell?.1.is_some());
+    }
+    let (position, totals) = (loaded.manifest.position, loaded.manifest.totals);
+    if cells != totals.cells {
+        let what = format_args!("there are {cells} cells, and {} were counted", totals.cells);
+        return Err(file::corrupt(path, 0, what));
+    }
+    Ok(CheckpointSummary {
+        position,
+        cells,
+        items: loaded.items()?.len() as u64,
+        runs: runs.count(),
+        run_bytes: runs.run_bytes(),
+        values: loaded.manifest.values.len(),
+        value_bytes: runs.value_bytes(),
+    })
+}
+
+/// Files of cells that the table being installed, or else the newest checkpoint that can be read, does not name.
+fn leftovers(dir: &Path, installing: Option<&(u64, PathBuf)>) -> Result<usize> {
+    let listed = checkpoint::list(dir)?;
+    let counts = installing.into_iter().chain(listed.iter().rev());
+    let named = counts.filter_map(|(version, path)| Loaded::load(path, *version).ok()).next();
+    let named: Vec<_> = named.iter().flat_map(|loaded| loaded.manifest.paths(dir)).collect();
+    let (files, _) = checkpoint::files(dir)?;
+    Ok(files.iter().filter(|file| !named.contains(file)).count())
 }
 
 fn read_log(dir: &Path, mark: Option<Mark>, checkpoint: Position) -> Result<LogSummary> {
@@ -99,7 +149,7 @@ fn read_log(dir: &Path, mark: Option<Mark>, checkpoint: Position) -> Result<LogS
         return Err(gap(dir, scan.start, checkpoint));
     }
     let sources = scan.segments.iter().map(Source::from).collect();
-    let mut entries = Entries::new(scan.start, sources, 0, scan.end.version);
+    let mut entries = Entries::new(sources, scan.start.version, scan.end.version);
     entries.try_for_each(|entry| entry.map(|_| ()))?;
     Ok(LogSummary {
         start: scan.start,

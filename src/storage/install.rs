@@ -1,10 +1,11 @@
 //! The table of another replica takes the place of all that a tablet held.
 //!
-//! A checkpoint named `install-…` counts alone, whatever lies beside it: its rename is the one step that decides
-//! between old and new. What follows only clears away, and is begun again by the next opening if a crash ends it.
+//! A checkpoint named `install-…` counts alone, with the runs and value files that it names, whatever lies beside them: its
+//! rename is the one step that decides between old and new. What follows only clears away, and is begun again by the
+//! next opening if a crash ends it.
 
-use super::checkpoint::{self, CheckpointReader};
-use super::{Position, file, mark, segment};
+use super::cells::Shared;
+use super::{Position, checkpoint, file, mark, segment};
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 
@@ -32,9 +33,9 @@ pub(super) fn finish(dir: &Path, installed: &Path, version: u64) -> Result<()> {
 }
 
 /// Finishes what a crash has interrupted. A table that is damaged is an error, and nothing is changed.
-pub(super) fn recover(dir: &Path) -> Result<()> {
+pub(super) fn recover(dir: &Path, shared: &Shared) -> Result<()> {
     let Some((version, installed)) = pending(dir)? else { return Ok(()) };
-    CheckpointReader::open(&installed, version)?;
+    checkpoint::open(&installed, version, shared)?;
     file::sync_dir(dir)?;
     for (_, path) in file::numbered(dir, segment::PREFIX)? {
         file::remove(&path)?;

@@ -5,13 +5,15 @@ use super::entries::Entries;
 use super::file::AtPath;
 use super::mark::Marker;
 use super::scan::Scan;
-use super::{CheckpointSummary, Options, Position, checkpoint, file, install, record, segment};
+use super::{Checkpointer, Options, Position, Received, Runs, record, segment};
 use crate::error::{Error, Result};
 use crate::protocol::entry::{Entry, Item};
+use crate::protocol::kept::Totals;
 use std::borrow::Borrow;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The log of one tablet, owned by one thread.
 #[derive(Debug)]
@@ -43,13 +45,14 @@ impl Log {
         let end = if behind { checkpoint } else { scan.end };
         let offset = scan.segments.last().map(|last| last.end);
         let grown = grown_since(checkpoint.version, &scan);
-        let mut chain = Chain::open(dir, options, scan.segments)?;
+        let segments = scan.covered.into_iter().chain(scan.segments).collect();
+        let mut chain = Chain::open(dir, options, segments)?;
         let (active, offset) = match offset {
             Some(offset) if !behind && !scan.torn => (chain.open_active()?, offset),
             _ => (chain.begin(end, 0)?, segment::HEADER_BYTES),
         };
         if behind {
-            chain.release_before(end.version)?;
+            chain.release_before(end.version, 0)?;
         }
         let marker = Marker::open(dir)?;
         let (buffer, failed) = (Vec::new(), None);
@@ -101,9 +104,10 @@ impl Log {
         self.grown
     }
 
-    /// Lets segments go whose entries are all `<= version`, after a checkpoint of that version is durable.
-    pub fn truncate_before(&mut self, version: u64) -> Result<()> {
-        self.unless_failed(|log| log.chain.release_before(version))
+    /// Lets segments go whose entries are all `<= version`, after a checkpoint of that version is durable; but not those
+    /// that hold the newest `keep_bytes` of the log, for replicas that lag.
+    pub fn truncate_before(&mut self, version: u64, keep_bytes: u64) -> Result<()> {
+        self.unless_failed(|log| log.chain.release_before(version, keep_bytes))
     }
 
     /// Gives spare segments back to the disk, all but the next: for when the disk is low.
@@ -124,33 +128,35 @@ impl Log {
         })
     }
 
-    /// Puts another replica's whole table in the place of all that the tablet held: its log and its checkpoints
-    /// are void, of whatever epoch and version, and the log goes on from exactly this position. The items are as
-    /// those of [`write_checkpoint`](super::write_checkpoint). A crash leaves the old state or the new one.
+    /// Puts another replica's whole table in the place of all that the tablet held: its log, its checkpoints and their
+    /// cells are void, of whatever epoch and version, and the log goes on from exactly this position. The others are all
+    /// items that are no cells. A crash leaves the old state or the new one. What is flushed or merged meanwhile and ends
+    /// later is discarded.
     ///
-    /// An error while the table is written (on a disk that is full: [`Error::NoSpace`]) leaves all as it was, and
-    /// the log goes on.
+    /// An error while the table is written (on a disk that is full: [`Error::NoSpace`]) leaves all as it was, what was
+    /// received too, and the log goes on.
     ///
-    /// The caller sees to it that no checkpoint of this version or a later one is being written meanwhile: it
-    /// would be of the lineage that goes, and count nevertheless. Whoever installs only what is beyond its own
-    /// committed entries is safe, since a checkpoint holds no others.
+    /// A flush that is begun after this, of the table that goes, and at a later position, would count nevertheless. Whoever
+    /// installs only what is beyond its own committed entries is safe, since a checkpoint holds no others; whoever else
+    /// does waits first for the checkpoint that is being written.
     ///
     /// # Panics
-    /// If the items are out of order.
+    /// If one of the others is a cell.
     pub fn install(
         &mut self,
-        position: Position,
-        items: impl IntoIterator<Item = Item>,
-    ) -> Result<CheckpointSummary> {
+        cells: &Checkpointer,
+        at: Position,
+        totals: Totals,
+        received: &Received,
+        others: impl Iterator<Item = Item>,
+    ) -> Result<Arc<Runs>> {
         self.unless_failed(|log| log.chain.reserve())?;
-        let installed = install::path(self.chain.dir(), position);
-        let (temporary, summary) = checkpoint::write_temporary(&installed, position, items)?;
+        let mut installation = cells.begin_install(at, totals, received, others)?;
         self.unless_failed(|log| {
-            file::publish(&temporary, &installed)?;
-            log.begin_anew(position)?;
-            install::finish(log.chain.dir(), &installed, position.version)
-        })?;
-        Ok(summary)
+            installation.decide()?;
+            log.begin_anew(at)?;
+            installation.finish()
+        })
     }
 
     /// The entries after a version, from disk; an error if the log does not reach back to it.
@@ -159,7 +165,7 @@ impl Log {
         if version < start.version {
             return Err(Error::bad(format_args!("the log begins after version {}", start.version)));
         }
-        Ok(Entries::new(start, self.chain.sources(), version, self.end.version))
+        Ok(Entries::new(self.chain.sources(), version, self.end.version))
     }
 
     /// The position of a version that the log holds or goes on from.

@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::protocol::entry::{Decoder, Encode};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the file in the tablet's directory.
@@ -98,7 +97,7 @@ impl Marker {
         self.serial += 1;
         let mark = Mark { serial: self.serial, version, sequence };
         let offset = self.serial % 2 * SLOT_BYTES;
-        self.file.write_all_at(&mark.encode(), offset).at("write", &self.path)
+        file::write_at(&self.file, &self.path, &mark.encode(), offset)
     }
 
     /// Takes back what the mark says of later versions, durably, before they are cut off.
@@ -106,7 +105,7 @@ impl Marker {
         for _slot in 0..2 {
             self.set(version, sequence)?;
         }
-        self.file.sync_data().at("sync", &self.path)
+        file::sync(&self.file, &self.path)
     }
 }
 

@@ -128,7 +128,8 @@ pub(super) fn encode(
     Ok(())
 }
 
-fn padded(len: usize) -> usize {
+/// Bytes of a record, or of an entry in it, up to where the next may begin.
+pub(super) fn padded(len: usize) -> usize {
     len.next_multiple_of(ALIGN)
 }
 

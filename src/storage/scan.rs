@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Scan {
     /// The segments that count, oldest first.
     pub segments: Vec<Scanned>,
-    /// Segments that a cut has made void, or whose entries are all in the checkpoint.
+    /// Segments whose entries are all in the checkpoint, oldest first; they were not read.
+    pub covered: Vec<Scanned>,
+    /// Segments that a cut has made void, or that are before those.
     pub unneeded: Vec<PathBuf>,
     /// The position that the first entry follows.
     pub start: Position,
@@ -37,35 +39,52 @@ pub(super) struct Scanned {
     pub len: u64,
 }
 
-/// Scans the log of a tablet's directory. Segments that hold nothing after the checkpoint are not needed.
+/// Scans the log of a tablet's directory. Segments that hold nothing after the checkpoint are only listed.
 pub(super) fn scan(dir: &Path, mark: Option<Mark>, checkpoint: Position) -> Result<Scan> {
-    let (listed, unneeded) = list(dir, checkpoint.version)?;
-    let start = listed.first().map(|(_, header, _)| header.after).unwrap_or_default();
-    let mut scan = Scan { segments: Vec::new(), unneeded, start, end: start, torn: false };
-    for (path, header, limit) in listed {
+    let Listed { after, covered, unneeded } = list(dir, checkpoint.version)?;
+    let start = after.first().map(|(_, header, _)| header.after).unwrap_or_default();
+    let mut scan = Scan { segments: Vec::new(), covered, unneeded, start, end: start, torn: false };
+    for (path, header, limit) in after {
         scan.segment(path, header, limit)?;
     }
     scan.check(dir, mark.unwrap_or_default())?;
     Ok(scan)
 }
 
-type Listed = Vec<(PathBuf, Header, u64)>;
+/// Segments by sequence.
+#[derive(Default)]
+struct Listed {
+    /// Those that hold something after the checkpoint, with the last version of each that counts.
+    after: Vec<(PathBuf, Header, u64)>,
+    covered: Vec<Scanned>,
+    unneeded: Vec<PathBuf>,
+}
 
-/// Segments by sequence, with the last version of each that counts; and those that are not needed.
-fn list(dir: &Path, checkpoint: u64) -> Result<(Listed, Vec<PathBuf>)> {
-    let (mut listed, mut unneeded, mut limit) = (Vec::new(), Vec::new(), u64::MAX);
+/// Lists segments from the newest on: what an earlier one holds counts up to where a later one goes on. Damage in the
+/// header of one that the checkpoint covers only means that the log begins after it.
+fn list(dir: &Path, checkpoint: u64) -> Result<Listed> {
+    let (mut listed, mut limit, mut begins) = (Listed::default(), u64::MAX, false);
     for (sequence, path) in file::numbered(dir, segment::PREFIX)?.into_iter().rev() {
-        let header = Header::load(&path, sequence)?;
-        if header.after.version < limit && checkpoint < limit {
-            listed.push((path, header, limit));
-        } else {
-            unneeded.push(path);
+        let is_covered = limit <= checkpoint;
+        let header = match Header::load(&path, sequence) {
+            Err(Error::Corrupt(_)) if is_covered => None,
+            header => Some(header?),
+        };
+        begins |= header.is_none();
+        match header.filter(|header| header.after.version < limit && !begins) {
+            None => listed.unneeded.push(path),
+            Some(header) if is_covered => {
+                let len = path.metadata().map_or(0, |file| file.len());
+                listed.covered.push(Scanned { path, header, limit, end: len, len });
+            }
+            Some(header) => listed.after.push((path, header, limit)),
         }
-        limit = limit.min(header.after.version);
+        limit = header.map_or(limit, |header| limit.min(header.after.version));
     }
-    listed.reverse();
-    unneeded.reverse();
-    Ok((listed, unneeded))
+    listed.after.reverse();
+    listed.covered.reverse();
+    listed.unneeded.reverse();
+    Ok(listed)
 }
 
 /// Follows a segment's records from a position up to the limit; the last one, and where they end.

@@ -3,7 +3,7 @@
 //! The log goes on meanwhile, and checkpoints are written. A file that is let go while it is read has nothing to say: its
 //! damage is none.
 
-use super::checkpoint::{self, CheckpointReader};
+use super::checkpoint::{self, Loaded};
 use super::file::{self, corrupt};
 use super::segment::{self, Header, Segment};
 use super::{Position, scan};
@@ -18,13 +18,22 @@ use std::path::Path;
 pub fn scrub(dir: &Path, mut pace: impl FnMut(u64)) -> Result<()> {
     let mut covered = 0;
     for (version, path) in checkpoint::list(dir)? {
-        let checked = CheckpointReader::open_afresh(&path, version)
-            .and_then(|checkpoint| checkpoint.check(&mut pace));
-        if still_counts(checked, || path.exists())? {
+        if checkpoint(&path, version, &mut pace)? {
             covered = covered.max(version);
         }
     }
     segments(dir, covered, &mut pace)
+}
+
+/// Reads a checkpoint and all files that it names, as they lie on the disk; whether it counts still.
+fn checkpoint(path: &Path, version: u64, pace: &mut impl FnMut(u64)) -> Result<bool> {
+    let loaded = file::forget(path).and_then(|()| Loaded::load(path, version));
+    let loaded = match loaded {
+        Err(_) if !path.exists() => return Ok(false),
+        loaded => loaded?,
+    };
+    pace(loaded.bytes);
+    still_counts(checkpoint::check(path, &loaded, pace).map(drop), || loaded.is_current())
 }
 
 /// Segments from the newest on: what an earlier one holds counts up to where a later one goes on. Those that a

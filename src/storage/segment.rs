@@ -1,12 +1,11 @@
 //! One segment of the log: a preallocated file that holds records of one incarnation.
 
 use super::Position;
-use super::file::{self, AtPath, corrupt};
+use super::file::{self, AtPath, NewFile, corrupt};
 use super::record::{self, ALIGN, Record};
 use crate::error::{Error, Result};
 use crate::protocol::entry::{Decoder, Encode};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -125,27 +124,25 @@ static ZERO_PAGE: [u8; 4096] = [0; 4096];
 pub(super) fn preallocate(path: &Path, len: u64) -> Result<()> {
     let temporary = file::temporary(path);
     file::write_temporary(&temporary, |path| fill(path, len))?;
-    std::fs::rename(&temporary, path).at("rename to", path)
+    file::rename(&temporary, path)
 }
 
 fn fill(path: &Path, len: u64) -> Result<()> {
-    let mut file = File::create(path).at("create", path)?;
-    file::take_room(&file, len).at("take room for", path)?;
+    let mut file = NewFile::create(path)?;
+    file.take_room(len)?;
     let zeroes = vec![0; ZEROES_BYTES];
-    let mut left = len;
-    while left > 0 {
-        let n = left.min(ZEROES_BYTES as u64);
-        file.write_all(&zeroes[..n as usize]).at("fill", path)?;
-        left -= n;
+    while file.len() < len {
+        let n = (len - file.len()).min(ZEROES_BYTES as u64);
+        file.write(&zeroes[..n as usize])?;
     }
-    file.sync_all().at("sync", path)
+    file.finish().map(drop)
 }
 
 /// Puts a spare to use as a segment, durably. Nothing of what it held counts any more.
 pub(super) fn put_to_use(spare: &Path, dir: &Path, header: &Header) -> Result<(File, PathBuf)> {
     let file = OpenOptions::new().write(true).open(spare).at("open", spare)?;
-    file.write_all_at(&header.encode(), 0).at("write", spare)?;
-    file.sync_data().at("sync", spare)?;
+    file::write_at(&file, spare, &header.encode(), 0)?;
+    file::sync(&file, spare)?;
     let path = file::numbered_path(dir, PREFIX, header.sequence);
     file::publish(spare, &path)?;
     Ok((file, path))

@@ -83,8 +83,7 @@ impl Spares {
             return file::remove(path);
         }
         let spare = self.next_path();
-        std::fs::rename(path, &spare)
-            .map_err(|e| Error::from(e).during(format_args!("rename {}", path.display())))?;
+        file::rename(path, &spare)?;
         self.ready.push((spare, len));
         Ok(())
     }

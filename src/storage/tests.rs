@@ -17,9 +17,15 @@ pub fn entry(version: u64, bytes: usize) -> Entry {
 }
 
 use super::*;
+use std::sync::LazyLock;
 
 /// Small segments: rolls are frequent.
-const SMALL: Options = Options { segment_bytes: 16 << 10 };
+static SMALL: LazyLock<Options> = LazyLock::new(|| options(16 << 10));
+
+/// Options with a small cache.
+pub fn options(segment_bytes: u64) -> Options {
+    Options { segment_bytes, cache: Arc::new(Cache::new(1 << 20)) }
+}
 
 /// A log with one synced entry.
 fn log_of_one(dir: &Path) -> Log {
@@ -32,7 +38,7 @@ fn log_of_one(dir: &Path) -> Log {
 /// Every call is refused, and what had been synced is there.
 fn assert_stopped(mut log: Log, dir: &Path) {
     for refused in
-        [log.append(&[entry(2, 10)]), log.sync(), log.truncate_before(1), log.truncate_after(1)]
+        [log.append(&[entry(2, 10)]), log.sync(), log.truncate_before(1, 0), log.truncate_after(1)]
     {
         let Err(Error::Io(_, why)) = refused else { panic!("the log goes on: {refused:?}") };
         assert!(why.starts_with("the log stopped earlier"), "{why}");
@@ -45,19 +51,58 @@ fn assert_stopped(mut log: Log, dir: &Path) {
 #[test]
 fn spares_are_given_back_to_the_disk_all_but_the_next() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let options = Options { segment_bytes: 1 << 20 };
+    let options = options(1 << 20);
     let mut log = open(dir.path(), &options).expect("opened").log;
     for version in 1..=10 {
         log.append(&[entry(version, 600 << 10)]).expect("appended");
     }
     log.sync().expect("synced");
-    log.truncate_before(10).expect("truncated");
+    log.truncate_before(10, 0).expect("truncated");
     let spares = || file::numbered(dir.path(), "spare").expect("listed").len();
     assert!(spares() > 1);
     log.trim_spares().expect("trimmed");
     assert!(spares() <= 1);
     log.append(&[entry(11, 600 << 10)]).expect("the log goes on");
     log.sync().expect("synced");
+}
+
+#[test]
+fn what_replicas_that_lag_may_need_stays_in_the_log() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let options = options(256 << 10);
+    let mut log = open(dir.path(), &options).expect("opened").log;
+    let versions = |log: &Log, after| {
+        let entries = log.entries_after(after).expect("the log reaches back so far");
+        entries.map(|entry| entry.expect("whole").version).collect::<Vec<_>>()
+    };
+    for version in 1..=20 {
+        log.append(&[entry(version, 100 << 10)]).expect("appended");
+    }
+    log.sync().expect("synced");
+    let (at, totals) = (Position { epoch: 1, version: 19 }, Default::default());
+    let cells = open(&dir.path().join("other"), &options).expect("opened").cells;
+    log.truncate_before(19, 1 << 20).expect("truncated");
+    let start = log.start().version;
+    assert!((8..=12).contains(&start), "the log begins after {start}");
+    assert_eq!(versions(&log, start), (start + 1..=20).collect::<Vec<_>>());
+    assert_eq!(versions(&log, 15), [16, 17, 18, 19, 20]);
+    drop((log, cells));
+    let recovered = open(dir.path(), &options);
+    assert!(recovered.is_err(), "without a checkpoint the log has a gap");
+    let cells = open(&dir.path().join("third"), &options).expect("opened").cells;
+    cells.flush(at, totals, [].into_iter(), [].into_iter()).expect("written");
+    let name = "checkpoint-0000000000000013";
+    std::fs::copy(dir.path().join("third").join(name), dir.path().join(name)).expect("copied");
+    let recovered = open(dir.path(), &options).expect("opened");
+    assert_eq!(recovered.entries.map(|e| e.expect("whole").version).collect::<Vec<_>>(), [20]);
+    assert_eq!(versions(&recovered.log, start), (start + 1..=20).collect::<Vec<_>>());
+    drop(recovered.log);
+    let first = file::numbered(dir.path(), "log").expect("listed").remove(0).1;
+    let mut bytes = std::fs::read(&first).expect("read");
+    bytes[9] ^= 1;
+    std::fs::write(&first, bytes).expect("written");
+    let recovered = open(dir.path(), &options).expect("opened without what is not needed");
+    assert!(recovered.log.start().version > start && !first.exists());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! Nothing is changed.
 
 use crate::error::{Error, Result};
-use crate::storage::{DataDir, Inspection, LogSummary, inspect};
+use crate::storage::{CheckpointSummary, DataDir, Inspection, LogSummary, inspect};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -66,8 +66,7 @@ fn contents(found: &Inspection) -> String {
         parts.push(format!("epoch {}", config.epoch));
     }
     if let Some(checkpoint) = found.checkpoint() {
-        let (version, items) = (checkpoint.position.version, checkpoint.items);
-        parts.push(format!("checkpoint of version {version} ({items} items)"));
+        parts.push(files(&checkpoint));
     }
     if let Ok(LogSummary { start, end, segments, bytes, .. }) = found.log {
         let (start, end) = (start.version, end.version);
@@ -75,6 +74,16 @@ fn contents(found: &Inspection) -> String {
             .push(format!("log from {start} to {end} ({segments} segments, {} KiB)", bytes / 1024));
     }
     parts.join(", ")
+}
+
+fn files(checkpoint: &CheckpointSummary) -> String {
+    let CheckpointSummary { position, cells, items, runs, run_bytes, values, value_bytes } =
+        checkpoint;
+    let (version, run_kib, value_kib) = (position.version, run_bytes / 1024, value_bytes / 1024);
+    format!(
+        "checkpoint of version {version} ({cells} cells in {runs} runs, {run_kib} KiB, and {values} files of values, \
+         {value_kib} KiB; {items} other items)"
+    )
 }
 
 /// What is worth a word but no damage.
@@ -98,6 +107,12 @@ fn remarks(found: &Inspection) -> Vec<String> {
     if found.unfinished > 0 {
         let files = found.unfinished;
         remarks.push(format!("{files} unfinished files: the next start removes them"));
+    }
+    if found.leftovers > 0 {
+        let files = found.leftovers;
+        remarks.push(format!(
+            "{files} files of cells that nothing names: the next start removes them"
+        ));
     }
     remarks
 }

@@ -23,6 +23,7 @@ small_tablets = 2
 large_tablets = 1
 segment_bytes = 1048576
 checkpoint_bytes = 1048576
+log_keep_bytes = 1048576
 disk_reserve_bytes = 16777216
 
 [master]
@@ -63,6 +64,7 @@ small_tablets = 3
 large_tablets = 2
 segment_bytes = 1048576
 checkpoint_bytes = 4194304
+log_keep_bytes = 4194304
 disk_reserve_bytes = 16777216
 
 [master]

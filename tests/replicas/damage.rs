@@ -1,11 +1,14 @@
 //! Copies that are damaged, on a disk or in themselves: others take over, and the copy is fetched anew.
 
 use super::*;
-use penncloud::protocol::cell::Value;
-use penncloud::protocol::entry::Item;
+use penncloud::protocol::cell::{Cell, Value};
+use penncloud::protocol::kept::{Held, Lower};
+use penncloud::replication::Table;
 use penncloud::storage;
+use std::ops::Bound;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Records of a segment begin here.
 const FIRST_RECORD: usize = 4096;
@@ -72,13 +75,13 @@ fn tablet_dir(cluster: &Cluster, node: &str) -> PathBuf {
     cluster.config().data_dir(node).join("tablets").join(tablet)
 }
 
-/// The checkpoint of a row's tablet at a node.
+/// A run of the checkpoint of a row's tablet at a node.
 fn checkpoint(cluster: &Cluster, node: &str) -> Option<PathBuf> {
     let files = fs::read_dir(tablet_dir(cluster, node)).ok()?;
     let mut files = files.flatten().map(|entry| entry.path());
     files.find(|file| {
         let name = file.file_name().expect("it lies in a directory").to_string_lossy();
-        name.starts_with("checkpoint-") && !name.ends_with(".tmp")
+        name.starts_with("run-")
     })
 }
 
@@ -120,17 +123,38 @@ fn damage_under_a_running_node(choose: fn((String, [String; 2])) -> String) {
     assert!(log.contains("damage on the disk: ") && log.contains(": the block is damaged"));
 }
 
-/// Writes a checkpoint anew in which one cell has another value: a whole file, of another table.
-fn change_a_value(dir: &Path) {
-    let recovered = storage::open(dir, &storage::Options { segment_bytes: 1 << 20 }).unwrap();
+/// Writes a checkpoint anew in which one cell has another value: of another table, all of it, or of none.
+fn change_a_value(dir: &Path, all_of_it: bool) {
+    let cache = Arc::new(storage::Cache::new(1 << 20));
+    let options = storage::Options { segment_bytes: 1 << 20, cache };
+    let recovered = storage::open(dir, &options).unwrap();
     let checkpoint = recovered.checkpoint.expect("there is a checkpoint");
-    let mut items: Vec<Item> = checkpoint.items().collect::<Result<_, _>>().unwrap();
-    let Some(Item::Cell(_, penncloud::protocol::cell::Cell { value, .. })) = items.first_mut()
-    else {
-        panic!("the checkpoint has a cell")
-    };
-    *value = Value::Inline(b"another".as_slice().into());
-    storage::write_checkpoint(dir, checkpoint.summary.position, items).unwrap();
+    let runs = recovered.cells.runs();
+    let first = runs.range(Bound::Unbounded, Bound::Unbounded, false).next();
+    let (key, kept) = first.expect("the checkpoint has a cell").unwrap();
+    let value = Value::Inline(b"another".as_slice().into());
+    let (mut changed, mut totals) = (kept.clone(), checkpoint.totals);
+    changed.value = Held::Here(value.clone());
+    if all_of_it {
+        let cell = Cell { version: kept.version, expires: kept.expires, value };
+        changed = Table::default().take_in(&key, cell);
+        totals.digest = totals.digest.wrapping_sub(kept.hash).wrapping_add(changed.hash);
+    }
+    let (at, change) = (checkpoint.position, [Ok((key, Some(changed)))].into_iter());
+    recovered.cells.flush(at, totals, change, checkpoint.items.into_iter()).unwrap();
+}
+
+#[test]
+fn a_cell_that_is_not_what_was_written_is_found_though_its_checksum_is_right() {
+    let (cluster, mut writer) = start_with_checkpoints();
+    let (_, [_, node]) = roles(&cluster, "row0");
+    cluster.kill(&node);
+    change_a_value(&tablet_dir(&cluster, &node), false);
+    cluster.start_again(&node);
+    wait_until_set_aside(&cluster, &node);
+    writer.write_on(SOME);
+    assert_whole(&cluster, &writer.acknowledged);
+    assert!(cluster.log(&node).contains(" is not what was written"));
 }
 
 #[test]
@@ -138,7 +162,7 @@ fn a_copy_that_differs_from_the_primarys_is_set_aside_and_fetched_anew() {
     let (cluster, mut writer) = start_with_checkpoints();
     let (_, [_, node]) = roles(&cluster, "row0");
     cluster.kill(&node);
-    change_a_value(&tablet_dir(&cluster, &node));
+    change_a_value(&tablet_dir(&cluster, &node), true);
     cluster.start_again(&node);
     wait_until_set_aside(&cluster, &node);
     writer.write_on(SOME);
@@ -150,16 +174,29 @@ fn a_copy_that_differs_from_the_primarys_is_set_aside_and_fetched_anew() {
     }
 }
 
-#[test]
-fn the_last_copy_goes_on_and_is_written_anew() {
-    let (cluster, mut writer) = start_with_checkpoints();
-    let (first, [node, second]) = roles(&cluster, "row0");
-    let mut alone = Writer::at(&cluster, &node, "alone").with_row("row0");
+/// Leaves one copy of the row's tablet, and somebody who writes there.
+fn leave_one(cluster: &Cluster) -> ([String; 3], Writer) {
+    let (first, [node, second]) = roles(cluster, "row0");
+    let mut alone = Writer::at(cluster, &node, "alone").with_row("row0");
     cluster.kill(&first);
     cluster.kill(&second);
     alone.write_on(SOME);
-    wait_for_tablets(&cluster, "one copy is left", |tablet| tablet.isr == [node.clone()]);
-    flip_a_byte(&checkpoint(&cluster, &node).expect("it was just there"));
+    wait_for_tablets(cluster, "one copy is left", |tablet| tablet.isr == [node.clone()]);
+    ([node, first, second], alone)
+}
+
+#[test]
+fn the_log_of_the_last_copy_is_written_anew() {
+    let cluster = Cluster::start_store(|text| {
+        read_often(text);
+        *text = text.replace("checkpoint_bytes = 1048576", "checkpoint_bytes = 67108864");
+    });
+    let (_, [other, _]) = roles(&cluster, "row0");
+    let mut writer = Writer::at(&cluster, &other, "w").with_row("row0");
+    writer.bytes = 4000;
+    writer.write_well(700);
+    let ([node, first, second], mut alone) = leave_one(&cluster);
+    damage(&cluster, &node, &tablet_of(&cluster.routes(), "row0").id);
     let says = |what: &str| cluster.log(&node).contains(what).then_some(());
     eventually("the damage is found", || says(": damage on the disk: "));
     eventually("a checkpoint takes its place", || says(": no longer: damage on the disk: "));
@@ -174,4 +211,23 @@ fn the_last_copy_goes_on_and_is_written_anew() {
     cluster.start_again(&first);
     cluster.start_again(&second);
     assert_whole(&cluster, &writer.acknowledged);
+}
+
+#[test]
+fn the_last_copy_goes_on_with_what_it_can_read() {
+    let (cluster, writer) = start_with_checkpoints();
+    let ([node, ..], mut alone) = leave_one(&cluster);
+    flip_a_byte(&checkpoint(&cluster, &node).expect("it was just there"));
+    let says = |what: &str| cluster.log(&node).contains(what).then_some(());
+    eventually("the damage is found", || says(": damage on the disk: "));
+    alone.write_on(SOME);
+    let mut store = text(&cluster, &node);
+    let found = |cell: &super::Cell| match store.get(&cell.row, &cell.column) {
+        Ok(Some(_)) => true,
+        Err(e) if e.to_string().contains("this copy is damaged") => false,
+        other => panic!("{}: {other:?}", cell.column),
+    };
+    let (read, refused): (Vec<_>, Vec<_>) = writer.acknowledged.into_iter().partition(found);
+    assert!(!read.is_empty() && !refused.is_empty(), "{} and {}", read.len(), refused.len());
+    assert!(set_aside(&cluster, &node).is_empty(), "it was the last copy");
 }

@@ -213,7 +213,7 @@ impl World {
         let kept = replica.entries().filter(|entry| entry.version <= known);
         let kept: Vec<u64> = kept.map(weight).collect();
         let after_first: u64 = kept.iter().skip(1).sum();
-        if kept.len() > timing.keep && after_first >= timing.catch_up_bytes.max(timing.keep_bytes) {
+        if kept.len() > timing.keep && after_first >= timing.keep_bytes {
             return Err(format!("17: {} keeps {after_first} bytes of committed entries", name(i)));
         }
         Ok(())

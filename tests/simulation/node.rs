@@ -36,6 +36,8 @@ pub struct Disk {
     pub checkpoint: Table,
     /// Its cells.
     pub written_out: Arc<Written>,
+    /// Entries before it that the log still holds.
+    pub before: VecDeque<Entry>,
     /// Entries after it, synced.
     pub log: Vec<Entry>,
     /// Entries written, not synced.
@@ -57,6 +59,25 @@ impl Disk {
     pub fn epoch_at(&self, version: u64) -> Option<u64> {
         let at = version.checked_sub(self.checkpoint.version + 1)?;
         self.log.get(at as usize).map(|entry| entry.epoch)
+    }
+
+    /// The log holds every entry after this version.
+    pub fn log_start(&self) -> u64 {
+        self.before.front().map_or(self.checkpoint.version, |first| first.version - 1)
+    }
+
+    /// Entries after a version up to another, `n` at most, and where they go on from; none: they are not there any more.
+    pub fn read_back(&self, after: u64, last: u64, n: usize) -> (Position, Vec<Arc<Entry>>) {
+        let entries = self.before.iter().chain(&self.log);
+        let within = |entry: &&Entry| entry.version > after && entry.version <= last;
+        let found = entries.filter(within).take(n);
+        let found: Vec<_> = found.map(|entry| Arc::new(entry.clone())).collect();
+        match found.first() {
+            Some(first) if first.version == after + 1 => {
+                (Position { epoch: first.prev_epoch, version: after }, found)
+            }
+            _ => (Position::default(), Vec::new()),
+        }
     }
 
     /// Whether an entry is on it: in the log, or under the checkpoint.
@@ -132,9 +153,10 @@ impl Disk {
         (self.storing, self.stored) = (None, 0);
     }
 
-    /// A checkpoint is written: everything up to it leaves the log.
-    pub fn take_checkpoint(&mut self, table: Table, below: Arc<Written>) {
-        self.log.retain(|entry| entry.version > table.version);
+    /// A checkpoint is written: everything up to it may leave the log, all but the newest of that does.
+    pub fn take_checkpoint(&mut self, table: Table, below: Arc<Written>, keep: usize) {
+        self.before.extend(self.log.extract_if(.., |entry| entry.version <= table.version));
+        self.before.drain(..self.before.len().saturating_sub(keep));
         self.checkpoint = below.holding(&table);
         self.written_out = below;
     }
@@ -149,6 +171,7 @@ impl Disk {
     pub fn end_install(&mut self) {
         if let Some(table) = self.installing.take() {
             self.log.clear();
+            self.before.clear();
             self.written_out = Written::all_of(&table);
             self.checkpoint = self.written_out.holding(&table);
         }

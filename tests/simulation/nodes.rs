@@ -6,10 +6,13 @@ use super::node::{Held, Task, Work};
 use super::plan::Adversary;
 use super::world::*;
 use penncloud::master::membership;
+use penncloud::replication::Node as Name;
 use penncloud::replication::{Input, Message, Output, Plea};
 
 /// Tables are compared when a replica passes versions that this divides; their digests at all others.
 const COMPARED_EVERY: u64 = 8;
+/// Entries that are read back at a time.
+const READ_BACK: usize = 8;
 
 impl World {
     pub fn start(&mut self, i: usize) {
@@ -23,6 +26,8 @@ impl World {
         for t in 0..self.plan.tablets {
             let checked = self.check_start(i, t);
             self.fail(checked);
+            let log_start = self.nodes[i].tablets[t].disk.log_start();
+            self.step(i, t, Input::LogStart(log_start));
         }
         let first = self.random.below(50 * MS);
         self.after(first, Event::Tick { node: i, life });
@@ -244,6 +249,10 @@ impl World {
                 };
                 self.answer(asked, told);
             }
+            Output::ReadBack(node, after, last) => {
+                let (life, delay) = (self.nodes[i].life, self.random.between(MS, 50 * MS));
+                self.after(delay, Event::ReadBack { node: i, life, t, member: node, after, last });
+            }
             done => unreachable!("{done:?} does not wait for the end of a round"),
         }
     }
@@ -302,6 +311,12 @@ impl World {
         if delay > lease / 2 {
             self.after(lease / 2, Event::Hung { node: i, life, t });
         }
+    }
+
+    /// Entries are read back from the log on disk.
+    pub fn read_back(&mut self, i: usize, t: usize, (member, after, last): (Name, u64, u64)) {
+        let found = self.nodes[i].tablets[t].disk.read_back(after, last, READ_BACK);
+        self.step(i, t, Input::ReadBack(member, found.0, found.1));
     }
 
     /// A watchdog has seen that the disk hangs.
@@ -373,16 +388,19 @@ impl World {
             let is_durable = table.version <= replica.durable();
             match frozen.take().filter(|_| replica.committed().is_frozen()) {
                 _ if !committed && table.version > disk.checkpoint.version && is_durable => {
-                    disk.take_checkpoint(table.clone(), Written::all_of(table));
+                    disk.take_checkpoint(table.clone(), Written::all_of(table), 0);
                 }
                 Some(table) => {
                     let below = disk.written_out.with(&table);
-                    disk.take_checkpoint(table, below.clone());
+                    let keep = self.random.below(200) as usize;
+                    disk.take_checkpoint(table, below.clone(), keep);
                     replica.settle(below);
                 }
                 None if is_durable => *frozen = replica.freeze(),
                 None => {}
             }
+            let log_start = disk.log_start();
+            self.step(i, t, Input::LogStart(log_start));
         }
     }
 }

@@ -184,7 +184,7 @@ impl World {
         if self.switches.head_last {
             self.nodes[node].replica(1)?;
             let table = self.table_at_primary(node, 1)?;
-            let there = |k: usize| cell(&table, &chunk_key(writer.id, k)).is_some();
+            let there = |k: usize| cell(table, &chunk_key(writer.id, k)).is_some();
             if !(0..writer.chunks).all(there) {
                 return None;
             }

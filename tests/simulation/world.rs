@@ -34,7 +34,6 @@ const TIMING: Timing = Timing {
     silence: SECOND,
     keep: 30,
     keep_bytes: 0,
-    catch_up_bytes: 20_000,
     batch: 16,
     batch_bytes: 2000,
     window_bytes: 8000,
@@ -78,6 +77,15 @@ pub enum Event {
         node: usize,
         store: u64,
         event: Box<Event>,
+    },
+    /// Entries are read back from the log on disk, for a member.
+    ReadBack {
+        node: usize,
+        life: u64,
+        t: usize,
+        member: penncloud::replication::Node,
+        after: u64,
+        last: u64,
     },
     /// The log thread has done what it was at.
     Worked {
@@ -364,6 +372,7 @@ impl World {
             | Event::Hung { node, .. }
             | Event::Speak { node, .. }
             | Event::Worked { node, .. }
+            | Event::ReadBack { node, .. }
             | Event::Configure { node, .. }
             | Event::Seal { node, .. }
             | Event::Resign { node, .. }
@@ -414,6 +423,9 @@ impl World {
             }
             Event::Tick { node, life } if lives(self, node, life) => self.tick(node, life),
             Event::Worked { node, life, t } if lives(self, node, life) => self.worked(node, t),
+            Event::ReadBack { node, life, t, member, after, last } if lives(self, node, life) => {
+                self.read_back(node, t, (member, after, last))
+            }
             Event::Speak { node, life, t } if lives(self, node, life) => self.speak(node, t),
             Event::Hung { node, life, t } if lives(self, node, life) => self.hung(node, t),
             Event::Report { node } => self.report(node),
@@ -424,7 +436,7 @@ impl World {
             }
             Event::Tick { .. } | Event::Worked { .. } | Event::Hung { .. } => {}
             Event::Beat { .. } | Event::Sweep { .. } => {}
-            Event::Check { .. } | Event::Speak { .. } => {}
+            Event::Check { .. } | Event::Speak { .. } | Event::ReadBack { .. } => {}
             Event::MasterTick { life } => self.master_tick(life),
             Event::MasterSynced { life } => self.master_synced(life),
             Event::Heartbeat { node, life, store, report } => {

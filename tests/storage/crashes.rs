@@ -127,7 +127,7 @@ fn a_clean_tail_goes_on_in_its_segment() {
 #[test]
 fn records_of_a_recycled_segment_never_resurface() {
     let dir = scratch();
-    let mut log = open(dir.path()).log;
+    let Recovered { mut log, cells, .. } = open(dir.path());
     let mut version = 0;
     let mut reused = 0;
     for round in 0..8 {
@@ -135,8 +135,8 @@ fn records_of_a_recycled_segment_never_resurface() {
             version += 1;
             append(&mut log, &[entry(version, 500 + round)]);
         }
-        storage::write_checkpoint(dir.path(), at(version - 10), []).expect("written");
-        log.truncate_before(version - 10).expect("truncated");
+        write_checkpoint(&cells, at(version - 10), []).expect("written");
+        log.truncate_before(version - 10, 0).expect("truncated");
         reused +=
             names(dir.path(), "spare").iter().filter(|name| has_records(dir.path(), name)).count();
         let crashed = snapshot(dir.path());

@@ -13,9 +13,10 @@ fn cluster() -> TempDir {
         let tablet = node.tablet(name);
         let config = TabletConfig { epoch: 1, primary: "a1".into(), ..TabletConfig::default() };
         config.store(&tablet).expect("stored");
-        let mut log = open(&tablet).log;
+        let Recovered { mut log, cells, .. } = open(&tablet);
         (1..=5).for_each(|version| append(&mut log, &[entry(version, 50)]));
-        storage::write_checkpoint(&tablet, at(3), [cell(1, 10)]).expect("written");
+        write_checkpoint(&cells, at(3), [cell(1, 10), cell(2, 20_000), Item::Evicted(1)])
+            .expect("written");
     }
     dir
 }
@@ -32,7 +33,10 @@ fn a_whole_cluster_passes() {
     let (result, said) = check(dir.path());
     assert_eq!(result, Ok(()), "{said}");
     assert!(
-        said.contains("a-s0: whole; epoch 1, checkpoint of version 3 (1 items), log from 0 to 5")
+        said.contains(
+            "a-s0: whole; epoch 1, checkpoint of version 3 (2 cells in 1 runs, 0 KiB, and 1 files of values, 19 KiB; \
+             1 other items), log from 0 to 5"
+        )
     );
     assert!(said.ends_with("2 tablets, all whole\n"), "{said}");
     assert_eq!(check(&dir.path().join("a1")).0, Ok(()));
@@ -40,8 +44,14 @@ fn a_whole_cluster_passes() {
 
 #[test]
 fn damage_of_any_file_is_named() {
-    let files = ["log-0000000000000001", "checkpoint-0000000000000003", "epoch"];
-    for (file, byte) in files.into_iter().zip([HEADER + 50, 20, 30]) {
+    let files = [
+        ("log-0000000000000001", HEADER + 50),
+        ("checkpoint-0000000000000003", 20),
+        ("run-0000000000000001", 20),
+        ("values-0000000000000002", 20),
+        ("epoch", 30),
+    ];
+    for (file, byte) in files {
         let dir = cluster();
         let path = dir.path().join("a1/tablets/a-s1").join(file);
         change(&path, |bytes| bytes[byte] ^= 1);

@@ -6,7 +6,7 @@ use penncloud::error::Error;
 use penncloud::storage::{Ballast, DataDir, TabletConfig};
 
 /// Segments that fill up soon.
-const OPTIONS: Options = Options { segment_bytes: 1 << 20 };
+static OPTIONS: LazyLock<Options> = LazyLock::new(|| options(1 << 20));
 /// Bytes of an entry's cell.
 const BYTES: usize = 10_000;
 
@@ -70,7 +70,7 @@ fn versions_on(dir: &Path) -> impl Iterator<Item = u64> {
 #[test]
 fn where_a_whole_segment_has_no_room_a_smaller_one_does() {
     let Some((disk, dir)) = disk("a small segment on a full disk") else { return };
-    let options = Options { segment_bytes: 8 << 20 };
+    let options = options(8 << 20);
     let mut log = storage::open(&dir, &options).expect("opened").log;
     log.append([entry(1, 1_500_000)]).expect("appended");
     log.sync().expect("synced");
@@ -104,19 +104,25 @@ fn a_cut_that_finds_no_room_is_made_when_there_is_some() {
 fn a_checkpoint_and_a_table_that_find_no_room_leave_all_as_it_was() {
     let Some((disk, dir)) = disk("a table on a full disk") else { return };
     let table = || (0..100).map(|n| cell(n, BYTES));
-    let mut log = log_of(&dir, 9);
-    storage::write_checkpoint(&dir, at(5), table()).expect("written");
+    drop(log_of(&dir, 9));
+    let Recovered { mut log, cells, .. } = opened(&dir);
+    write_checkpoint(&cells, at(5), table()).expect("written");
+    let before = all_cells(&cells.runs()).expect("whole");
     disk.fill_up();
-    assert_eq!(storage::write_checkpoint(&dir, at(9), table()), Err(Error::NoSpace));
+    assert_eq!(write_checkpoint(&cells, at(9), table()).err(), Some(Error::NoSpace));
+    let changes = before.iter().map(|(key, cell)| Ok((key.clone(), Some(kept(cell.clone())))));
+    let flushed = cells.flush(at(9), Totals::default(), changes, std::iter::empty());
+    assert_eq!(flushed.err(), Some(Error::NoSpace));
     let position = Position { epoch: 2, version: 20 };
-    assert_eq!(log.install(position, table()), Err(Error::NoSpace));
+    assert_eq!(install(&mut log, &cells, position, table()).err(), Some(Error::NoSpace));
+    assert!(all_cells(&cells.runs()) == Ok(before));
     assert!(names(&dir, "").iter().all(|name| !name.ends_with("tmp")), "nothing is left of them");
     assert!(versions_on(&dir).eq(6..=9));
     append(&mut log, &[entry(10, 10)]);
     disk.relieve();
-    log.install(position, table()).expect("installed");
-    drop(log);
-    assert_eq!(opened(&dir).checkpoint.expect("the table").summary.position, position);
+    install(&mut log, &cells, position, table()).expect("installed");
+    drop((log, cells));
+    assert_eq!(opened(&dir).checkpoint.expect("the table").position, position);
 }
 
 #[test]

@@ -13,6 +13,13 @@ fn files(dir: &Path) -> Files {
     names(dir, "").into_iter().map(read).collect()
 }
 
+/// The runs and value files.
+fn cell_files(dir: &Path) -> Files {
+    let mut all = files(dir);
+    all.retain(|name, _| name.starts_with("run-") || name.starts_with("values-"));
+    all
+}
+
 fn put(files: &Files) -> TempDir {
     let dir = scratch();
     files.iter().for_each(|(name, bytes)| fs::write(dir.path().join(name), bytes).expect("put"));
@@ -20,22 +27,22 @@ fn put(files: &Files) -> TempDir {
 }
 
 fn old_table() -> Vec<Item> {
-    (0..10).map(|n| cell(n, 10)).collect()
+    (0..10).map(|n| cell(n, 10)).chain([cell(10, 20_000), Item::Evicted(1)]).collect()
 }
 
 fn new_table() -> Vec<Item> {
-    (5..25).map(|n| cell(n, 300)).collect()
+    (5..25).map(|n| cell(n, 300)).chain([cell(25, 30_000), Item::Evicted(2)]).collect()
 }
 
 /// A tablet of 20 entries in two segments, with a checkpoint. No thread makes a spare any more.
-fn tablet() -> (TempDir, Log) {
+fn tablet() -> (TempDir, Log, Arc<Checkpointer>) {
     let dir = scratch();
-    let mut log = open(dir.path()).log;
+    let Recovered { mut log, cells, .. } = open(dir.path());
     (1..=20).for_each(|version| append(&mut log, &[entry(version, 1000)]));
     drop(log);
-    storage::write_checkpoint(dir.path(), at(15), old_table()).expect("written");
-    let log = open(dir.path()).log;
-    (dir, log)
+    write_checkpoint(&cells, at(15), old_table()).expect("written");
+    let Recovered { log, cells, .. } = open(dir.path());
+    (dir, log, cells)
 }
 
 /// Positions before, at and after everything in the tablet, in its own epoch and in others.
@@ -53,8 +60,8 @@ fn next(position: Position) -> Entry {
 /// The table is there and nothing else, and the log goes on from its position.
 fn assert_installed(dir: &Path, position: Position, state: &str) {
     let recovered = storage::open(dir, &SMALL).unwrap_or_else(|e| panic!("{state}: {e}"));
-    let summary = recovered.checkpoint.as_ref().expect("a checkpoint").summary;
-    assert_eq!(summary.position, position, "{state}");
+    let found = recovered.checkpoint.as_ref().expect("a checkpoint").position;
+    assert_eq!(found, position, "{state}");
     assert!(items(&recovered) == new_table(), "{state}");
     assert_eq!(recovered.entries.count(), 0, "{state}");
     let mut log = recovered.log;
@@ -69,10 +76,10 @@ fn assert_installed(dir: &Path, position: Position, state: &str) {
 #[test]
 fn an_installed_table_is_all_that_is_left() {
     for position in positions() {
-        let (dir, mut log) = tablet();
+        let (dir, mut log, cells) = tablet();
         let before = log.grown_bytes();
-        let summary = log.install(position, new_table()).expect("installed");
-        assert_eq!((summary.position, summary.items), (position, 20));
+        let runs = install(&mut log, &cells, position, new_table()).expect("installed");
+        assert!(Arc::ptr_eq(&runs, &cells.runs()));
         assert_eq!((log.start(), log.end()), (position, position));
         assert_eq!(log.position_of(position.version), Ok(position));
         assert!(log.grown_bytes() >= before);
@@ -87,9 +94,9 @@ fn an_installed_table_is_all_that_is_left() {
 #[test]
 fn what_was_appended_and_not_synced_goes_too() {
     for position in positions() {
-        let (dir, mut log) = tablet();
+        let (dir, mut log, cells) = tablet();
         log.append([entry(21, 1000), entry(22, 20_000)]).expect("appended");
-        log.install(position, new_table()).expect("installed");
+        install(&mut log, &cells, position, new_table()).expect("installed");
         drop(log);
         assert_installed(dir.path(), position, "at once");
     }
@@ -99,7 +106,7 @@ fn what_was_appended_and_not_synced_goes_too() {
 #[test]
 fn before_a_table_has_its_name_a_crash_leaves_the_old_state() {
     for position in positions() {
-        let (dir, mut log) = tablet();
+        let (dir, mut log, cells) = tablet();
         let mut states = vec![snapshot(dir.path())];
         let watched = new_table().into_iter().enumerate().map(|(n, item)| {
             if n % 7 == 0 {
@@ -107,19 +114,22 @@ fn before_a_table_has_its_name_a_crash_leaves_the_old_state() {
             }
             item
         });
-        log.install(position, watched).expect("installed");
+        install(&mut log, &cells, position, watched).expect("installed");
         let mut whole = files(states[0].path());
+        whole.extend(cell_files(dir.path()));
+        states.push(put(&whole));
         let installed = names(dir.path(), "checkpoint").remove(0);
         let table = fs::read(dir.path().join(&installed)).expect("read");
         whole.insert(installed.replace("checkpoint", "install") + ".tmp", table);
         states.push(put(&whole));
-        assert_eq!(states.len(), 5);
+        assert_eq!(states.len(), 7);
         for state in &states {
             let recovered = open(state.path());
             assert!(items(&recovered) == old_table());
             assert_eq!(recovered.log.end(), at(20));
             assert!(entries(recovered).iter().map(|e| e.version).eq(16..=20));
             assert_eq!(names(state.path(), "install").len(), 0);
+            assert_eq!(cell_files(state.path()).len(), 2, "what nothing names is removed");
         }
     }
 }
@@ -129,26 +139,34 @@ fn before_a_table_has_its_name_a_crash_leaves_the_old_state() {
 #[test]
 fn after_a_table_has_its_name_a_crash_leaves_the_new_state() {
     for position in [10, 18, 20, 1000].map(|version| Position { epoch: 2, version }) {
-        let (dir, mut log) = tablet();
+        let (dir, mut log, cells) = tablet();
         let before = files(dir.path());
-        log.install(position, new_table()).expect("installed");
+        install(&mut log, &cells, position, new_table()).expect("installed");
         drop(log);
         let mut after = files(dir.path());
         let name = format!("{:016x}", position.version);
         let table = after.remove(&format!("checkpoint-{name}")).expect("there");
+        let new = cell_files(dir.path());
+        after.retain(|name, _| !new.contains_key(name));
         let changed: BTreeSet<_> =
             before.keys().chain(after.keys()).filter(|n| before.get(*n) != after.get(*n)).collect();
         assert!(changed.len() >= 6, "{changed:?}");
-        for choice in 0..3usize.pow(changed.len() as u32) {
+        let fates = |name: &String| {
+            let fates = BTreeSet::from([before.get(name), after.get(name), None]);
+            fates.into_iter().collect::<Vec<_>>()
+        };
+        let changed: Vec<_> = changed.into_iter().map(|name| (name, fates(name))).collect();
+        for choice in 0..changed.iter().map(|(_, fates)| fates.len()).product() {
             let mut state = before.clone();
             state.insert(format!("install-{name}"), table.clone());
-            let mut left = choice;
-            for name in &changed {
-                match [before.get(*name), after.get(*name), None][left % 3] {
+            state.extend(new.clone());
+            let mut left: usize = choice;
+            for (name, fates) in &changed {
+                match fates[left % fates.len()] {
                     Some(bytes) => state.insert((*name).clone(), bytes.clone()),
                     None => state.remove(*name),
                 };
-                left /= 3;
+                left /= fates.len();
             }
             assert_installed(put(&state).path(), position, &format!("{position:?} {choice}"));
         }
@@ -159,34 +177,35 @@ fn after_a_table_has_its_name_a_crash_leaves_the_new_state() {
 #[test]
 fn a_table_that_an_opening_has_just_installed_is_enough() {
     let position = Position { epoch: 2, version: 20 };
-    let (dir, mut log) = tablet();
-    log.install(position, new_table()).expect("installed");
+    let (dir, mut log, cells) = tablet();
+    install(&mut log, &cells, position, new_table()).expect("installed");
     drop(log);
     let mut state = files(dir.path());
-    state.retain(|name, _| name.starts_with("checkpoint"));
+    state.retain(|name, _| !name.starts_with("log") && name != "durable");
     assert_installed(put(&state).path(), position, "the table alone");
 }
 
 #[test]
 fn a_table_that_cannot_be_written_changes_nothing() {
-    let (dir, mut log) = tablet();
+    let (dir, mut log, cells) = tablet();
     let before = files(dir.path());
     fs::create_dir(dir.path().join("install-0000000000000032.tmp")).expect("made");
-    log.install(at(50), new_table()).expect_err("a directory is in the way");
+    install(&mut log, &cells, at(50), new_table()).expect_err("a directory is in the way");
     fs::remove_dir(dir.path().join("install-0000000000000032.tmp")).expect("removed");
     assert!(files(dir.path()) == before);
     append(&mut log, &[entry(21, 10)]);
-    log.install(at(50), new_table()).expect("installed");
+    install(&mut log, &cells, at(50), new_table()).expect("installed");
     drop(log);
     assert_installed(dir.path(), at(50), "later");
 }
 
 #[test]
 fn a_damaged_table_is_said_and_nothing_is_removed() {
-    let (dir, mut log) = tablet();
+    let (dir, mut log, cells) = tablet();
     let mut state = files(dir.path());
-    log.install(at(12), new_table()).expect("installed");
+    install(&mut log, &cells, at(12), new_table()).expect("installed");
     let table = fs::read(checkpoint(dir.path(), 12)).expect("read");
+    state.extend(cell_files(dir.path()));
     state.insert("install-000000000000000c".into(), table);
     state
         .entry("install-000000000000000c".into())
@@ -199,10 +218,11 @@ fn a_damaged_table_is_said_and_nothing_is_removed() {
 
 #[test]
 fn an_inspection_sees_the_table_that_is_being_installed_alone() {
-    let (dir, mut log) = tablet();
+    let (dir, mut log, cells) = tablet();
     let mut state = files(dir.path());
-    log.install(at(12), new_table()).expect("installed");
+    install(&mut log, &cells, at(12), new_table()).expect("installed");
     let table = fs::read(checkpoint(dir.path(), 12)).expect("read");
+    state.extend(cell_files(dir.path()));
     state.insert("install-000000000000000c".into(), table);
     let dir = put(&state);
     let found = storage::inspect(dir.path()).expect("inspected");

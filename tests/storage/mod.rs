@@ -1,5 +1,6 @@
 //! Storage as its users see it, and as a crash or a bad disk leaves it.
 
+mod cells;
 mod checkpoints;
 mod codec;
 mod crashes;
@@ -11,15 +12,25 @@ mod model;
 mod scripts;
 mod scrub;
 
+use penncloud::error::Result;
 use penncloud::protocol::cell::{Cell, Key, Value};
 use penncloud::protocol::entry::{Answer, Effect, Encode, Entry, Item};
-use penncloud::storage::{self, Log, Options, Position, Recovered};
+use penncloud::protocol::kept::{Held, Kept, Lower, Totals};
+use penncloud::storage::{
+    self, Cache, Checkpointer, Log, Options, Position, Received, Recovered, Runs,
+};
 use std::fs;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
 use tempfile::TempDir;
 
 /// Small segments: rolls are frequent.
-const SMALL: Options = Options { segment_bytes: 16 << 10 };
+static SMALL: LazyLock<Options> = LazyLock::new(|| options(16 << 10));
+
+fn options(segment_bytes: u64) -> Options {
+    Options { segment_bytes, cache: Arc::new(Cache::new(1 << 20)) }
+}
 
 /// Bytes before the first record of a segment.
 const HEADER: usize = 4096;
@@ -80,10 +91,63 @@ fn versions(dir: &Path) -> Vec<u64> {
     entries(open(dir)).iter().map(|entry| entry.version).collect()
 }
 
-/// The items of the checkpoint.
+/// The items of the checkpoint, cells first.
 fn items(recovered: &Recovered) -> Vec<Item> {
-    let reader = recovered.checkpoint.as_ref().expect("there is a checkpoint");
-    reader.items().map(|item| item.expect("whole")).collect()
+    let checkpoint = recovered.checkpoint.as_ref().expect("there is a checkpoint");
+    let cells = all_cells(&recovered.cells.runs()).expect("whole");
+    assert_eq!(checkpoint.totals.cells, cells.len() as u64);
+    let cells = cells.into_iter().map(|(key, cell)| Item::Cell(key, cell));
+    cells.chain(checkpoint.items.iter().cloned()).collect()
+}
+
+fn all_cells(runs: &Runs) -> Result<Vec<(Key, Cell)>> {
+    let range = runs.range(Bound::Unbounded, Bound::Unbounded, false);
+    range.map(|cell| cell.and_then(|(key, kept)| Ok((key, kept.load()?)))).collect()
+}
+
+/// A cell as it is given to be kept.
+fn kept(cell: Cell) -> Kept {
+    let Cell { version, expires, value } = cell;
+    Kept { version, expires, hash: version * 3, value: Held::Here(value) }
+}
+
+/// The cells of a table, received, and its other items.
+fn receive(
+    cells: &Checkpointer,
+    items: impl IntoIterator<Item = Item>,
+) -> Result<(Received, Totals, Vec<Item>)> {
+    let (mut receiver, mut totals, mut others) = (cells.receive(), Totals::default(), Vec::new());
+    for item in items {
+        match item {
+            Item::Cell(key, cell) => {
+                receiver.add(key, kept(cell))?;
+                totals.cells += 1;
+            }
+            other => others.push(other),
+        }
+    }
+    Ok((receiver.finish()?, totals, others))
+}
+
+/// Publishes a checkpoint of a whole table.
+fn write_checkpoint(
+    cells: &Checkpointer,
+    position: Position,
+    items: impl IntoIterator<Item = Item>,
+) -> Result<Arc<Runs>> {
+    let (received, totals, others) = receive(cells, items)?;
+    cells.replace(position, totals, &received, others.into_iter())
+}
+
+/// Installs a whole table.
+fn install(
+    log: &mut Log,
+    cells: &Checkpointer,
+    position: Position,
+    items: impl IntoIterator<Item = Item>,
+) -> Result<Arc<Runs>> {
+    let (received, totals, others) = receive(cells, items)?;
+    log.install(cells, position, totals, &received, others.into_iter())
 }
 
 fn checkpoint(dir: &Path, version: u64) -> PathBuf {

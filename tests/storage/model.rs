@@ -56,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Model {
     dir: TempDir,
     log: Option<Log>,
+    cells: Arc<Checkpointer>,
     /// Everything appended, by version from 1 on; empty entries stand for those before an installed table.
     entries: Vec<Entry>,
     durable: usize,
@@ -75,10 +76,11 @@ struct Model {
 impl Model {
     fn new() -> Model {
         let dir = scratch();
-        let log = Some(open(dir.path()).log);
+        let Recovered { log, cells, .. } = open(dir.path());
         let mut model = Model {
             dir,
-            log,
+            log: Some(log),
+            cells,
             entries: Vec::new(),
             durable: 0,
             checkpoint: 0,
@@ -159,13 +161,13 @@ impl Model {
                 let version = (self.durable as u64).saturating_sub(before);
                 if version > self.checkpoint {
                     let position = self.position(version);
-                    storage::write_checkpoint(self.dir.path(), position, []).expect("written");
+                    write_checkpoint(&self.cells, position, []).expect("written");
                     (self.checkpoint, self.table) = (version, Vec::new());
                 }
             }
             Step::Release => {
                 let version = self.checkpoint;
-                self.log().truncate_before(version).expect("truncated");
+                self.log().truncate_before(version, 0).expect("truncated");
             }
             Step::Cut { entries } => {
                 let start = self.log().start().version.max(self.checkpoint);
@@ -199,7 +201,8 @@ impl Model {
         (0..version).for_each(|_| drop(self.push(0)));
         (self.checkpoint, self.table) = (version, vec![cell(u64::from(self.life), 100)]);
         let (position, table) = (self.position(version), self.table.clone());
-        self.log().install(position, table).expect("installed");
+        let cells = self.cells.clone();
+        install(self.log(), &cells, position, table).expect("installed");
         prop_assert_eq!(self.log().end(), position);
         prop_assert!(self.marked() <= version, "an older mark would make this a loss");
         self.marks.clear();
@@ -234,13 +237,13 @@ impl Model {
         prop_assert!(end >= self.durable, "{end} came back, {} were durable", self.durable);
         prop_assert!(end <= self.entries.len());
         self.entries.truncate(end);
-        let from = recovered.checkpoint.as_ref().map(|c| c.summary.position).unwrap_or_default();
+        let from = recovered.checkpoint.as_ref().map(|c| c.position).unwrap_or_default();
         prop_assert_eq!(from, self.position(self.checkpoint));
         let table = if self.checkpoint == 0 { Vec::new() } else { items(&recovered) };
         prop_assert!(table == self.table, "another table came back");
         let found: Vec<_> = recovered.entries.map(|e| e.expect("whole")).collect();
         prop_assert!(found == self.entries[from.version as usize..], "other entries came back");
-        self.log = Some(recovered.log);
+        (self.log, self.cells) = (Some(recovered.log), recovered.cells);
         self.life = self.life.wrapping_add(0x20);
         self.all_synced();
         Ok(())

@@ -41,7 +41,7 @@ enum Step {
 
 struct Tablet {
     dir: TempDir,
-    log: Option<Log>,
+    log: Option<(Log, Arc<Checkpointer>)>,
 }
 
 impl Runner for Tablet {
@@ -60,12 +60,13 @@ impl Runner for Tablet {
             Step::Lose { version } => self.record(*version, |record| record.fill(0))?,
             Step::Flip { version } => self.record(*version, |record| record[60] ^= 1)?,
             Step::Checkpoint { version } => {
-                storage::write_checkpoint(self.dir.path(), at(*version), [])?;
+                write_checkpoint(&self.open_one()?.1, at(*version), [])?;
             }
-            Step::TruncateBefore { version } => self.log()?.truncate_before(*version)?,
+            Step::TruncateBefore { version } => self.log()?.truncate_before(*version, 0)?,
             Step::TruncateAfter { version } => self.log()?.truncate_after(*version)?,
             Step::Install { version } => {
-                self.log()?.install(at(*version), [])?;
+                let (log, cells) = self.open_one()?;
+                install(log, cells, at(*version), [])?;
             }
             Step::Remove { start } => {
                 let found = names(self.dir.path(), start);
@@ -79,6 +80,10 @@ impl Runner for Tablet {
 
 impl Tablet {
     fn log(&mut self) -> Result<&mut Log, Box<dyn Error>> {
+        Ok(&mut self.open_one()?.0)
+    }
+
+    fn open_one(&mut self) -> Result<&mut (Log, Arc<Checkpointer>), Box<dyn Error>> {
         self.log.as_mut().ok_or_else(|| "the tablet is not open".into())
     }
 
@@ -87,11 +92,11 @@ impl Tablet {
         match storage::open(self.dir.path(), &SMALL) {
             Err(error) => error.to_string().replace(&format!("{}", self.dir.path().display()), "…"),
             Ok(recovered) => {
-                let version = recovered.checkpoint.as_ref().map(|c| c.summary.position.version);
+                let version = recovered.checkpoint.as_ref().map(|c| c.position.version);
                 let found: Vec<_> =
                     recovered.entries.map(|entry| entry.expect("whole").version).collect();
                 let said = format!("checkpoint {version:?}, entries {}", ranges(&found));
-                self.log = Some(recovered.log);
+                self.log = Some((recovered.log, recovered.cells));
                 said
             }
         }

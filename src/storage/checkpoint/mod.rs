@@ -1,116 +1,68 @@
-//! Checkpoints: written once, sorted, read by block. The format stands in [`storage`](super).
+//! Checkpoints: which files a tablet's cells are in, and all that is no cell. The format stands in [`storage`](super).
 
-mod read;
-mod write;
+mod checkpointer;
+mod manifest;
+mod merge;
+mod policy;
+mod receive;
 
-pub use read::{CheckpointReader, Items};
-pub use write::write_checkpoint;
-pub(super) use write::write_temporary;
+pub use checkpointer::{Checkpointer, Written};
+pub use merge::Merge;
+pub use receive::{Received, Receiver};
 
-use super::{Position, file};
+#[cfg(test)]
+pub(super) use manifest::Items;
+pub(super) use manifest::{Loaded, Manifest};
+
+use super::cells::{self, Cache, Run, Runs, Shared, ValueFile};
+use super::file::{self, corrupt};
 use crate::error::{Error, Result};
-use crate::protocol::cell::Key;
-use crate::protocol::entry::{Decoder, Encode};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Names of checkpoints begin with this; the version follows.
 const PREFIX: &str = "checkpoint";
 
-const MAGIC: &[u8; 8] = b"PENNCKP1";
-
-/// A block is closed when it has this many bytes; one item may be larger.
-const BLOCK_BYTES: usize = 64 << 10;
-
-/// Bytes of the footer.
-const FOOTER_BYTES: usize = 5 * 8 + 2 * 4;
-
-/// What a finished checkpoint holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CheckpointSummary {
-    /// The last entry that it contains.
-    pub position: Position,
-    /// Items in it.
-    pub items: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
+/// A checkpoint whose files are all open.
+pub(super) struct Opened {
+    /// What it says.
+    pub loaded: Loaded,
+    /// Its runs.
+    pub runs: Runs,
 }
 
-/// Where a block lies, and what it begins with.
-#[derive(Clone, Debug, PartialEq)]
-struct Block {
-    offset: u64,
-    len: u32,
-    crc: u32,
-    items: u32,
-    /// Key of its first cell; none if it is not of cells.
-    first: Option<Key>,
+/// Opens a checkpoint and all its files; each is as long as it was written, and index, filters and footers of the runs
+/// are whole.
+pub(super) fn open(path: &Path, version: u64, shared: &Shared) -> Result<Opened> {
+    let loaded = Loaded::load(path, version)?;
+    let runs = open_files(path, &loaded.manifest, shared)?;
+    Ok(Opened { loaded, runs })
 }
 
-impl Encode for Block {
-    fn encode(&self, out: &mut Vec<u8>) {
-        self.offset.encode(out);
-        self.len.encode(out);
-        self.crc.encode(out);
-        self.items.encode(out);
-        self.first.encode(out);
+fn open_files(path: &Path, manifest: &Manifest, shared: &Shared) -> Result<Runs> {
+    let (dir, mut values, mut list) = (file::dir_of(path), BTreeMap::new(), Vec::new());
+    for entry in &manifest.values {
+        let file = ValueFile::open(dir, entry.sequence, entry.bytes, shared)?;
+        values.insert(entry.sequence, file);
     }
-    fn decode(from: &mut Decoder) -> Result<Block> {
-        Ok(Block {
-            offset: from.read()?,
-            len: from.read()?,
-            crc: from.read()?,
-            items: from.read()?,
-            first: from.read()?,
-        })
-    }
-}
-
-/// The end of the file: what it holds, and where its index lies.
-#[derive(Clone, Debug, PartialEq)]
-struct Footer {
-    position: Position,
-    items: u64,
-    index_offset: u64,
-    index_len: u64,
-    index_crc: u32,
-}
-
-impl Footer {
-    fn to_bytes(&self) -> Vec<u8> {
-        let (Position { version, epoch }, mut out) = (self.position, Vec::new());
-        for number in [version, epoch, self.items, self.index_offset, self.index_len] {
-            number.encode(&mut out);
+    for entry in &manifest.runs {
+        let run = Run::open(dir, entry.sequence, &values, shared)?;
+        if (run.bytes, run.crc) != (entry.bytes, entry.crc) {
+            return Err(corrupt(run.path(), 0, "this is not the run that was written"));
         }
-        self.index_crc.encode(&mut out);
-        crc32c::crc32c(&out).encode(&mut out);
-        out
+        list.push(Arc::new(run));
     }
-
-    /// Reads a footer; `None` if its checksum is wrong.
-    fn decode(bytes: &[u8; FOOTER_BYTES]) -> Option<Footer> {
-        let (body, crc) = bytes.split_at(FOOTER_BYTES - 4);
-        if crc32c::crc32c(body).to_le_bytes() != crc {
-            return None;
-        }
-        let mut from = Decoder(body);
-        let mut number = || from.read::<u64>().ok();
-        Some(Footer {
-            position: Position { version: number()?, epoch: number()? },
-            items: number()?,
-            index_offset: number()?,
-            index_len: number()?,
-            index_crc: from.read().ok()?,
-        })
-    }
+    Ok(Runs::new(list, values))
 }
 
-/// Opens the newest checkpoint whose index and footer are whole. Where a newer one is damaged, that error
-/// comes with it: it matters if the log does not reach back to this one.
-pub(super) fn newest(dir: &Path) -> Result<(Option<CheckpointReader>, Option<Error>)> {
+/// Opens the newest checkpoint that is whole. Where a newer one is damaged, that error comes with it: it matters if the
+/// log does not reach back to this one.
+pub(super) fn newest(dir: &Path, shared: &Shared) -> Result<(Option<Opened>, Option<Error>)> {
     let mut damage = None;
     for (version, path) in list(dir)?.into_iter().rev() {
-        match CheckpointReader::open(&path, version) {
-            Ok(reader) => return Ok((Some(reader), damage)),
+        match open(&path, version, shared) {
+            Ok(opened) => return Ok((Some(opened), damage)),
             Err(Error::Corrupt(why)) => {
                 log::error!("{why}");
                 damage = damage.or(Some(Error::Corrupt(why)));
@@ -119,6 +71,23 @@ pub(super) fn newest(dir: &Path) -> Result<(Option<CheckpointReader>, Option<Err
         }
     }
     Ok((None, damage))
+}
+
+/// Reads all files that a checkpoint names, as they lie on the disk, and compares everything with everything. `pace` is
+/// told how many bytes were read each time.
+pub(super) fn check(path: &Path, loaded: &Loaded, mut pace: impl FnMut(u64)) -> Result<Runs> {
+    loaded.items()?;
+    let dir = file::dir_of(path);
+    loaded.manifest.paths(dir).try_for_each(|file| match file.exists() {
+        true => file::forget(&file),
+        false => Err(corrupt(&file, 0, "the file is missing")),
+    })?;
+    let shared = Shared::new(Arc::new(Cache::new(0)));
+    let runs = open_files(path, &loaded.manifest, &shared)?;
+    for run in &runs.list {
+        run.check(&mut pace)?;
+    }
+    Ok(runs)
 }
 
 /// Path of the checkpoint of a version.
@@ -131,11 +100,32 @@ pub(super) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>> {
     file::numbered(dir, PREFIX)
 }
 
-/// Removes the checkpoints before a version.
+/// Removes the checkpoints before a version, durably: what they alone name can go after that.
 pub(super) fn remove_older(dir: &Path, version: u64) -> Result<()> {
-    let mut older = list(dir)?.into_iter().filter(|(v, _)| *v < version);
-    older.try_for_each(|(_, path)| file::remove(&path))
+    let older: Vec<_> = list(dir)?.into_iter().filter(|(v, _)| *v < version).collect();
+    if older.is_empty() {
+        return Ok(());
+    }
+    older.iter().try_for_each(|(_, path)| file::remove(path))?;
+    file::sync_dir(dir)
 }
 
-#[cfg(test)]
-mod tests;
+/// The files of cells in a directory, and the last number that one has.
+pub(super) fn files(dir: &Path) -> Result<(Vec<PathBuf>, u64)> {
+    let all = [file::numbered(dir, cells::RUN)?, file::numbered(dir, cells::VALUES)?].concat();
+    let last = all.iter().map(|(sequence, _)| *sequence).max().unwrap_or(0);
+    Ok((all.into_iter().map(|(_, path)| path).collect(), last))
+}
+
+/// The files of cells in a directory that none of these runs needs.
+pub(super) fn leftovers(dir: &Path, runs: &Runs) -> Result<Vec<PathBuf>> {
+    let mut all = files(dir)?.0;
+    all.retain(|path| !paths(runs).any(|needed| needed == path));
+    Ok(all)
+}
+
+/// The files of runs.
+fn paths(runs: &Runs) -> impl Iterator<Item = &Path> {
+    let values = runs.values.values().map(|file| file.path());
+    runs.list.iter().map(|run| run.path()).chain(values)
+}

@@ -71,6 +71,16 @@ impl Children {
         Ok(())
     }
 
+    /// The most bytes that a process had resident, as the system says.
+    pub fn most_resident(&self, name: &str) -> Result<u64> {
+        let pid = self.running().children.get(name).map(Child::id);
+        let pid = pid.ok_or_else(|| Error::bad(format_args!("{name} does not run")))?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = kib.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.map(|kib| kib << 10).ok_or_else(|| Error::corrupt("the system does not say VmHWM"))
+    }
+
     /// Waits until something works that needs all processes; an error if one of them ends first.
     pub fn await_work(&self, what: &str, mut work: impl FnMut() -> Result<()>) -> Result<()> {
         let end = Instant::now() + PATIENCE;

@@ -22,8 +22,13 @@ impl Group {
     /// Starts a group with its data below a directory, and waits until every tablet has all its copies. `program` is
     /// `penncloud`.
     pub fn start(program: &Path, below: &Path) -> Result<Group> {
+        Group::start_with(program, below, "")
+    }
+
+    /// The same with more configuration.
+    pub fn start_with(program: &Path, below: &Path, more: &str) -> Result<Group> {
         let children = Children::new(below)?;
-        let text = configuration(children.dir(), &free_addresses()?);
+        let text = configuration(children.dir(), &free_addresses()?) + more;
         std::fs::write(children.dir().join("cluster.toml"), &text)?;
         let config = Config::parse(&text)?;
         crate::tools::format::run(&config)?;
@@ -67,6 +72,17 @@ impl Group {
     /// Starts a backend that was killed.
     pub fn launch_backend(&self, name: &str) -> Result<()> {
         self.launch(name, "backend")
+    }
+
+    /// Waits until a node answers.
+    pub fn await_answer(&self, address: &str) -> Result<()> {
+        let ping = || self.client.call_at(address, Command::Ping).map(drop);
+        self.children.await_work("wait until a node answers", ping)
+    }
+
+    /// The most bytes that a node had resident since it was started, as the system says.
+    pub fn most_resident(&self, name: &str) -> Result<u64> {
+        self.children.most_resident(name)
     }
 
     fn launch(&self, name: &str, role: &str) -> Result<()> {

@@ -19,6 +19,10 @@ const RECORD_BYTES: usize = 4 << 10;
 /// Bytes sent at once when bandwidth is measured.
 const BURST_BYTES: usize = 256 << 10;
 
+/// Bytes that are written at once, and how many of these are synced together, where one file is written.
+const PIECE_BYTES: usize = 1 << 20;
+const PIECES_SYNCED: u64 = 4;
+
 /// The machine's limits.
 #[derive(Debug)]
 pub struct Limits {
@@ -103,6 +107,22 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Bytes a second that the disk of a directory takes in one new file, synced every so often.
+pub fn sequential_write(dir: &Path, bytes: u64) -> Result<f64> {
+    let path = dir.join(format!("bench-{}.tmp", std::process::id()));
+    let (scratch, piece) = (Scratch { path }, vec![7; PIECE_BYTES]);
+    let mut file = File::create(&scratch.path)?;
+    let began = std::time::Instant::now();
+    let pieces = (bytes / PIECE_BYTES as u64).max(1);
+    for n in 1..=pieces {
+        file.write_all(&piece)?;
+        if n.is_multiple_of(PIECES_SYNCED) || n == pieces {
+            file.sync_data()?;
+        }
+    }
+    Ok((pieces * PIECE_BYTES as u64) as f64 / began.elapsed().as_secs_f64())
 }
 
 /// A connection whose other end does this with it on a thread of its own, until it is closed.

@@ -10,12 +10,14 @@
 //! * [`limits`]: what the machine allows. [`load`]: runs a case. [`table`]: prints.
 //! * [`kv`], [`web`], [`smtp`]: the cases.
 //!
-//! Two more measurements start processes of their own, in a new directory that goes with them:
+//! Three more measurements start processes of their own, in a new directory that goes with them:
 //!
 //! * [`replicated`] (`penncloud bench kv`): PUT and GET of 100 B, 10 KB and 1 MB by 1, 16 and 64 connections, in
 //!   one group of three backends that sync every write, and in the same run in three members of etcd and three
 //!   servers of Redis, where these are installed. Each case runs in all stores before the next, so that they share
 //!   the machine's moods; what counts is the ratio.
+//! * [`volume`] (`penncloud bench store`): a million small cells and a value of a gigabyte with little memory: how fast they
+//!   are written and read, how often they are written again, and how a node starts that holds them.
 //! * [`failover`] (`penncloud bench failover`): how long a writer and a reader wait when the primary of their tablet
 //!   is killed with SIGKILL, and when the master takes it out of service. Many runs, and their distribution.
 //!
@@ -49,6 +51,7 @@ pub mod replicated;
 mod smtp;
 mod store;
 mod table;
+pub mod volume;
 mod web;
 
 use crate::client::Client;

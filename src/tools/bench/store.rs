@@ -10,7 +10,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// Time for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 const COLUMN: &str = "value";
 
 /// Makes one request on a connection of its own; answers the bytes of the value.
@@ -28,7 +28,7 @@ pub trait Store: Send + Sync {
 impl Store for Group {
     /// PUT at the primary of the row's tablet, as the store's client does.
     fn putter(&self, _: usize, key: &str, bytes: u64) -> Result<Worker> {
-        let mut connection = connect(self, &primary(self, key)?)?;
+        let mut connection = connect(self, &primary(self, key)?.1)?;
         let (row, column, value) = (key.into(), COLUMN.into(), vec![b'x'; bytes as usize]);
         let put = Op::Put { row, column, value, if_version: None, ttl: None };
         let put = Request::new(Command::Write(put));
@@ -65,14 +65,15 @@ impl Store for Group {
     }
 }
 
-fn primary(group: &Group, row: &str) -> Result<String> {
+/// The node, name and address, that is the primary of a row's tablet.
+pub fn primary(group: &Group, row: &str) -> Result<(String, String)> {
     let owner = String::from_utf8_lossy(owner(row.as_bytes()));
     let nodes = group.nodes_of(&owner)?;
-    let first = nodes.into_iter().next().ok_or_else(|| Error::retry("the group has no nodes"))?;
-    Ok(first.1)
+    nodes.into_iter().next().ok_or_else(|| Error::retry("the group has no nodes"))
 }
 
-fn connect(group: &Group, address: &str) -> Result<Connection> {
+/// A connection with the time that an answer may take.
+pub fn connect(group: &Group, address: &str) -> Result<Connection> {
     let secret = group.config().secrets()?.cluster;
     Connection::open(address, &secret, Instant::now() + PATIENCE)
 }

@@ -1,0 +1,166 @@
+//! The memory of a node's tablets: who writes out next, and when there is no more.
+//!
+//! A tablet holds in memory what was written since its last checkpoint; the rest lies on disk, and what is read of it
+//! often is in the node's cache of blocks. Once all tablets together hold a quarter of `memory_limit_bytes`, the one that
+//! can give up most begins a checkpoint. Where writes come faster than checkpoints are written, primaries refuse them for
+//! now, and, where that does not help, replicas take no entries for a while. What is not committed can be written out by
+//! nobody, so a primary refuses more of it than an eighth; but no replica refuses entries because of it: two that wait for
+//! one another's place would wait for ever. The cache has another quarter; the rest is for entries that are kept for
+//! replicas that lag, for the indexes and filters of what is on disk, for connections and what the allocator holds back.
+
+use crate::storage::Cache;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+/// The memory of a node's tablets. Shared by its threads.
+pub struct Memory {
+    limit: u64,
+    cache: Arc<Cache>,
+    shares: Mutex<Vec<Weak<Bytes>>>,
+}
+
+/// What one tablet holds in memory, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Holding {
+    /// What a checkpoint that begins now would write out.
+    pub recent: u64,
+    /// What is being written out.
+    pub frozen: u64,
+    /// What is not committed.
+    pub prepared: u64,
+}
+
+#[derive(Default)]
+struct Bytes {
+    recent: AtomicU64,
+    frozen: AtomicU64,
+    prepared: AtomicU64,
+}
+
+impl Memory {
+    /// The memory of a node that may take so many bytes.
+    pub fn new(limit: u64) -> Memory {
+        Memory { limit, cache: Arc::new(Cache::new(limit / 4)), shares: Mutex::default() }
+    }
+
+    /// Bytes by which a tablet's log may grow before its next checkpoint: what a process that starts has to read of the
+    /// logs of all its tablets fits in its memory.
+    pub fn log_bytes(&self) -> u64 {
+        self.limit / 24
+    }
+
+    /// Blocks that were read lately.
+    pub fn cache(&self) -> Arc<Cache> {
+        self.cache.clone()
+    }
+
+    /// The share of one more tablet.
+    pub fn share(self: &Arc<Memory>) -> Share {
+        let bytes = Arc::new(Bytes::default());
+        let mut shares = self.shares.lock().expect("a list is not left half-changed");
+        shares.retain(|share| share.strong_count() > 0);
+        shares.push(Arc::downgrade(&bytes));
+        Share { memory: self.clone(), bytes }
+    }
+
+    /// Bytes that all tablets hold that have not been written out.
+    pub fn held(&self) -> u64 {
+        let Holding { recent, frozen, prepared } = self.sum();
+        recent + frozen + prepared
+    }
+
+    fn sum(&self) -> Holding {
+        self.all().iter().fold(Holding::default(), |sum, one| Holding {
+            recent: sum.recent + one.recent,
+            frozen: sum.frozen + one.frozen,
+            prepared: sum.prepared + one.prepared,
+        })
+    }
+
+    fn all(&self) -> Vec<Holding> {
+        let shares = self.shares.lock().expect("a list is not left half-changed");
+        shares.iter().filter_map(Weak::upgrade).map(|bytes| bytes.holding()).collect()
+    }
+}
+
+/// One tablet's share of its node's memory.
+pub struct Share {
+    memory: Arc<Memory>,
+    bytes: Arc<Bytes>,
+}
+
+impl Share {
+    /// The tablet holds so much now.
+    pub fn set(&self, holding: Holding) {
+        self.bytes.recent.store(holding.recent, Ordering::Relaxed);
+        self.bytes.frozen.store(holding.frozen, Ordering::Relaxed);
+        self.bytes.prepared.store(holding.prepared, Ordering::Relaxed);
+    }
+
+    /// Whether the tablets hold too much, and none can give up more than this one.
+    pub fn is_to_be_written_out(&self) -> bool {
+        let (all, own) = (self.memory.all(), self.bytes.holding().recent);
+        let held: u64 = all.iter().map(|one| one.recent + one.prepared).sum();
+        own > 0 && held > self.memory.limit / 4 && all.iter().all(|other| other.recent <= own)
+    }
+
+    /// Whether a primary takes no more before something was written out, or committed.
+    pub fn refuses_writes(&self) -> bool {
+        let (Holding { recent, frozen, prepared }, limit) = (self.memory.sum(), self.memory.limit);
+        recent + frozen > limit / 8 * 3 || prepared > limit / 8
+    }
+
+    /// Whether a replica takes no more before something was written out.
+    pub fn refuses_entries(&self) -> bool {
+        let Holding { recent, frozen, .. } = self.memory.sum();
+        recent + frozen > self.memory.limit / 2
+    }
+}
+
+impl Bytes {
+    fn holding(&self) -> Holding {
+        let [recent, frozen, prepared] =
+            [&self.recent, &self.frozen, &self.prepared].map(|bytes| bytes.load(Ordering::Relaxed));
+        Holding { recent, frozen, prepared }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holding(recent: u64, frozen: u64, prepared: u64) -> Holding {
+        Holding { recent, frozen, prepared }
+    }
+
+    #[test]
+    fn the_largest_is_written_out_when_all_together_hold_too_much() {
+        let memory = Arc::new(Memory::new(1000));
+        let (small, large) = (memory.share(), memory.share());
+        small.set(holding(100, 0, 0));
+        large.set(holding(150, 0, 0));
+        assert!(!large.is_to_be_written_out(), "there is room");
+        small.set(holding(100, 0, 1));
+        assert!(large.is_to_be_written_out() && !small.is_to_be_written_out());
+        large.set(holding(0, 150, 0));
+        assert!(!small.is_to_be_written_out(), "enough is being written out");
+    }
+
+    #[test]
+    fn writes_are_refused_before_entries_and_entries_only_for_what_can_be_written_out() {
+        let memory = Arc::new(Memory::new(1000));
+        let (one, other) = (memory.share(), memory.share());
+        one.set(holding(200, 175, 125));
+        assert!(!other.refuses_writes());
+        other.set(holding(1, 0, 0));
+        assert!(other.refuses_writes() && !other.refuses_entries());
+        other.set(holding(0, 0, 1));
+        assert!(one.refuses_writes(), "too much is not committed");
+        one.set(holding(200, 175, 10_000));
+        assert!(!other.refuses_entries(), "nobody can write that out");
+        other.set(holding(126, 0, 0));
+        assert!(other.refuses_entries());
+        drop((one, memory.share()));
+        assert!(!other.refuses_entries());
+    }
+}
