@@ -78,7 +78,7 @@ fn a_store_with_much_data_is_measured_and_leaves_nothing_behind() {
         "PUT 3 MB ",
         "GET 3 MB ",
         "GET 1 KB in the middle of 3 MB ",
-        "start of a node with 2003 cells ",
+        "start of a node with 2004 cells ",
         "most resident, of 128 MiB ",
     ] {
         assert!(table.contains(line), "{line:?} is missing:\n{table}");
