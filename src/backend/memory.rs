@@ -44,7 +44,7 @@ impl Memory {
     }
 
     /// Bytes by which a tablet's log may grow before its next checkpoint: what a process that starts has to read of the
-    /// logs of all its tablets fits in its memory.
+    /// logs of nine tablets or so is less than half of its memory.
     pub fn log_bytes(&self) -> u64 {
         self.limit / 24
     }
@@ -70,16 +70,16 @@ impl Memory {
     }
 
     fn sum(&self) -> Holding {
-        self.all().iter().fold(Holding::default(), |sum, one| Holding {
+        self.fold(Holding::default(), |sum, one| Holding {
             recent: sum.recent + one.recent,
             frozen: sum.frozen + one.frozen,
             prepared: sum.prepared + one.prepared,
         })
     }
 
-    fn all(&self) -> Vec<Holding> {
+    fn fold<T>(&self, start: T, join: impl Fn(T, Holding) -> T) -> T {
         let shares = self.shares.lock().expect("a list is not left half-changed");
-        shares.iter().filter_map(Weak::upgrade).map(|bytes| bytes.holding()).collect()
+        shares.iter().filter_map(Weak::upgrade).fold(start, |sum, one| join(sum, one.holding()))
     }
 }
 
@@ -99,9 +99,11 @@ impl Share {
 
     /// Whether the tablets hold too much, and none can give up more than this one.
     pub fn is_to_be_written_out(&self) -> bool {
-        let (all, own) = (self.memory.all(), self.bytes.holding().recent);
-        let held: u64 = all.iter().map(|one| one.recent + one.prepared).sum();
-        own > 0 && held > self.memory.limit / 4 && all.iter().all(|other| other.recent <= own)
+        let own = self.bytes.holding().recent;
+        let (held, most) = self.memory.fold((0, 0), |(held, most), one| {
+            (held + one.recent + one.prepared, one.recent.max(most))
+        });
+        own > 0 && held > self.memory.limit / 4 && most <= own
     }
 
     /// Whether a primary takes no more before something was written out, or committed.

@@ -62,8 +62,9 @@ pub struct Shell {
     checkpoints: Checkpoints,
     /// The table of which a checkpoint is being written, or is to be tried again.
     frozen: Option<Table>,
-    /// The version of the last checkpoint.
+    /// The version of the last checkpoint, and the bytes of its table.
     released: u64,
+    live_bytes: u64,
     /// Whether what readers see holds what lies on the disk now.
     stale: bool,
     /// When the last checkpoint failed, if it did.
@@ -93,6 +94,7 @@ impl Shell {
             checkpoints: Checkpoints::default(),
             share: around.memory.share(),
             released: replica.committed().version,
+            live_bytes: replica.committed().bytes(),
             replica,
             view: SharedView::default(),
             to_log,
@@ -248,6 +250,7 @@ impl Shell {
                 self.cuts += 1;
                 self.installs.0 += 1;
                 self.frozen = None;
+                (self.released, self.live_bytes) = (table.version, table.bytes());
                 log::info!("tablet {}: takes the table of version {}", self.id, table.version);
                 self.shared.troubles.end(With::Contents);
                 Task::Install(table, received)

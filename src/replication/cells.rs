@@ -77,11 +77,6 @@ impl Cells {
         self.recent.bytes + self.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
     }
 
-    /// How many of them were written since the last freeze.
-    pub fn recent_bytes(&self) -> u64 {
-        self.recent.bytes
-    }
-
     /// About how many bytes a checkpoint of all that is in memory writes.
     pub fn write_out_bytes(&self) -> u64 {
         let cells = self.recent.cells.len() + self.frozen.as_ref().map_or(0, |f| f.cells.len());

@@ -1,7 +1,7 @@
 //! Tables over layers are as tables that are all in memory; what cannot be read below spoils nothing.
 
 use super::digest::Part;
-use super::execute::{DiskSpace, Setting, Verdict, execute};
+use super::execute::{Setting, Verdict, execute};
 use super::replica::tests::TIMING;
 use super::replica::{Output, Replica};
 use super::rules::Rules;
@@ -170,14 +170,6 @@ fn a_replica_that_could_not_read_what_it_overwrites_is_read_by_nobody() {
     assert!(matches!(out[..], [Output::Differs(1)]), "{out:?}");
 }
 
-const SETTING: Setting = Setting {
-    now: 0,
-    stage_ms: 1000,
-    retire_ms: 1000,
-    tablet_bytes_max: u64::MAX,
-    disk_space: DiskSpace::Enough,
-};
-
 #[test]
 fn what_rests_on_an_unreadable_cell_is_refused_and_does_nothing() {
     let (table, key) = (damaged(), key(2));
@@ -191,12 +183,12 @@ fn what_rests_on_an_unreadable_cell_is_refused_and_does_nothing() {
         Op::Cput { row, column, old: vec![2], new: vec![3], ttl: None },
     ];
     for op in ops {
-        let (after, verdict) = execute(&table, std::slice::from_ref(&op), true, &SETTING);
+        let (after, verdict) = execute(&table, std::slice::from_ref(&op), true, &Setting::ROOMY);
         assert!(matches!(verdict, Verdict::Refused(Error::Retry(_))), "{op:?}: {verdict:?}");
         assert_eq!((after.totals(), after.flaw()), (table.totals(), None), "{op:?}");
     }
     let other = Op::put(b"s".to_vec(), b"a".to_vec(), b"new".to_vec());
-    let (_, verdict) = execute(&table, &[other], true, &SETTING);
+    let (_, verdict) = execute(&table, &[other], true, &Setting::ROOMY);
     assert!(matches!(verdict, Verdict::Done(..)));
 }
 

@@ -83,6 +83,18 @@ pub struct Setting {
     pub disk_space: DiskSpace,
 }
 
+#[cfg(test)]
+impl Setting {
+    /// One in which nothing stands in the way.
+    pub const ROOMY: Setting = Setting {
+        now: 0,
+        stage_ms: 1000,
+        retire_ms: 1000,
+        tablet_bytes_max: u64::MAX,
+        disk_space: DiskSpace::Enough,
+    };
+}
+
 /// What became of a request. All but `Done` have no effect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -366,14 +378,6 @@ mod tests {
     use super::*;
     use crate::protocol::cell::{Chunk, Head};
 
-    const SETTING: Setting = Setting {
-        now: 0,
-        stage_ms: 1000,
-        retire_ms: 1000,
-        tablet_bytes_max: u64::MAX,
-        disk_space: DiskSpace::Enough,
-    };
-
     #[test]
     fn the_reserve_and_its_half_are_the_marks() {
         let spaces = [100, 99, 50, 49, 0].map(|free| DiskSpace::of(free, 100));
@@ -383,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_low_disk_takes_what_grows_a_table_by_little() {
-        let setting = Setting { disk_space: DiskSpace::Low, ..SETTING };
+        let setting = Setting { disk_space: DiskSpace::Low, ..Setting::ROOMY };
         let put = |bytes: usize| Op::Put {
             row: b"r".to_vec(),
             column: b"c".to_vec(),
@@ -401,7 +405,7 @@ mod tests {
 
     #[test]
     fn heads_of_too_many_chunks_are_refused_before_they_reach_the_log() {
-        let setting = SETTING;
+        let setting = Setting::ROOMY;
         let commit = |id: u128, chunks: usize| {
             let id = ValueId(id);
             let head =

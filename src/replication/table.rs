@@ -112,11 +112,6 @@ impl Table {
         self.cells.memory_bytes()
     }
 
-    /// How many of them changed since the last checkpoint began.
-    pub fn recent_bytes(&self) -> u64 {
-        self.cells.recent_bytes()
-    }
-
     /// About how many bytes a checkpoint of all cells in memory writes.
     pub fn write_out_bytes(&self) -> u64 {
         self.cells.write_out_bytes()
@@ -254,8 +249,8 @@ impl Table {
         }))
     }
 
-    /// Reads all cells, and compares each with its hash, and their number with the totals; of what lies on the disk apart
-    /// from its cell only the hash. `pace` is told how many bytes were read each time, and may wait.
+    /// Reads all cells, and compares each with its hash, and their number with the totals. A value that lies on the disk
+    /// apart from its cell is not read: who checks the files does that. `pace` is told how many bytes were read each time, and may wait.
     ///
     /// # Errors
     /// [`Error::Corrupt`]: a cell is not what was written, or there are more or fewer.

@@ -215,7 +215,7 @@ impl Tablet {
                 prop_assert!(cell.as_ref() == model.get(&key(n)), "cell {n}");
             }
         }
-        prop_assert_eq!(self.cells.damage().found(), None);
+        prop_assert_eq!(self.cells.damage().take(), None);
         Ok(())
     }
 }

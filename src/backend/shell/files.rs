@@ -139,7 +139,7 @@ impl Shell {
         }
         match done {
             Ok(version) => {
-                self.frozen = None;
+                self.live_bytes = self.frozen.take().map_or(self.live_bytes, |table| table.bytes());
                 self.replica.settle(self.shared.cells.runs());
                 self.stale = true;
                 self.publish();
@@ -181,8 +181,7 @@ impl Shell {
         if self.merging || paused || self.installs.0 != self.installs.1 {
             return;
         }
-        let live_bytes = self.shared.cells.totals().bytes;
-        let Some(merge) = self.shared.cells.merge_due(live_bytes) else { return };
+        let Some(merge) = self.shared.cells.merge_due(self.live_bytes) else { return };
         if !fits(merge.bytes(), self.free_bytes()) {
             return;
         }

@@ -16,11 +16,6 @@ impl Damage {
         }
     }
 
-    /// What was met, if anything was.
-    pub fn found(&self) -> Option<Error> {
-        self.0.lock().expect("it is not left half-changed").clone()
-    }
-
     /// Takes what was met; what is met from now on is noted anew.
     pub fn take(&self) -> Option<Error> {
         self.0.lock().expect("it is not left half-changed").take()

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::protocol::cell::{Key, Value};
 use crate::protocol::entry::{Item, Position};
 use crate::protocol::kept::{Held, Kept, Totals};
-use crate::storage::cells::{self, Cache, Damage, Output, Runs, Sequences, Shared};
+use crate::storage::cells::{self, Damage, Output, Runs, Sequences, Shared};
 use crate::storage::{file, install};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -97,19 +97,9 @@ impl Checkpointer {
         &self.shared.damage
     }
 
-    /// What the cells of the newest checkpoint, and all beside them, add up to.
-    pub fn totals(&self) -> Totals {
-        self.lock().totals
-    }
-
     /// The error after which no checkpoint is published any more.
     pub fn failure(&self) -> Option<Error> {
         self.lock().failed.clone()
-    }
-
-    /// The node's cache.
-    pub fn cache(&self) -> &Arc<Cache> {
-        &self.shared.cache
     }
 
     /// Bytes that were written.
