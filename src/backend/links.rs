@@ -189,6 +189,7 @@ impl Link {
 
     /// Takes messages from the queue, as bytes.
     fn make_ready(&self, bytes: &mut Vec<u8>) {
+        bytes.shrink_to(2 * SEND_BYTES);
         while bytes.len() < SEND_BYTES {
             let Some(said) = self.queue().pop_front() else { return };
             let peer = wire::encode(&said.tablet, &said.message);

@@ -16,7 +16,6 @@ use super::trouble::{HANGS, With};
 use super::waits::{Filler, Tray};
 use crate::error::{Error, Result};
 use crate::protocol::cluster::Role;
-use crate::protocol::command::Op;
 use crate::replication::{
     Configuration, DiskSpace, Input, Message, Outbox, Outcome, Output, Position, Proposal, Replica,
     Setting, Table, Token,
@@ -159,7 +158,7 @@ impl Shell {
 
     /// Takes what a client asks for; whether the log thread has an entry to write for it.
     pub fn write(&mut self, write: Write, answer: Filler<Outcome>) -> bool {
-        if self.share.refuses_writes() && !write.ops.iter().all(Op::frees) {
+        if self.share.refuses_writes() && !write.frees() {
             answer.fill(Outcome::Refused(Error::retry(NO_MEMORY)));
             return false;
         }

@@ -7,6 +7,7 @@
 use super::clock::boot_time;
 use super::disk::{Busy, Disk, Done, Shared, fail_stop};
 use super::links::Links;
+use super::memory::Memory;
 use super::shell::Shell;
 use super::surroundings::Surroundings;
 use super::trouble::{HANGS, Troubles};
@@ -50,6 +51,7 @@ pub struct Tablet {
     /// Held by all who have its files open.
     files: Arc<()>,
     links: Arc<Links>,
+    memory: Arc<Memory>,
     view: SharedView,
     /// What the log thread is at on the disk, and how long it may be at it.
     busy: Arc<Busy>,
@@ -113,6 +115,13 @@ pub struct Write {
     pub single: bool,
     /// Who asks.
     pub options: Options,
+}
+
+impl Write {
+    /// Whether it makes room.
+    pub fn frees(&self) -> bool {
+        self.ops.iter().all(Op::frees)
+    }
 }
 
 /// What a tablet hears.
@@ -197,6 +206,7 @@ impl Tablet {
                 shell: Mutex::new(Some(shell)),
                 files: shared.files,
                 links: around.links.clone(),
+                memory: around.memory.clone(),
                 busy: shared.busy,
                 hangs_after: around.hangs_after(),
             }
@@ -260,9 +270,14 @@ impl Tablet {
     }
 
     /// Has ops executed, and waits for the outcome until the deadline. An entry goes to other nodes when the log thread
-    /// writes it, with all that came while that was at the disk.
+    /// writes it, with all that came while that was at the disk. While the node's memory is full it waits for half of
+    /// the time, before anybody is held up by that.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
         self.warm(write.ops.iter().filter_map(Op::key));
+        if !write.frees() {
+            let now = Instant::now();
+            self.memory.wait_for_room(now + deadline.saturating_duration_since(now) / 2);
+        }
         let (answer, outcome) = slot();
         let written = self.shell().as_mut().map(|shell| shell.write(write, answer));
         match written {

@@ -37,9 +37,15 @@ pub fn read_line(from: &mut impl BufRead, max: usize) -> Result<Option<Vec<u8>>>
 
 /// Reads exactly `n` bytes. Memory grows with what arrives, not with what was announced.
 pub fn read_bytes(from: &mut impl Read, n: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(n.min(64 << 10) as usize);
-    from.take(n).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 == n { Ok(bytes) } else { Err(ended()) }
+    let (mut bytes, mut from) = (Vec::new(), from.take(n));
+    while from.limit() > 0 {
+        let room = from.limit().min(bytes.len().max(64 << 10) as u64);
+        bytes.reserve_exact(room as usize);
+        if from.by_ref().take(room).read_to_end(&mut bytes)? < room as usize {
+            return Err(ended());
+        }
+    }
+    Ok(bytes)
 }
 
 /// Reads exactly `n` bytes away.

@@ -15,6 +15,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Bytes of records that are gathered for one write.
+const WRITE_BYTES: usize = 256 << 10;
+
 /// The log of one tablet, owned by one thread.
 #[derive(Debug)]
 pub struct Log {
@@ -72,7 +75,12 @@ impl Log {
     /// If they do not follow the last one: that would break the log's lineage.
     pub fn append<E: Borrow<Entry>>(&mut self, entries: impl IntoIterator<Item = E>) -> Result<()> {
         self.unless_failed(|log| {
-            entries.into_iter().try_for_each(|entry| log.stage(entry.borrow()))?;
+            for entry in entries {
+                log.stage(entry.borrow())?;
+                if log.buffer.len() >= WRITE_BYTES {
+                    log.write()?;
+                }
+            }
             log.write()
         })
     }
@@ -215,6 +223,7 @@ impl Log {
         self.offset += self.buffer.len() as u64;
         self.grown += self.buffer.len() as u64;
         self.buffer.clear();
+        self.buffer.shrink_to(2 * WRITE_BYTES);
         if self.offset > active.len / 2 {
             self.chain.make_ahead();
         }
