@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod accounts;
 mod balancer;
 mod bench;
 mod browser;

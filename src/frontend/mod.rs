@@ -26,8 +26,8 @@
 //!
 //! # Threads
 //!
-//! One a connection (`http`), one that asks every second whether the store answers, and one that waits for
-//! SIGTERM: then `/ping` says `draining=1`, and the process ends when the open requests have been answered,
+//! One a connection (`http`), one that asks every second whether the store answers, one that goes on with
+//! deletions of accounts that are not finished ([`crate::account::deletion`]), and one that waits for SIGTERM: then `/ping` says `draining=1`, and the process ends when the open requests have been answered,
 //! or after `drain::TIME_MAX`.
 //!
 //! # Caveats
@@ -38,6 +38,7 @@
 mod account;
 mod app;
 mod assets;
+mod deletion;
 mod download;
 mod drain;
 mod files;
@@ -71,6 +72,7 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let app = Arc::new(App::new(config, process)?);
     drain::on_signal(app.clone())?;
     app::watch_store(&app)?;
+    app::sweep_deletions(&app)?;
     log::info!("{name}: http://{}", process.advertised());
     http::serve(listener, &config.http, Arc::new(app::Front::new(app)));
     Ok(())
