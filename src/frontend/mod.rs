@@ -32,6 +32,9 @@
 //!
 //! # Caveats
 //!
+//! The forms by which people sign in and sign up carry no token, since there is no session yet that it could belong
+//! to: the origin check guards them, and a client that names no origin is no browser.
+//!
 //! A session is read from the store with each request. Times are shown in UTC until a script makes them
 //! local.
 
