@@ -4,10 +4,14 @@
 //! Secrets are not in this file but beside the data (see [`Secrets`]), made by `penncloud format`
 //! with mode 0600.
 
+mod secrets;
+
+pub use secrets::Secrets;
+
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +38,9 @@ pub struct Config {
     /// Limits of every HTTP listener.
     #[serde(default)]
     pub http: Http,
+    /// Accounts of users.
+    #[serde(default)]
+    pub accounts: Accounts,
     /// HTTP frontends.
     #[serde(rename = "frontend", default)]
     pub frontends: Vec<Frontend>,
@@ -279,6 +286,25 @@ impl Default for Http {
     }
 }
 
+/// Accounts of users.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Accounts {
+    /// Addresses from which any number of sign-ins and sign-ups is heard; all others have 20 a minute.
+    pub throttle_exempt: Vec<IpAddr>,
+    /// How long nobody can take the name of a deleted account.
+    pub address_rest_s: u64,
+}
+
+impl Default for Accounts {
+    fn default() -> Accounts {
+        Accounts {
+            throttle_exempt: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            address_rest_s: 30 * 24 * 3600,
+        }
+    }
+}
+
 /// An HTTP frontend.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -289,9 +315,22 @@ pub struct Frontend {
     pub address: String,
     /// `host:port` by which browsers reach it; the address itself unless told.
     pub advertise: Option<String>,
-    /// Whether strangers may sign up.
-    #[serde(default = "default_true")]
-    pub signup: bool,
+    /// Who may sign up.
+    #[serde(default)]
+    pub signup: SignUp,
+}
+
+/// Who may make an account.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum SignUp {
+    /// Anybody.
+    #[default]
+    Open,
+    /// Who has an invitation (`penncloud invite`).
+    Invite,
+    /// Nobody.
+    Closed,
 }
 
 impl Frontend {
@@ -348,9 +387,6 @@ pub struct Console {
 
 fn default_log() -> String {
     "info".into()
-}
-fn default_true() -> bool {
-    true
 }
 fn default_heartbeat_interval() -> u64 {
     300
@@ -435,6 +471,7 @@ impl Config {
             ("replication.silence_ms", replication.silence_ms),
             ("master.heartbeat_interval_ms", master.heartbeat_interval_ms),
             ("master.heartbeat_timeout_ms", master.heartbeat_timeout_ms),
+            ("accounts.address_rest_s", self.accounts.address_rest_s.saturating_mul(1000)),
         ] {
             if !(1..=YEAR_MS).contains(&ms) {
                 return Err(Error::config(format!("{name} must lie between 1 ms and a year")));
@@ -560,42 +597,6 @@ fn resolve(address: &str) -> Result<SocketAddr> {
         .ok_or_else(|| Error::config(format!("the address {address:?} has no IP address")))
 }
 
-/// Secrets of the cluster: `secrets.json` in the data directory, mode 0600.
-#[derive(Clone, Deserialize, serde::Serialize)]
-pub struct Secrets {
-    /// Shared by all processes; proves membership in `AUTH`. 64 hexadecimal digits.
-    pub cluster: String,
-    /// Password of the console's first account, `admin`.
-    pub admin_password: String,
-}
-
-impl Secrets {
-    /// The secrets file of a data directory.
-    pub fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("secrets.json")
-    }
-
-    /// Reads the secrets of a data directory.
-    pub fn load(data_dir: &Path) -> Result<Secrets> {
-        let path = Secrets::path(data_dir);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            Error::config(format!(
-                "cannot read the secrets {}: {e} (./run.sh makes them at the first start)",
-                path.display()
-            ))
-        })?;
-        let secrets: Secrets = serde_json::from_str(&text)
-            .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
-        if secrets.cluster.len() < 64 || !secrets.cluster.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::config(format!(
-                "{}: `cluster` must be 64 hexadecimal digits",
-                path.display()
-            )));
-        }
-        Ok(secrets)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -606,8 +607,9 @@ mod tests {
     fn the_local_cluster_shows_every_default() {
         let config = Config::parse(LOCAL).unwrap();
         assert_eq!(config.processes().len(), 12);
-        let limits = format!("{:?} {:?}", config.store, config.http);
-        assert_eq!(limits, format!("{:?} {:?}", Store::default(), Http::default()));
+        let (store, http) = (Store::default(), Http::default());
+        let limits = format!("{:?} {:?} {:?}", config.store, config.http, config.accounts);
+        assert_eq!(limits, format!("{store:?} {http:?} {:?}", Accounts::default()));
     }
 
     #[test]

@@ -35,6 +35,17 @@ enum Role {
     Kv(tools::kv::arguments::Arguments),
     /// Makes the data directory and its secrets, once.
     Format(ConfigFile),
+    /// Makes codes with which people sign up at frontends whose `signup` is "invite"; prints one a line.
+    Invite {
+        #[command(flatten)]
+        cluster: ConfigFile,
+        /// How many; each is good for one account.
+        #[arg(long, default_value_t = 1)]
+        count: u32,
+        /// How many days they are good.
+        #[arg(long, default_value_t = 14)]
+        days: u64,
+    },
     /// Lists the processes of the cluster, for scripts.
     Processes(ConfigFile),
     /// Measures a running cluster, beside what its machine allows; or the store alone.
@@ -168,6 +179,10 @@ fn run(role: Role) -> Result<()> {
         Role::Console(p) => start(p, penncloud::console::run),
         Role::Kv(command) => std::process::exit(tools::kv::run(&command)),
         Role::Format(file) => format(&file),
+        Role::Invite { cluster, count, days } => {
+            let config = Config::load(&cluster.config)?;
+            tools::invite::run(&config, count, days, &mut std::io::stdout())
+        }
         Role::Bench { alone: Some(alone), .. } => bench_alone(alone),
         Role::Bench { cluster, time, alone: None } => bench(&cluster.config, &time),
         Role::Fsck { dir } => tools::fsck::run(&dir, &mut std::io::stdout()),

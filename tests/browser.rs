@@ -2,7 +2,9 @@
 //! and without scripts. Pictures of every page are left in `target/screenshots`.
 
 use crate::harness::browser::{Browser, Look, Page};
-use crate::harness::{Cluster, Text, eventually, noise, skipped};
+use crate::harness::web::Upload;
+use crate::harness::{Cluster, Text, Web, eventually, long, noise, skipped};
+use penncloud::protocol::cell::slot;
 use std::path::Path;
 
 const PASSWORD: &str = "correct horse battery";
@@ -13,6 +15,10 @@ const DESK_DARK: Look = Look { name: "desk-dark", dark: true, ..DESK };
 const PHONE: Look = Look { name: "phone-light", width: 390, ..DESK };
 const PHONE_DARK: Look = Look { name: "phone-dark", dark: true, ..PHONE };
 const NO_SCRIPTS: Look = Look { name: "desk-no-scripts", scripts: false, ..DESK };
+const DESK_DARK_NO_SCRIPTS: Look = Look { name: "desk-dark-no-scripts", dark: true, ..NO_SCRIPTS };
+const PHONE_NO_SCRIPTS: Look = Look { name: "phone-no-scripts", width: 390, ..NO_SCRIPTS };
+const PHONE_DARK_NO_SCRIPTS: Look =
+    Look { name: "phone-dark-no-scripts", dark: true, ..PHONE_NO_SCRIPTS };
 
 /// A browser on the shared cluster; none where there is no Chromium.
 fn browser(name: &str) -> Option<Browser> {
@@ -235,27 +241,71 @@ fn a_person_without_scripts() {
     everything(NO_SCRIPTS);
 }
 
+/// Every page of somebody who has mail and files, and what guests see.
+fn every_page(browser: &Browser, look: Look, web: &Web, pages: &[(&str, String)]) {
+    let page = browser.page(look);
+    let site = format!("http://{}", web.host);
+    for (shot, path) in
+        [("50-login", "/login"), ("51-signup", "/signup"), ("52-guest-lost", "/ways/lost")]
+    {
+        page.goto(&format!("{site}{path}"));
+        page.shot(shot);
+    }
+    page.set_cookie(&site, "pc_session", web.cookie("pc_session").expect("signed in"));
+    for (shot, path) in pages {
+        page.goto(&format!("{site}{path}"));
+        if *path == "/mail/compose" {
+            let end = "document.querySelector('.send .primary').getBoundingClientRect().bottom";
+            page.wait("Send in sight", &format!("(scrollTo(0, 0), {end} < innerHeight)"));
+        }
+        page.shot(shot);
+    }
+    let troubles = page.troubles();
+    let own: Vec<_> = troubles.iter().filter(|t| !t.contains("\"network\"")).collect();
+    assert!(own.is_empty(), "{}: {own:#?}", look.name);
+}
+
 #[test]
-fn the_other_colours() {
-    for look in [DESK_DARK, PHONE] {
-        let Some(browser) = browser(look.name) else { return };
-        let cluster = Cluster::shared();
-        let alice = Person::sign_up(&browser, &cluster, look, "alice");
-        alice.write_to(&alice, "A letter to myself", "Hello\n\n> quoted\n");
-        alice.page.shot("10-compose");
-        let end = "document.querySelector('.send .primary').getBoundingClientRect().bottom";
-        alice.page.wait("Send in sight", &format!("(scrollTo(0, 0), {end} < innerHeight)"));
-        alice.page.follow("=Send");
-        alice.goto("/mail");
-        alice.page.wait_for("A letter to myself");
-        alice.page.shot("12-inbox");
-        alice.open_newest("A letter to myself");
-        alice.page.shot("13-message");
-        alice.goto("/files");
-        alice.page.shot("21-files");
-        alice.goto("/settings");
-        alice.page.shot("05-settings");
-        alice.no_troubles(&[]);
+fn every_page_in_every_look() {
+    let Some(browser) = browser("every page in every look") else { return };
+    let cluster = Cluster::shared();
+    let mut web = Web::new(&cluster.address("f1"));
+    let name = format!("visitor-{}", std::process::id());
+    let fields = [("username", name.as_str()), ("password", PASSWORD)];
+    assert_eq!(web.submit("/signup", "/signup", &fields, &[]).unwrap().path, "/mail");
+    let to = format!("{name}@penn.test");
+    let words =
+        [("to", to.as_str()), ("subject", "A letter to myself"), ("text", "Hello\n\n> quoted\n")];
+    let words = [&words[..], &[("action", "send")]].concat();
+    web.submit("/mail/compose", "/mail/compose", &words, &[]).unwrap();
+    let root = "/files/00000000-0000-0000-0000-000000000000";
+    web.submit("/files", &format!("{root}/folder"), &[("name", "Holidays")], &[]).unwrap();
+    let file = [Upload { field: "file", name: "A picture of the sea.png", bytes: &noise(3, 9000) }];
+    let files = web.submit("/files", &format!("{root}/upload"), &[], &file).unwrap();
+    let letter = web.get("/mail").unwrap().link("A letter to myself");
+    let message = web.get(&letter).unwrap();
+    let (folder, file) = (files.link("Holidays"), files.link("A picture"));
+    let file = file.trim_end_matches("/download").to_string();
+    let pages = [
+        ("53-inbox", "/mail".into()),
+        ("54-message", letter),
+        ("55-reply", message.link("Reply")),
+        ("56-compose", "/mail/compose".into()),
+        ("57-files", "/files".into()),
+        ("58-folder", folder),
+        ("59-rename", format!("{file}/rename")),
+        ("60-move", format!("{file}/move")),
+        ("61-delete", format!("{file}/delete")),
+        ("62-settings", "/settings".into()),
+        ("62-settings-sessions", "/settings?#sessions".into()),
+        ("63-delete-account", "/settings/delete".into()),
+        ("64-lost", "/ways/lost".into()),
+    ];
+    // The others are those in which people go through everything, above.
+    let rest = [DESK_DARK, PHONE, DESK_DARK_NO_SCRIPTS, PHONE_NO_SCRIPTS];
+    let all = [DESK, PHONE_DARK, NO_SCRIPTS, PHONE_DARK_NO_SCRIPTS];
+    for look in rest.into_iter().chain(all.into_iter().filter(|_| long())) {
+        every_page(&browser, look, &web, &pages);
     }
 }
 
@@ -328,13 +378,39 @@ fn an_operator_sees_nodes_go() {
         page.wait_for("One copy is left of");
         page.shot("35-console-shutdown");
     }
+    let readers = [DESK, NO_SCRIPTS].map(|look| reader(&browser, &cluster, look));
     cluster.kill("a1");
     show("one copy left (all tablets of group a)", "36-console-degraded");
     cluster.kill("a2");
     show("no primary: no in-sync replica is alive", "37-console-down");
+    for reader in &readers {
+        reader.goto(&format!("http://{}/mail", cluster.address("f1")));
+        reader.wait_for("The storage is electing a new primary");
+        reader.shot_allowing("39-electing", "meta-refresh");
+    }
     cluster.kill("m1");
     show("nobody of group a answers", "38-console-no-master");
     assert!(pages.iter().all(|page| page.troubles().is_empty()));
+    ["m1", "a1", "a2"].iter().for_each(|name| cluster.start_again(name));
+    readers.iter().for_each(|reader| reader.wait_for("Nothing here"));
+}
+
+/// Somebody whose mailbox lies in group a, at their inbox.
+fn reader(browser: &Browser, cluster: &Cluster, look: Look) -> Page {
+    let routes = cluster.routes();
+    let is_in_a = |name: &String| {
+        let slot = slot(name.as_bytes());
+        routes.slots.iter().any(|s| s.group == "a" && (s.from..=s.to).contains(&slot))
+    };
+    let name =
+        (0..).map(|n| format!("reader{n}-{}", look.name)).find(is_in_a).expect("half of all");
+    let page = browser.page(look);
+    page.goto(&format!("http://{}/signup", cluster.address("f1")));
+    page.fill("#username", &name);
+    page.fill("#password", PASSWORD);
+    page.follow("=Create account");
+    page.wait_for("Inbox");
+    page
 }
 
 #[test]

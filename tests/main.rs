@@ -1,5 +1,7 @@
 //! All integration tests, in one binary.
 
+mod accounts;
+mod attacks;
 mod balancer;
 mod bench;
 mod browser;

@@ -4,7 +4,7 @@ use crate::harness::cluster::Shared;
 use crate::harness::{Cluster, Smtp, command, eventually, noise, skipped};
 use lettre::Transport;
 use penncloud::client::{Client, Op};
-use penncloud::mail::mailbox::From;
+use penncloud::mail::mailbox::{From, first_cells};
 use penncloud::mail::send::new_guid;
 use penncloud::mail::{Folder, Held, Mailboxes};
 use std::io::Read;
@@ -65,6 +65,7 @@ impl Post {
 
 fn name_user(client: &Client, user: &str) {
     client.write(Op::put(format!("~address/{user}@penn.test"), "user", user)).unwrap();
+    client.batch(user, first_cells(user)).unwrap();
 }
 
 fn at(user: &str) -> String {

@@ -7,14 +7,26 @@ use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 /// A name that tries to be a tag.
-const EVIL: &str = "\"><img src=x onerror=alert(1)>";
+pub const EVIL: &str = "\"><img src=x onerror=alert(1)>";
 
-/// The cluster that these tests share: a store and two frontends.
-fn shared() -> &'static Cluster {
+/// The cluster that these tests share: a store, and frontends that let anybody sign up (f1, f2), who was invited
+/// (f3), and nobody (f4). Tries from 127.0.0.1 are not counted.
+pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(start)
+    SHARED.get_or_init(|| Cluster::start_with(with_doors))
+}
+
+fn with_doors(text: &mut String) {
+    let rest = text.split_off(text.find("[[smtp]]").unwrap());
+    let addresses = rest.lines().filter_map(|line| line.strip_prefix("exchange = "));
+    for ((name, signup), address) in [("f3", "invite"), ("f4", "closed")].iter().zip(addresses) {
+        *text += &format!(
+            "[[frontend]]\nname = \"{name}\"\naddress = {address}\nsignup = \"{signup}\"\n"
+        );
+    }
+    *text += "[accounts]\nthrottle_exempt = [\"127.0.0.1\"]\naddress_rest_s = 2\n";
 }
 
 /// A cluster of a test's own.
@@ -23,13 +35,13 @@ fn start() -> Cluster {
 }
 
 /// A user of the test's own.
-fn new_name(stem: &str) -> String {
+pub fn new_name(stem: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     format!("{stem}{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Someone who has just signed up at a frontend.
-fn newcomer(cluster: &Cluster, frontend: &str, name: &str) -> Web {
+pub fn newcomer(cluster: &Cluster, frontend: &str, name: &str) -> Web {
     let mut web = Web::new(&cluster.address(frontend));
     let fields = [("username", name), ("password", PASSWORD)];
     let page = web.submit("/signup", "/signup", &fields, &[]).unwrap();
@@ -38,26 +50,26 @@ fn newcomer(cluster: &Cluster, frontend: &str, name: &str) -> Web {
 }
 
 /// The same visitor at another frontend.
-fn at(web: &Web, cluster: &Cluster, frontend: &str) -> Web {
+pub fn at(web: &Web, cluster: &Cluster, frontend: &str) -> Web {
     let mut there = web.clone();
     there.host = cluster.address(frontend);
     there
 }
 
-fn log_in(cluster: &Cluster, frontend: &str, name: &str, password: &str) -> (Web, Page) {
+pub fn log_in(cluster: &Cluster, frontend: &str, name: &str, password: &str) -> (Web, Page) {
     let mut web = Web::new(&cluster.address(frontend));
     let fields = [("username", name), ("password", password)];
     let page = web.submit("/login", "/login", &fields, &[]).unwrap();
     (web, page)
 }
 
-fn token(web: &mut Web) -> String {
+pub fn token(web: &mut Web) -> String {
     let page = web.get("/settings").unwrap();
     let form = page.form("/settings/profile");
     form.fields.iter().find(|(name, _)| name == "csrf").expect("a token").1.clone()
 }
 
-fn urlencoded() -> (&'static str, String) {
+pub fn urlencoded() -> (&'static str, String) {
     ("Content-Type", "application/x-www-form-urlencoded".into())
 }
 
@@ -334,7 +346,7 @@ fn a_display_name_is_kept_and_escaped() {
     assert_eq!(page.status, 400);
 }
 
-fn assert_no_evil_tag(page: &Page) {
+pub fn assert_no_evil_tag(page: &Page) {
     let evil = html::tags(&page.source()).into_iter().find(|tag| tag.get("onerror").is_some());
     assert!(evil.is_none(), "{evil:?} on {}", page.path);
 }

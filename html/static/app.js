@@ -79,6 +79,17 @@ function retry(card) {
   link.addEventListener("click", () => clearInterval(tick));
 }
 
+// A wait is counted down.
+function countDown(span) {
+  let left = Number(span.dataset.countdown);
+  const tick = setInterval(() => {
+    left -= 1;
+    const time = left === 1 ? "1 second" : `${left} seconds`;
+    span.textContent = left > 0 ? `The next one is heard in ${time}.` : "You can try again now.";
+    if (left <= 0) clearInterval(tick);
+  }, 1000);
+}
+
 // A form is sent once, however often its button is pressed.
 document.addEventListener("submit", (event) => {
   const form = event.target;
@@ -92,4 +103,5 @@ addEventListener("pageshow", () => {
 
 document.querySelectorAll("input[data-reveal]").forEach(reveal);
 document.querySelectorAll("[data-retry]").forEach(retry);
+document.querySelectorAll("[data-countdown]").forEach(countDown);
 localTimes(document);

@@ -11,6 +11,8 @@
 //!                            address/<address>   written once the address is the user's for ever
 //!                            session/<hash>      JSON, with a time to live ([`session`])
 //! ~throttle/<bucket>         tries               JSON, with a time to live ([`throttle`])
+//! ~invite/<hash>             for                 JSON, with a time to live ([`invite`])
+//! ~deletion                  <user>              accounts whose deletion is to be finished ([`deletion`])
 //! ```
 //!
 //! # Signing up
@@ -24,35 +26,45 @@
 //!
 //! Whoever repeats step 1 finds a claim of the same user and goes on. Whoever repeats step 2 with the same
 //! password finds the account made and goes on. Step 3 is made good at the next login if it is missing.
+//! Where strangers are not let in, an invitation is taken between the first two ([`invite`]).
 //!
 //! # Invariants
 //!
 //! * A name belongs to whoever's `password` was written first; nothing overwrites it but its owner.
 //! * The store never holds a password or a session token, only hashes of them.
-//! * A session is made in the same BATCH that finds the password unchanged, so none outlives a change of
-//!   password. That BATCH also removes every other session.
+//! * A session is made in the BATCH that finds the password unchanged and writes it again. A new password is
+//!   written over the version that was there before the sessions were listed, in the BATCH that ends them all:
+//!   so no session outlives it, not even one that began at the same moment.
 //! * An unknown name and a wrong password cost the same time and get the same answer.
+//! * An account that is gone leaves no cell behind ([`deletion`]).
 //!
 //! # Caveats
 //!
-//! Passwords are taken as they are typed: two ways to write the same letter (NFC and NFD) are two passwords.
+//! Where the addresses of visitors are those of a proxy, they share its tries: name it in
+//! `accounts.throttle_exempt`.
 
+mod common;
+pub mod deletion;
+pub mod invite;
 pub mod name;
 pub mod password;
 pub mod session;
+mod signup;
 pub mod throttle;
 
 use crate::client::{Client, Op, Written};
+use crate::config;
 use crate::error::{Error, Result};
 use password::Passwords;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-pub use session::Session;
+pub use session::{Device, Session};
+pub use signup::SignUp;
 
-/// How long a claimed address waits for its account, in seconds.
-const CLAIM_TTL_S: u64 = 60;
+/// How often a new password is written again over what a login changed meanwhile.
+const RACES: usize = 8;
 /// Largest cell of an account that is read.
 const CELL_BYTES_MAX: u64 = 64 << 10;
 /// Longest display name, in characters.
@@ -63,15 +75,17 @@ pub struct Accounts {
     client: Client,
     passwords: Passwords,
     domain: String,
+    /// Addresses whose tries are not counted.
+    throttle_exempt: Vec<IpAddr>,
+    /// How long the address of a deleted account is nobody's.
+    address_rest_s: u64,
 }
 
-/// What a sign-up came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SignUp {
-    /// The account is there, and its password is the one given.
-    Done,
-    /// Someone else has the name.
-    Taken,
+/// A stored password hash, and the version of its cell.
+#[derive(Clone, Debug)]
+struct PasswordCell {
+    hash: String,
+    version: u64,
 }
 
 /// What a login came to.
@@ -97,9 +111,15 @@ pub struct Profile {
 }
 
 impl Accounts {
-    /// The accounts behind a store, with addresses in a domain.
-    pub fn new(client: Client, domain: &str) -> Accounts {
-        Accounts { client, passwords: Passwords::new(), domain: domain.to_ascii_lowercase() }
+    /// The accounts of the configured cluster.
+    pub fn new(client: Client, cluster: &config::Cluster, settings: &config::Accounts) -> Accounts {
+        Accounts {
+            client,
+            passwords: Passwords::new(),
+            domain: cluster.mail_domain.to_ascii_lowercase(),
+            throttle_exempt: settings.throttle_exempt.clone(),
+            address_rest_s: settings.address_rest_s,
+        }
     }
 
     /// The mail address of a user.
@@ -107,65 +127,9 @@ impl Accounts {
         format!("{user}@{}", self.domain)
     }
 
-    /// Makes an account, with the first cells of what else belongs to a user. A repeat is harmless.
-    /// `Bad` says what is wrong with the name or the password.
-    pub fn sign_up(&self, user: &str, password: &str, first_cells: Vec<Op>) -> Result<SignUp> {
-        name::check(user)?;
-        password::check(user, password)?;
-        let hash = self.passwords.hash(password)?;
-        if !self.claim(user)? {
-            return Ok(SignUp::Taken);
-        }
-        let made = self.client.batch(user, account_cells(user, &hash, first_cells))?;
-        if !matches!(made, Written::Done { .. }) && !self.is_repeat(user, password)? {
-            return Ok(SignUp::Taken);
-        }
-        self.keep_address(user)?;
-        Ok(SignUp::Done)
-    }
-
-    /// Step 1. A claim that is there already for the same user may be ours from an earlier try.
-    fn claim(&self, user: &str) -> Result<bool> {
-        let row = address_row(&self.address(user));
-        let claim = Op::put_if(row.clone(), "user", user, 0).with_ttl(CLAIM_TTL_S);
-        match self.client.write(claim)? {
-            Written::Done { .. } => Ok(true),
-            _ => Ok(self
-                .client
-                .get(&row, "user", CELL_BYTES_MAX)?
-                .is_none_or(|f| f.value == user.as_bytes())),
-        }
-    }
-
-    /// Whether the account that is there already was made by this same sign-up.
-    fn is_repeat(&self, user: &str, password: &str) -> Result<bool> {
-        Ok(matches!(self.check(user, password)?, LogIn::Welcome(())))
-    }
-
-    /// Step 3, made good at the next login if a crash left it out.
-    fn keep_address(&self, user: &str) -> Result<()> {
-        let address = self.address(user);
-        let kept = format!("address/{address}");
-        if self.client.get(user, &kept, CELL_BYTES_MAX)?.is_some() {
-            return Ok(());
-        }
-        let row = address_row(&address);
-        let (version, holder) = match self.client.get(&row, "user", CELL_BYTES_MAX)? {
-            Some(found) => (found.version, found.value),
-            None => (0, user.as_bytes().to_vec()),
-        };
-        if holder != user.as_bytes() {
-            return Err(Error::bad(format!("{address} belongs to someone else")));
-        }
-        match self.client.write(Op::put_if(row, "user", user, version))? {
-            Written::Done { .. } => self.client.write(Op::put(user, kept, "")).map(drop),
-            _ => Err(Error::retry("the address changed hands meanwhile")),
-        }
-    }
-
     /// Whether a user exists.
     pub fn exists(&self, user: &str) -> Result<bool> {
-        Ok(name::check(user).is_ok() && self.stored_hash(user)?.is_some())
+        Ok(self.known_password(user)?.is_some())
     }
 
     /// Checks a name and a password without making a session (SMTP's AUTH). Tries are counted.
@@ -177,44 +141,65 @@ impl Accounts {
         })
     }
 
-    /// Checks a name and a password; Welcome carries the hash that fitted.
-    fn verify(&self, user: &str, password: &str) -> Result<LogIn<String>> {
+    /// Checks a name and a password; Welcome carries what it fitted.
+    fn verify(&self, user: &str, password: &str) -> Result<LogIn<PasswordCell>> {
         if let Some(seconds) = throttle::account_try(&self.client, user)? {
             return Ok(LogIn::Wait(seconds));
         }
-        let stored = if name::check(user).is_ok() { self.stored_hash(user)? } else { None };
-        if !self.passwords.verify(password, stored.as_deref())? {
+        let known = self.known_password(user)?;
+        if !self.passwords.verify(password, known.as_ref().map(|cell| cell.hash.as_str()))? {
             return Ok(LogIn::Wrong);
         }
         throttle::account_welcome(&self.client, user)?;
-        Ok(LogIn::Welcome(stored.expect("only a stored hash can fit")))
+        Ok(LogIn::Welcome(known.expect("only a stored hash can fit")))
     }
 
-    fn stored_hash(&self, user: &str) -> Result<Option<String>> {
-        let found = self.client.get(user, "password", CELL_BYTES_MAX)?;
-        found
-            .map(|f| String::from_utf8(f.value))
-            .transpose()
-            .map_err(|_| Error::corrupt("a password hash that is not text"))
+    /// The password of a user who can sign in.
+    fn known_password(&self, user: &str) -> Result<Option<PasswordCell>> {
+        let cell = if name::check(user).is_ok() { self.password_cell(user)? } else { None };
+        Ok(cell.filter(|cell| cell.hash != deletion::DELETED))
     }
 
-    /// Counts a try from an address; the seconds to wait if there were too many. Loopback is exempt.
+    fn password_cell(&self, user: &str) -> Result<Option<PasswordCell>> {
+        let Some(found) = self.client.get(user, "password", CELL_BYTES_MAX)? else {
+            return Ok(None);
+        };
+        let hash = String::from_utf8(found.value);
+        let hash = hash.map_err(|_| Error::corrupt("a password hash that is not text"))?;
+        Ok(Some(PasswordCell { hash, version: found.version }))
+    }
+
+    /// Counts a try from an address; the seconds to wait if there were too many.
     pub fn address_try(&self, from: IpAddr) -> Result<Option<u64>> {
+        let from = from.to_canonical();
+        if self.throttle_exempt.contains(&from) {
+            return Ok(None);
+        }
         throttle::address_try(&self.client, from)
     }
 
     /// Logs in: a new session, whose cookie is returned with it.
-    pub fn log_in(&self, user: &str, password: &str, agent: &str) -> Result<LogIn<session::New>> {
+    pub fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        device: &Device,
+    ) -> Result<LogIn<session::New>> {
         let hash = match self.verify(user, password)? {
-            LogIn::Welcome(hash) => hash,
+            LogIn::Welcome(cell) => cell.hash,
             LogIn::Wrong => return Ok(LogIn::Wrong),
             LogIn::Wait(seconds) => return Ok(LogIn::Wait(seconds)),
         };
-        if let Err(error) = self.keep_address(user) {
+        if let Err(error) = self.keep_address(user, &hash) {
             log::warn!("{user}: the address could not be kept: {error}");
         }
-        let new = session::New::make(user, agent);
-        let mut items = vec![unchanged_password(user, &hash), new.put()];
+        let new = session::New::make(user, device);
+        let kept = if password::is_outdated(&hash) {
+            self.passwords.hash(password)?
+        } else {
+            hash.clone()
+        };
+        let mut items = vec![cput(user, "password", &hash, &kept), new.put()];
         items.extend(session::surplus(&self.client, user)?);
         Ok(match self.client.batch(user, items)? {
             Written::Done { .. } => LogIn::Welcome(new),
@@ -222,9 +207,9 @@ impl Accounts {
         })
     }
 
-    /// The session of a cookie, if it is alive. Marks it as seen now and then.
-    pub fn session(&self, cookie: &str) -> Result<Option<Session>> {
-        session::find(&self.client, cookie)
+    /// The session of a cookie, if it is alive. Marks it as seen, from this address, now and then.
+    pub fn session(&self, cookie: &str, from: IpAddr) -> Result<Option<Session>> {
+        session::find(&self.client, cookie, from)
     }
 
     /// Ends a session.
@@ -235,6 +220,12 @@ impl Accounts {
     /// All live sessions of a user, the one seen last first.
     pub fn sessions(&self, user: &str) -> Result<Vec<Session>> {
         session::all(&self.client, user)
+    }
+
+    /// Ends all sessions of a user.
+    pub fn log_out_everywhere(&self, user: &str) -> Result<()> {
+        let items = session::end_all(&self.client, user)?;
+        if items.is_empty() { Ok(()) } else { self.client.batch(user, items).map(drop) }
     }
 
     /// Ends all sessions of a user but one.
@@ -256,19 +247,41 @@ impl Accounts {
     ) -> Result<LogIn<session::New>> {
         let user = session.user.as_str();
         password::check(user, new)?;
-        let stored = match self.verify(user, old)? {
-            LogIn::Welcome(hash) => hash,
+        let fitted = match self.verify(user, old)? {
+            LogIn::Welcome(cell) => cell,
             LogIn::Wrong => return Ok(LogIn::Wrong),
             LogIn::Wait(seconds) => return Ok(LogIn::Wait(seconds)),
         };
-        let fresh = session::New::make(user, &session.agent);
-        let mut items = vec![cput(user, "password", &stored, &self.passwords.hash(new)?)];
-        items.extend(session::others(&self.client, session)?);
-        items.extend([session.delete(), fresh.put()]);
-        Ok(match self.client.batch(user, items)? {
-            Written::Done { .. } => LogIn::Welcome(fresh),
-            _ => LogIn::Wrong,
-        })
+        let fresh = session::New::make(user, &session.device());
+        let changed =
+            self.replace_password(user, fitted, &self.passwords.hash(new)?, &[fresh.put()])?;
+        Ok(if changed { LogIn::Welcome(fresh) } else { LogIn::Wrong })
+    }
+
+    /// Writes over the password that fitted and ends all sessions, in one BATCH with what is to be made. False
+    /// when the password is another one now. A login that came in between has changed the version of the
+    /// password's cell: then the sessions are listed again.
+    fn replace_password(
+        &self,
+        user: &str,
+        fitted: PasswordCell,
+        new: &str,
+        made: &[Op],
+    ) -> Result<bool> {
+        let mut version = fitted.version;
+        for _ in 0..RACES {
+            let mut items = vec![Op::put_if(user, "password", new, version)];
+            items.extend(session::end_all(&self.client, user)?);
+            items.extend_from_slice(made);
+            if let Written::Done { .. } = self.client.batch(user, items)? {
+                return Ok(true);
+            }
+            match self.password_cell(user)? {
+                Some(now) if now.hash == fitted.hash => version = now.version,
+                _ => return Ok(false),
+            }
+        }
+        Err(Error::retry("this account signs in again and again"))
     }
 
     /// What a user says about themselves.
@@ -279,11 +292,23 @@ impl Accounts {
         }
     }
 
-    /// Changes the display name. `Bad` says what is wrong with it.
+    /// Changes the display name. `Bad` says what is wrong with it. Over the profile that is there: an account
+    /// that is gone does not get a new one.
     pub fn set_display_name(&self, user: &str, display_name: &str) -> Result<()> {
         let display_name = name::check_display(display_name)?;
-        let profile = Profile { display_name: display_name.into(), ..self.profile(user)? };
-        self.client.write(Op::put(user, "profile", json(&profile))).map(drop)
+        let found = self.client.get(user, "profile", CELL_BYTES_MAX)?;
+        let found = found.ok_or_else(|| Error::Denied("this account is gone".into()))?;
+        let profile: Profile = serde_json::from_slice(&found.value).map_err(Error::corrupt)?;
+        let profile = Profile { display_name: display_name.into(), ..profile };
+        match self.client.write(Op::put_if(user, "profile", json(&profile), found.version))? {
+            Written::Done { .. } => Ok(()),
+            _ => Err(Error::retry("this profile is being changed at this moment")),
+        }
+    }
+
+    /// Makes an invitation that is good for so many seconds; its code.
+    pub fn invite(&self, seconds: u64) -> Result<String> {
+        invite::make(&self.client, seconds)
     }
 
     /// Bytes of mail and files that a user has stored.
@@ -294,22 +319,6 @@ impl Accounts {
             .and_then(|text| text.trim().parse::<i64>().ok())
             .map_or(0, |n| n.max(0) as u64))
     }
-}
-
-fn account_cells(user: &str, hash: &str, first_cells: Vec<Op>) -> Vec<Op> {
-    let profile = Profile { display_name: String::new(), created: now_s() };
-    let mut items = vec![
-        Op::put_if(user, "password", hash, 0),
-        Op::put(user, "profile", json(&profile)),
-        Op::add(user, "usage", 0),
-    ];
-    items.extend(first_cells);
-    items
-}
-
-/// An item of a BATCH that refuses it when the password has changed.
-fn unchanged_password(user: &str, hash: &str) -> Op {
-    cput(user, "password", hash, hash)
 }
 
 fn cput(row: &str, column: &str, old: &str, new: &str) -> Op {
@@ -328,17 +337,4 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 /// Seconds since 1970.
 pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_account_is_made_only_where_there_is_none() {
-        let items = account_cells("alice", "hash", vec![Op::put("alice/files", "x", "y")]);
-        assert_eq!(items[0], Op::put_if("alice", "password", "hash", 0));
-        assert!(items.iter().all(|op| crate::protocol::cell::owner(op.row().unwrap()) == b"alice"));
-        assert_eq!(items.len(), 4);
-    }
 }

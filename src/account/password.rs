@@ -1,13 +1,17 @@
 //! Passwords: what is accepted, and argon2id behind a gate.
 //!
 //! A hash takes 19 MiB and some 20 ms of a core, so a crowd at the login page could exhaust both. The gate
-//! lets twice as many in as there are cores, has a bounded number of others wait, and refuses the rest.
+//! lets twice as many in as there are cores, has a bounded number of others wait, and refuses the rest. Whoever
+//! leaves it hands the memory on: taken anew each time, it would stay with the allocator, once for each thread.
+//!
+//! A password is taken in Unicode's normal form NFC: keyboards write the same letter in different ways.
 
+use super::common;
 use crate::error::{Error, Result};
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use unicode_normalization::UnicodeNormalization;
 
 /// Shortest and longest password, in characters.
 pub const LENGTH: std::ops::RangeInclusive<usize> = 8..=256;
@@ -17,58 +21,17 @@ const WAITING_MAX: usize = 50;
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-
-/// Passwords that everyone tries first. Longer than eight characters, so that the length lets them pass.
-const COMMON: &[&str] = &[
-    "00000000",
-    "11111111",
-    "12341234",
-    "12345678",
-    "123456789",
-    "1234567890",
-    "1q2w3e4r",
-    "87654321",
-    "88888888",
-    "abc12345",
-    "abcd1234",
-    "administrator",
-    "asdfasdf",
-    "asdfghjkl",
-    "baseball",
-    "changeme",
-    "computer",
-    "dragon123",
-    "football",
-    "iloveyou",
-    "letmein1",
-    "liverpool",
-    "password",
-    "password1",
-    "password12",
-    "password123",
-    "passw0rd",
-    "penncloud",
-    "princess",
-    "qwer1234",
-    "qwerty12",
-    "qwerty123",
-    "qwertyuiop",
-    "starwars",
-    "sunshine",
-    "superman",
-    "trustno1",
-    "welcome1",
-    "whatever",
-    "zaq12wsx",
-];
+const SALT_BYTES: usize = 16;
+/// Why a hash is refused when too many wait.
+pub const CROWD: &str = "too many people sign in at this moment";
 
 /// Says what is wrong with a new password.
 pub fn check(user: &str, password: &str) -> Result<()> {
-    if !LENGTH.contains(&password.chars().count()) {
+    if !LENGTH.contains(&password.nfc().count()) {
         return Err(Error::bad("a password has 8 to 256 characters"));
     }
-    let lower = password.to_lowercase();
-    if COMMON.contains(&lower.as_str()) {
+    let lower = normal(password).to_lowercase();
+    if common::is_common(&lower) {
         return Err(Error::bad("this password is one of those that everyone tries first"));
     }
     if lower == user {
@@ -79,7 +42,7 @@ pub fn check(user: &str, password: &str) -> Result<()> {
 
 /// Hashes and verifies passwords, a bounded number at a time.
 pub struct Passwords {
-    argon2: Argon2<'static>,
+    costs: Params,
     gate: Gate,
     /// Verified for a user who does not exist, so that the answer takes as long.
     dummy: String,
@@ -89,32 +52,67 @@ impl Passwords {
     /// A gate for this machine's cores.
     pub fn new() -> Passwords {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the costs are in range");
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let dummy = hash(&argon2, "nobody's password");
-        Passwords { argon2, gate: Gate::new(2 * cores, WAITING_MAX), dummy }
+        let costs = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the costs are in range");
+        let dummy = hash(&costs, "nobody's password", &mut Vec::new());
+        Passwords { costs, gate: Gate::new(2 * cores, WAITING_MAX), dummy }
     }
 
     /// Hashes a password with a new salt; `Retry` when too many wait.
     pub fn hash(&self, password: &str) -> Result<String> {
-        let _turn = self.gate.enter()?;
-        Ok(hash(&self.argon2, password))
+        let mut turn = self.gate.enter()?;
+        Ok(hash(&self.costs, password, &mut turn.memory))
     }
 
     /// Whether a password fits a stored hash; `None` takes as long and fits nothing.
     pub fn verify(&self, password: &str, stored: Option<&str>) -> Result<bool> {
-        let _turn = self.gate.enter()?;
-        let hash = PasswordHash::new(stored.unwrap_or(&self.dummy))
-            .map_err(|e| Error::corrupt(format!("a stored password hash: {e}")))?;
-        let fits = *LENGTH.end() >= password.chars().count()
-            && self.argon2.verify_password(password.as_bytes(), &hash).is_ok();
+        let mut turn = self.gate.enter()?;
+        let hash = PasswordHash::new(stored.unwrap_or(&self.dummy)).map_err(corrupt)?;
+        let costs = Params::try_from(&hash).map_err(corrupt)?;
+        let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
+            return Err(corrupt("no salt or no output"));
+        };
+        let fits = *LENGTH.end() >= password.nfc().count()
+            && output(&costs, password, &salt, &mut turn.memory)? == expected;
         Ok(fits && stored.is_some())
     }
 }
 
-fn hash(argon2: &Argon2, password: &str) -> String {
-    let hash = argon2.hash_password(password.as_bytes());
-    hash.expect("a bounded password and fixed costs can be hashed").to_string()
+/// Whether a hash was made with other costs than those of now.
+pub(super) fn is_outdated(hash: &str) -> bool {
+    !hash.starts_with(&format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"))
+}
+
+fn normal(password: &str) -> String {
+    password.nfc().collect()
+}
+
+fn corrupt(why: impl std::fmt::Display) -> Error {
+    Error::corrupt(format!("a stored password hash: {why}"))
+}
+
+/// A PHC string with a new salt.
+fn hash(costs: &Params, password: &str, memory: &mut Vec<Block>) -> String {
+    let mut salt = [0; SALT_BYTES];
+    getrandom::fill(&mut salt).expect("the operating system gives random bytes");
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(costs).expect("three numbers fit"),
+        salt: Some(Salt::new(&salt).expect("16 bytes are a salt")),
+        hash: Some(output(costs, password, &salt, memory).expect("our own costs can be paid")),
+    };
+    hash.to_string()
+}
+
+/// Fills the memory. Two outputs are compared in constant time.
+fn output(costs: &Params, password: &str, salt: &[u8], memory: &mut Vec<Block>) -> Result<Output> {
+    memory.resize(costs.block_count(), Block::new());
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, costs.clone());
+    let mut bytes = [0; Params::DEFAULT_OUTPUT_LEN];
+    argon2
+        .hash_password_into_with_memory(normal(password).as_bytes(), salt, &mut bytes, memory)
+        .map_err(corrupt)?;
+    Output::new(&bytes).map_err(corrupt)
 }
 
 impl Default for Passwords {
@@ -135,6 +133,8 @@ struct Gate {
 struct Counts {
     inside: usize,
     waiting: usize,
+    /// What those who left have handed on.
+    memories: Vec<Vec<Block>>,
 }
 
 impl Gate {
@@ -145,7 +145,7 @@ impl Gate {
     fn enter(&self) -> Result<Turn<'_>> {
         let mut counts = self.lock();
         if counts.inside >= self.inside_max && counts.waiting >= self.waiting_max {
-            return Err(Error::retry("too many people log in at this moment"));
+            return Err(Error::retry(CROWD));
         }
         counts.waiting += 1;
         while counts.inside >= self.inside_max {
@@ -153,7 +153,8 @@ impl Gate {
         }
         counts.waiting -= 1;
         counts.inside += 1;
-        Ok(Turn(self))
+        let memory = counts.memories.pop().unwrap_or_default();
+        Ok(Turn { gate: self, memory })
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
@@ -161,13 +162,18 @@ impl Gate {
     }
 }
 
-/// A place inside the gate, given back when dropped.
-struct Turn<'a>(&'a Gate);
+/// A place inside the gate, with memory to hash in; both are given back when it is dropped.
+struct Turn<'a> {
+    gate: &'a Gate,
+    memory: Vec<Block>,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.lock().inside -= 1;
-        self.0.left.notify_one();
+        let mut counts = self.gate.lock();
+        counts.inside -= 1;
+        counts.memories.push(std::mem::take(&mut self.memory));
+        self.gate.left.notify_one();
     }
 }
 
@@ -180,9 +186,17 @@ mod tests {
         let passwords = Passwords::new();
         let hash = passwords.hash("correct horse").unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(!is_outdated(&hash) && is_outdated(&hash.replace("t=2", "t=1")));
         assert!(passwords.verify("correct horse", Some(&hash)).unwrap());
         assert!(!passwords.verify("correct horsf", Some(&hash)).unwrap());
         assert_ne!(hash, passwords.hash("correct horse").unwrap(), "salted");
+    }
+
+    #[test]
+    fn a_letter_is_the_same_however_it_is_written() {
+        let passwords = Passwords::new();
+        let hash = passwords.hash("Gr\u{fc}\u{df}e an alle").unwrap();
+        assert!(passwords.verify("Gru\u{308}\u{df}e an alle", Some(&hash)).unwrap());
     }
 
     #[test]

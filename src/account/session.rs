@@ -6,12 +6,13 @@
 //! cell's time to live does both. It is marked as seen by CPUT: a session that was ended meanwhile stays so.
 
 use super::{json, name, now_s};
-use crate::client::{Client, Op, Scan};
+use crate::client::{Client, LIMIT_MAX, Op, Scan};
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::net::IpAddr;
 
 /// A session ends after so many seconds without a request: 7 days.
 pub const IDLE_S: u64 = 7 * 24 * 3600;
@@ -49,6 +50,18 @@ pub struct Session {
     pub csrf: String,
     /// What the browser calls itself.
     pub agent: String,
+    /// From which address it was last marked as seen.
+    #[serde(default)]
+    pub address: String,
+}
+
+/// Where somebody signs in from.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// What the browser calls itself.
+    pub agent: String,
+    /// Its address.
+    pub address: String,
 }
 
 impl Session {
@@ -61,6 +74,11 @@ impl Session {
     pub fn accepts(&self, token: &str) -> bool {
         use subtle::ConstantTimeEq;
         self.csrf.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// Where it is used.
+    pub fn device(&self) -> Device {
+        Device { agent: self.agent.clone(), address: self.address.clone() }
     }
 
     fn is_alive(&self, now: u64) -> bool {
@@ -88,7 +106,7 @@ pub struct New {
 }
 
 impl New {
-    pub(super) fn make(user: &str, agent: &str) -> New {
+    pub(super) fn make(user: &str, device: &Device) -> New {
         let (token, now) = (random_token(), now_s());
         let session = Session {
             user: user.into(),
@@ -97,7 +115,8 @@ impl New {
             last_seen: now,
             expires: now + AGE_S,
             csrf: random_token(),
-            agent: agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect(),
+            agent: device.agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect(),
+            address: device.address.clone(),
         };
         New { cookie: format!("{user}.{token}"), session }
     }
@@ -110,7 +129,7 @@ impl New {
 }
 
 /// The session of a cookie, if it is alive; marks it as seen now and then.
-pub(super) fn find(client: &Client, cookie: &str) -> Result<Option<Session>> {
+pub(super) fn find(client: &Client, cookie: &str, from: IpAddr) -> Result<Option<Session>> {
     let Some((user, token)) = split_cookie(cookie) else { return Ok(None) };
     let id = hash(token);
     let Some(found) = client.get(user, column(&id), CELL_BYTES_MAX)? else { return Ok(None) };
@@ -120,7 +139,9 @@ pub(super) fn find(client: &Client, cookie: &str) -> Result<Option<Session>> {
         return Ok(None);
     }
     if now >= session.last_seen + SEEN_EVERY_S {
-        mark_seen(client, &session, found.value, now);
+        let address = from.to_canonical().to_string();
+        let seen = Session { last_seen: now, address, ..session.clone() };
+        mark_seen(client, &seen, found.value);
     }
     Ok(Some(session))
 }
@@ -132,30 +153,22 @@ fn split_cookie(cookie: &str) -> Option<(&str, &str)> {
 }
 
 /// A lost race or a failure only means that it is marked by a later request.
-fn mark_seen(client: &Client, session: &Session, old: Vec<u8>, now: u64) {
-    let seen = Session { last_seen: now, ..session.clone() };
+fn mark_seen(client: &Client, seen: &Session, old: Vec<u8>) {
     let write = client.write(Op::Cput {
-        row: session.user.clone().into(),
-        column: column(&session.id).into(),
+        row: seen.user.clone().into(),
+        column: column(&seen.id).into(),
         old,
-        new: json(&seen),
-        ttl: Some(seen.ttl(now)),
+        new: json(seen),
+        ttl: Some(seen.ttl(seen.last_seen)),
     });
     if let Err(error) = write {
-        log::debug!("{}: a session was not marked as seen: {error}", session.user);
+        log::debug!("{}: a session was not marked as seen: {error}", seen.user);
     }
 }
 
 /// All live sessions of a user, the one seen last first.
 pub(super) fn all(client: &Client, user: &str) -> Result<Vec<Session>> {
-    let scan = Scan {
-        row: user.into(),
-        prefix: PREFIX.into(),
-        limit: crate::protocol::command::LIMIT_MAX,
-        values: true,
-        ..Scan::default()
-    };
-    let (columns, _) = client.scan(scan)?;
+    let (columns, _) = client.scan(Scan { values: true, ..scan(user) })?;
     let now = now_s();
     let mut sessions = Vec::new();
     for column in &columns {
@@ -165,6 +178,16 @@ pub(super) fn all(client: &Client, user: &str) -> Result<Vec<Session>> {
     }
     sessions.sort_by_key(|s| std::cmp::Reverse(s.last_seen));
     Ok(sessions)
+}
+
+fn scan(user: &str) -> Scan {
+    Scan { row: user.into(), prefix: PREFIX.into(), limit: LIMIT_MAX, ..Scan::default() }
+}
+
+/// The changes that end all sessions of a user.
+pub(super) fn end_all(client: &Client, user: &str) -> Result<Vec<Op>> {
+    let (columns, _) = client.scan(scan(user))?;
+    Ok(columns.into_iter().map(|c| Op::delete(user, c.name)).collect())
 }
 
 /// The changes that end all sessions of the user but this one.
@@ -198,12 +221,16 @@ pub(crate) fn random_token() -> String {
 mod tests {
     use super::*;
 
+    fn new(user: &str, agent: &str) -> New {
+        New::make(user, &Device { agent: agent.into(), address: "192.0.2.1".into() })
+    }
+
     #[test]
     fn the_store_never_sees_the_token() {
-        let new = New::make("alice", "Browser/1.0");
-        let token = new.cookie.strip_prefix("alice.").unwrap();
+        let made = new("alice", "Browser/1.0");
+        let token = made.cookie.strip_prefix("alice.").unwrap();
         assert_eq!(URL_SAFE_NO_PAD.decode(token).unwrap().len(), 32);
-        let Op::Put { column, value, ttl, .. } = new.put() else { panic!("not a PUT") };
+        let Op::Put { column, value, ttl, .. } = made.put() else { panic!("not a PUT") };
         assert_eq!(ttl, Some(IDLE_S));
         for cell in [column, value] {
             assert!(!String::from_utf8(cell).unwrap().contains(token));
@@ -212,7 +239,7 @@ mod tests {
 
     #[test]
     fn tokens_differ() {
-        assert_ne!(New::make("alice", "").cookie, New::make("alice", "").cookie);
+        assert_ne!(new("alice", "").cookie, new("alice", "").cookie);
     }
 
     #[test]
@@ -226,7 +253,7 @@ mod tests {
 
     #[test]
     fn sessions_end_when_idle_and_when_old() {
-        let session = New::make("alice", "").session;
+        let session = new("alice", "").session;
         let (began, month) = (session.created, session.expires);
         assert!(session.is_alive(began + IDLE_S - 1));
         assert!(!session.is_alive(began + IDLE_S));
@@ -238,7 +265,7 @@ mod tests {
 
     #[test]
     fn the_form_token_is_compared_whole() {
-        let session = New::make("alice", "").session;
+        let session = new("alice", "").session;
         assert!(session.accepts(&session.csrf));
         assert!(!session.accepts(""));
         assert!(!session.accepts(&session.csrf[..20]));
@@ -246,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_stored_session_comes_back() {
-        let session = New::make("alice", "A\u{7}gent").session;
+        let session = new("alice", "A\u{7}gent").session;
         assert_eq!(session.agent, "Agent");
         assert_eq!(Session::parse("alice", &session.id, &json(&session)).unwrap(), session);
     }

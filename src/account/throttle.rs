@@ -4,7 +4,7 @@
 //! until the next is heard, up to [`WAIT_S_MAX`]. A try is counted *before* the password is looked at, by a
 //! conditional write, so that many at once do not all count as the first. The right password clears the
 //! count, and time does: nobody is locked out for good. From one address [`ADDRESS_TRIES`] a minute are
-//! heard; loopback is exempt (tests, proxies).
+//! heard; the configuration names addresses that are exempt (tests, proxies).
 
 use super::{json, now_s};
 use crate::client::{Client, Op, Written};
@@ -71,10 +71,7 @@ pub(super) fn account_welcome(client: &Client, user: &str) -> Result<()> {
 
 /// Counts a try from an address; the seconds to wait if it is not to be heard.
 pub(super) fn address_try(client: &Client, from: IpAddr) -> Result<Option<u64>> {
-    if from.to_canonical().is_loopback() {
-        return Ok(None);
-    }
-    count(client, &format!("~throttle/from-{}", from.to_canonical()), WINDOW_S, Count::address_try)
+    count(client, &format!("~throttle/from-{from}"), WINDOW_S, Count::address_try)
 }
 
 /// The name is hashed: whatever was typed makes a valid row, and the store's raw view shows no names that

@@ -1,10 +1,12 @@
 //! Pages for guests: sign in, sign up, sign out.
 
 use super::mail::Kept;
+use super::page::Wait;
 use super::visit::COOKIE;
-use super::{Guest, Shell, Visit, flash, problem, text, visit};
+use super::{Guest, Shell, Visit, flash, problem, visit};
 use crate::account::session::{self, AGE_S};
-use crate::account::{LogIn, SignUp, name};
+use crate::account::{Device, LogIn, SignUp, name};
+use crate::config;
 use crate::error::{Error, Result};
 use crate::http::target::is_local;
 use crate::http::{Form, Method, Request, Response, Router};
@@ -33,6 +35,8 @@ struct LoginPage<'a> {
     username: &'a str,
     next: &'a str,
     fault: Option<String>,
+    /// Until another try is heard.
+    wait: Option<Wait>,
     /// What could not be taken without a session, and is carried along.
     letter: Option<Kept>,
     may_sign_up: bool,
@@ -44,8 +48,10 @@ struct SignUpPage<'a> {
     shell: Shell,
     username: &'a str,
     domain: &'a str,
+    /// The code of an invitation, as it was typed.
+    code: &'a str,
     fault: Option<String>,
-    open: bool,
+    who: config::SignUp,
 }
 
 /// Sends a guest who asked for a private page to the login page, and back afterwards.
@@ -103,13 +109,15 @@ struct Door<'a> {
     username: &'a str,
     next: &'a str,
     fault: Option<String>,
+    wait: Option<Wait>,
     letter: Option<Kept>,
 }
 
 fn login_page(guest: &Guest, status: u16, door: Door<'_>) -> Result<Response> {
-    let (shell, may_sign_up) = (guest.shell("Sign in"), guest.app.process.signup);
-    let Door { username, next, fault, letter } = door;
-    guest.page(status, &LoginPage { shell, username, next, fault, letter, may_sign_up })
+    let shell = guest.shell("Sign in");
+    let may_sign_up = guest.app.process.signup != config::SignUp::Closed;
+    let Door { username, next, fault, wait, letter } = door;
+    guest.page(status, &LoginPage { shell, username, next, fault, wait, letter, may_sign_up })
 }
 
 fn log_in(guest: &Guest, request: &mut Request) -> Result<Response> {
@@ -119,19 +127,30 @@ fn log_in(guest: &Guest, request: &mut Request) -> Result<Response> {
     let form = request.form()?;
     let (user, password) = credentials(&form);
     let letter = Kept::of_form(&form);
-    let door = Door { username: &user, next: next_of(form.get("next")), letter, fault: None };
-    match guest.app.accounts.log_in(&user, password, agent(request))? {
-        LogIn::Welcome(new) => welcome(guest, &new, door),
+    let door = Door { username: &user, next: next_of(form.get("next")), letter, ..Door::default() };
+    match guest.app.accounts.log_in(&user, password, &device(request))? {
+        LogIn::Welcome(new) => {
+            end_former(guest, request);
+            welcome(guest, &new, door)
+        }
         LogIn::Wrong => {
             let fault = "The user name or the password is not right.".into();
             login_page(guest, 403, Door { fault: Some(fault), ..door })
         }
         LogIn::Wait(seconds) => {
-            let fault =
-                format!("Too many tries. The next one is heard in {}.", text::seconds(seconds));
-            let page = login_page(guest, 429, Door { fault: Some(fault), ..door })?;
+            let fault = Some("Too many tries.".into());
+            let page = login_page(guest, 429, Door { fault, wait: Some(Wait(seconds)), ..door })?;
             Ok(page.with_header("Retry-After", &seconds.to_string()))
         }
+    }
+}
+
+/// A browser has one session: the one that it came with ends where another begins.
+fn end_former(guest: &Guest, request: &Request) {
+    let former = visit::session_of(&guest.app, request);
+    let ended = former.and_then(|former| former.map_or(Ok(()), |s| guest.app.accounts.log_out(&s)));
+    if let Err(error) = ended {
+        log::info!("a session lives on until it is idle: {error}");
     }
 }
 
@@ -151,8 +170,11 @@ fn credentials(form: &Form) -> (String, &str) {
     (user, form.get("password").unwrap_or_default())
 }
 
-fn agent<'r>(request: &'r Request) -> &'r str {
-    request.header("User-Agent").unwrap_or_default()
+fn device(request: &Request) -> Device {
+    Device {
+        agent: request.header("User-Agent").unwrap_or_default().into(),
+        address: request.peer.ip().to_canonical().to_string(),
+    }
 }
 
 /// Gives the browser its session.
@@ -162,48 +184,60 @@ pub(super) fn sign_in(response: Response, new: &session::New) -> Response {
     response.with_header("Set-Cookie", &cookie)
 }
 
-fn show_sign_up(guest: &Guest, _request: &mut Request) -> Result<Response> {
-    sign_up_page(guest, 200, "", None)
+/// What a newcomer has typed.
+struct Newcomer<'a> {
+    username: &'a str,
+    code: &'a str,
+}
+
+fn show_sign_up(guest: &Guest, request: &mut Request) -> Result<Response> {
+    let code = request.query("code").unwrap_or_default();
+    sign_up_page(guest, 200, &Newcomer { username: "", code }, None)
 }
 
 fn sign_up_page(
     guest: &Guest,
     status: u16,
-    username: &str,
+    newcomer: &Newcomer<'_>,
     fault: Option<String>,
 ) -> Result<Response> {
-    let (shell, open) = (guest.shell("Create account"), guest.app.process.signup);
+    let (shell, who) = (guest.shell("Create account"), guest.app.process.signup);
     let domain = &guest.app.config.cluster.mail_domain;
-    guest.page(status, &SignUpPage { shell, username, domain, fault, open })
+    let &Newcomer { username, code } = newcomer;
+    guest.page(status, &SignUpPage { shell, username, domain, code, fault, who })
 }
 
 fn sign_up(guest: &Guest, request: &mut Request) -> Result<Response> {
-    if !guest.app.process.signup {
-        return sign_up_page(guest, 403, "", None);
+    let who = guest.app.process.signup;
+    if who == config::SignUp::Closed {
+        return sign_up_page(guest, 403, &Newcomer { username: "", code: "" }, None);
     }
     if let Some(seconds) = guest.app.accounts.address_try(request.peer.ip())? {
         return Ok(problem::wait(&guest.shell("Too many tries"), request, seconds));
     }
     let form = request.form()?;
-    let user = name::normal(form.get("username").unwrap_or_default());
-    let password = form.get("password").unwrap_or_default();
+    let field = |name| form.get(name).unwrap_or_default();
+    let (user, password, code) =
+        (name::normal(field("username")), field("password"), field("code"));
+    let invitation = (who == config::SignUp::Invite).then_some(code);
     let mut first_cells = drive::first_cells(&user);
     first_cells.extend(mail::mailbox::first_cells(&user));
-    match guest.app.accounts.sign_up(&user, password, first_cells) {
-        Ok(SignUp::Done) => enter(guest, request, &user, password),
-        Ok(SignUp::Taken) => {
-            let fault = "This user name is taken. Please choose another one.".into();
-            sign_up_page(guest, 409, &user, Some(fault))
-        }
-        Err(Error::Bad(why)) => sign_up_page(guest, 400, &user, Some(problem::sentence(&why))),
-        Err(error) => Err(error),
-    }
+    let (status, fault) = match guest.app.accounts.sign_up(&user, password, invitation, first_cells)
+    {
+        Ok(SignUp::Done) => return enter(guest, request, &user, password),
+        Ok(SignUp::Taken) => (409, "This user name is taken. Please choose another one.".into()),
+        Ok(SignUp::NotInvited) => (403, "This invitation is not valid, or it was used.".into()),
+        Err(Error::Bad(why)) => (400, problem::sentence(&why)),
+        Err(error) => return Err(error),
+    };
+    sign_up_page(guest, status, &Newcomer { username: &user, code }, Some(fault))
 }
 
 /// Signs the new user in.
 fn enter(guest: &Guest, request: &Request, user: &str, password: &str) -> Result<Response> {
-    match guest.app.accounts.log_in(user, password, agent(request))? {
+    match guest.app.accounts.log_in(user, password, &device(request))? {
         LogIn::Welcome(new) => {
+            end_former(guest, request);
             Ok(sign_in(flash::set(Response::redirect(HOME), "welcome", 1), &new))
         }
         _ => Ok(Response::redirect("/login")),
@@ -218,10 +252,15 @@ fn log_out(guest: &Guest, request: &mut Request) -> Result<Response> {
         }
         guest.app.accounts.log_out(&session)?;
     }
+    Ok(signed_out("signed-out"))
+}
+
+/// The browser forgets its session and what it kept of our pages; the login page says once why.
+pub(super) fn signed_out(code: &str) -> Response {
     let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
-    Ok(flash::set(Response::redirect("/login"), "signed-out", 1)
+    flash::set(Response::redirect("/login"), code, 1)
         .with_header("Set-Cookie", &gone)
-        .with_header("Clear-Site-Data", "\"cache\", \"storage\""))
+        .with_header("Clear-Site-Data", "\"cache\", \"storage\"")
 }
 
 #[cfg(test)]

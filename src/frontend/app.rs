@@ -2,7 +2,7 @@
 
 use super::headers::PAGE_POLICY;
 use super::visit::{Guest, Visit};
-use super::{account, assets, files, flash, mail, problem, settings, visit};
+use super::{account, assets, deletion, files, flash, mail, problem, settings, visit};
 use crate::account::Accounts;
 use crate::client::Client;
 use crate::config::{self, Config};
@@ -10,10 +10,12 @@ use crate::error::{Error, Result};
 use crate::http::{self, Request, Response, Routed, Router, guard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the store is asked whether it answers.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often deletions of accounts that are not finished are looked for, and how long they are gone on with.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take to answer.
 const WATCH_WITHIN: Duration = Duration::from_millis(800);
 
@@ -39,7 +41,7 @@ impl App {
     pub fn new(config: &Config, process: &config::Frontend) -> Result<App> {
         let client = Client::new(config)?;
         Ok(App {
-            accounts: Accounts::new(client.clone(), &config.cluster.mail_domain),
+            accounts: Accounts::new(client.clone(), &config.cluster, &config.accounts),
             config: config.clone(),
             process: process.clone(),
             client,
@@ -73,6 +75,22 @@ pub(super) fn watch_store(app: &Arc<App>) -> Result<()> {
         .map_err(|e| Error::config(format!("no thread for watching the store: {e}")))
 }
 
+/// Starts the thread that goes on with deletions of accounts whose frontend died or was too slow.
+pub(super) fn sweep_deletions(app: &Arc<App>) -> Result<()> {
+    let app = app.clone();
+    let sweep = move || loop {
+        std::thread::sleep(SWEEP_EVERY);
+        if let Err(error) = app.accounts.finish_deletions(Instant::now() + SWEEP_EVERY) {
+            log::debug!("deletions are gone on with later: {error}");
+        }
+    };
+    std::thread::Builder::new()
+        .name("deletions".into())
+        .spawn(sweep)
+        .map(drop)
+        .map_err(|e| Error::config(format!("no thread for finishing deletions: {e}")))
+}
+
 /// Rows of different slots: one tablet that is down is not the whole store.
 fn any_row_answers(client: &Client) -> bool {
     let client = client.with_time_limit(WATCH_WITHIN);
@@ -93,7 +111,7 @@ impl Front {
         Front {
             app,
             public: account::routes(public),
-            private: mail::routes(files::routes(settings::routes(private))),
+            private: mail::routes(files::routes(deletion::routes(settings::routes(private)))),
         }
     }
 

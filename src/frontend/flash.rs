@@ -11,6 +11,8 @@ const MAX_AGE_S: u64 = 30;
 const TEXTS: &[(&str, &str, &str)] = &[
     ("welcome", "Welcome to PennCloud.", ""),
     ("signed-out", "You are signed out.", ""),
+    ("everywhere", "You are signed out everywhere.", ""),
+    ("account-deleted", "Your account is deleted.", ""),
     ("password", "Password changed. All other sessions were signed out.", ""),
     ("profile", "Saved.", ""),
     ("sessions", "One other session was signed out.", "# other sessions were signed out."),

@@ -26,11 +26,14 @@
 //!
 //! # Threads
 //!
-//! One a connection (`http`), one that asks every second whether the store answers, and one that waits for
-//! SIGTERM: then `/ping` says `draining=1`, and the process ends when the open requests have been answered,
+//! One a connection (`http`), one that asks every second whether the store answers, one that goes on with
+//! deletions of accounts that are not finished ([`crate::account::deletion`]), and one that waits for SIGTERM: then `/ping` says `draining=1`, and the process ends when the open requests have been answered,
 //! or after `drain::TIME_MAX`.
 //!
 //! # Caveats
+//!
+//! The forms by which people sign in and sign up carry no token, since there is no session yet that it could belong
+//! to: the origin check guards them, and a client that names no origin is no browser.
 //!
 //! A session is read from the store with each request. Times are shown in UTC until a script makes them
 //! local.
@@ -38,6 +41,7 @@
 mod account;
 mod app;
 mod assets;
+mod deletion;
 mod download;
 mod drain;
 mod files;
@@ -71,6 +75,7 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let app = Arc::new(App::new(config, process)?);
     drain::on_signal(app.clone())?;
     app::watch_store(&app)?;
+    app::sweep_deletions(&app)?;
     log::info!("{name}: http://{}", process.advertised());
     http::serve(listener, &config.http, Arc::new(app::Front::new(app)));
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::assets;
 use super::flash::Flash;
+use super::text;
 use crate::account::Session;
 use crate::error::{Error, Result};
 use crate::http::Response;
@@ -117,6 +118,20 @@ impl fmt::Display for Icon {
 
 /// Its HTML is made of our own words alone.
 impl askama::filters::HtmlSafe for Icon {}
+
+/// How long to wait, for people; scripts count it down.
+pub struct Wait(pub u64);
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Wait(n) = self;
+        let time = text::seconds(*n);
+        write!(f, r#"<span data-countdown="{n}">The next one is heard in {time}.</span>"#)
+    }
+}
+
+/// Its HTML is made of our own words alone.
+impl askama::filters::HtmlSafe for Wait {}
 
 /// A page from its template.
 pub(super) fn render(status: u16, template: &impl Template) -> Result<Response> {

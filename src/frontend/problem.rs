@@ -2,14 +2,16 @@
 
 use super::Shell;
 use super::mail::Kept;
-use super::page;
-use super::text;
+use super::page::{self, Wait};
 use super::visit::COOKIE;
+use crate::account::password::CROWD;
 use crate::error::Error;
 use crate::http::target::is_local;
 use crate::http::{self, Method, Request, Response};
 use askama::Template;
 
+/// What is said while no storage node leads.
+const ELECTING: &str = "The storage is electing a new primary";
 /// Seconds after which a request that could not be served may be sent again.
 const RETRY_AFTER_S: u64 = 3;
 
@@ -22,6 +24,8 @@ struct ProblemPage<'a> {
     signed: bool,
     /// Where "try again" leads, if it is a page.
     again: Option<String>,
+    /// Until another try is heard.
+    wait: Option<Wait>,
     /// What its author may send again from here.
     letter: Option<Kept>,
     /// Names the request in the log.
@@ -52,9 +56,9 @@ impl Problem {
 /// What is said where nothing was to be changed and the store does not answer.
 fn of_reading(problem: Problem) -> Problem {
     Problem {
-        title: "The storage does not answer",
-        what: "This page lies on a storage node that does not answer right now.".into(),
-        advice: "Nothing was changed and nothing is lost. Please try again in a few seconds.",
+        title: ELECTING,
+        what: "The storage node that leads what this page shows does not answer; within seconds another one takes over.".into(),
+        advice: "Nothing was changed and nothing is lost. This page tries again by itself.",
         ..problem
     }
 }
@@ -72,9 +76,14 @@ fn words(error: &Error) -> (&'static str, String, &'static str) {
             "Nothing was changed. Open the page again and repeat what you did.",
         ),
         Error::TooBig(why) => ("Too big", sentence(why), "Nothing was stored. Everything else is as it was."),
+        Error::Retry(why) if why == CROWD => (
+            "Too many people at once",
+            "More people sign in at this moment than can be served.".into(),
+            "Nothing was changed. Please try again in a few seconds.",
+        ),
         Error::Retry(_) => (
-            "The storage is busy",
-            "Your data lies on a storage node that does not answer at this moment.".into(),
+            ELECTING,
+            "The storage node that leads your data does not answer; within seconds another one takes over.".into(),
             "Nothing was changed and nothing is lost. Please try again in a few seconds.",
         ),
         Error::Unknown(_) | Error::Io(..) => (
@@ -124,7 +133,7 @@ pub(super) fn of_no_session(shell: &Shell, request: &mut Request, error: &Error)
 fn logged(request: &Request, error: &Error) -> Problem {
     let problem = Problem::of(error);
     if problem.status >= 500 {
-        log::warn!("{} {:?} {}: {error}", request.id, request.method, request.path);
+        log::warn!("{} {:?} {:?}: {error}", request.id, request.method, request.path);
     }
     if problem.status == 503 && request.method.is_safe() { of_reading(problem) } else { problem }
 }
@@ -164,13 +173,12 @@ pub(super) fn wait(shell: &Shell, request: &Request, seconds: u64) -> Response {
     let problem = Problem {
         status: 429,
         title: "Too many tries",
-        what: format!(
-            "There were too many tries. The next one is heard in {}.",
-            text::seconds(seconds)
-        ),
-        advice: "Nothing was changed. Wait a moment, then try again.",
+        what: "There were too many tries from your address.".into(),
+        advice: "Nothing was changed.",
     };
-    respond(shell, request, problem, None).with_header("Retry-After", &seconds.to_string())
+    let page = shown(shell, request, problem, None);
+    page_of(ProblemPage { wait: Some(Wait(seconds)), ..page })
+        .with_header("Retry-After", &seconds.to_string())
 }
 
 /// The page for an error that the server found before any handler.
@@ -184,7 +192,15 @@ pub(super) fn of_server(shell: &Shell, status: u16, why: &str, id: &str) -> Resp
         _ => ("That request was not understood", "Nothing was changed. Go back and try again."),
     };
     let problem = Problem { status, title, what: sentence(why), advice };
-    page_of(ProblemPage { shell, problem, signed: false, again: None, letter: None, id })
+    page_of(ProblemPage {
+        shell,
+        problem,
+        signed: false,
+        again: None,
+        wait: None,
+        letter: None,
+        id,
+    })
 }
 
 fn again(request: &Request) -> Option<String> {
@@ -192,9 +208,18 @@ fn again(request: &Request) -> Option<String> {
 }
 
 fn respond(shell: &Shell, request: &Request, problem: Problem, letter: Option<Kept>) -> Response {
+    page_of(shown(shell, request, problem, letter))
+}
+
+fn shown<'p>(
+    shell: &'p Shell,
+    request: &'p Request,
+    problem: Problem,
+    letter: Option<Kept>,
+) -> ProblemPage<'p> {
     let signed = shell.user.is_some() || request.cookie(COOKIE).is_some();
     let again = again(request).filter(|_| problem.status == 429 || problem.status >= 500);
-    page_of(ProblemPage { shell, problem, signed, again, letter, id: &request.id })
+    ProblemPage { shell, problem, signed, again, wait: None, letter, id: &request.id }
 }
 
 fn page_of(page: ProblemPage<'_>) -> Response {

@@ -1,5 +1,6 @@
 //! The user's own settings: display name, password, sessions.
 
+use super::page::Wait;
 use super::{Section, Shell, Visit, account, flash, problem, text};
 use crate::account::{LogIn, Profile, Session};
 use crate::error::{Error, Result};
@@ -14,6 +15,7 @@ pub(super) fn routes(router: Router<Visit>) -> Router<Visit> {
         .post("/settings/password", change_password)
         .post("/settings/sessions/end", end_session)
         .post("/settings/sessions/end-others", end_others)
+        .post("/settings/sessions/end-all", end_all)
 }
 
 #[derive(Template)]
@@ -25,15 +27,19 @@ struct SettingsPage {
     sessions: Vec<Row>,
     profile_fault: Option<String>,
     password_fault: Option<String>,
+    wait: Option<Wait>,
 }
 
 /// A session as it is listed.
 struct Row {
     id: String,
+    icon: &'static str,
     browser: String,
+    address: String,
     seen: String,
     seen_iso: String,
     began: String,
+    began_iso: String,
     is_this: bool,
 }
 
@@ -41,10 +47,13 @@ impl Row {
     fn new(session: &Session, own: &Session) -> Row {
         Row {
             id: session.id.clone(),
+            icon: if is_phone(&session.agent) { "phone" } else { "monitor" },
             browser: browser(&session.agent),
+            address: session.address.clone(),
             seen: text::moment(session.last_seen * 1000),
             seen_iso: text::iso(session.last_seen * 1000),
             began: text::moment(session.created * 1000),
+            began_iso: text::iso(session.created * 1000),
             is_this: session.id == own.id,
         }
     }
@@ -55,6 +64,7 @@ impl Row {
 struct Faults {
     profile: Option<String>,
     password: Option<String>,
+    wait: Option<Wait>,
 }
 
 fn show(visit: &Visit, _request: &mut Request) -> Result<Response> {
@@ -71,6 +81,7 @@ fn settings_page(visit: &Visit, status: u16, faults: Faults) -> Result<Response>
         sessions: sessions.iter().map(|s| Row::new(s, &visit.session)).collect(),
         profile_fault: faults.profile,
         password_fault: faults.password,
+        wait: faults.wait,
     };
     visit.page(status, &page)
 }
@@ -98,8 +109,9 @@ fn change_password(visit: &Visit, request: &mut Request) -> Result<Response> {
         }
         Ok(LogIn::Wrong) => password_fault(visit, 403, "The present password is not right.".into()),
         Ok(LogIn::Wait(seconds)) => {
-            let why = format!("Too many tries. The next one is heard in {seconds} seconds.");
-            password_fault(visit, 429, why)
+            let (password, wait) = (Some("Too many tries.".into()), Some(Wait(seconds)));
+            let page = settings_page(visit, 429, Faults { password, wait, ..Faults::default() })?;
+            Ok(page.with_header("Retry-After", &seconds.to_string()))
         }
         Err(Error::Bad(why)) => password_fault(visit, 400, problem::sentence(&why)),
         Err(error) => Err(error),
@@ -124,6 +136,17 @@ fn end_others(visit: &Visit, request: &mut Request) -> Result<Response> {
     visit.form(request)?;
     let n = visit.app.accounts.log_out_others(&visit.session)?;
     Ok(visit.done("/settings", "sessions", n))
+}
+
+/// Ends every session, this one too.
+fn end_all(visit: &Visit, request: &mut Request) -> Result<Response> {
+    visit.form(request)?;
+    visit.app.accounts.log_out_everywhere(visit.user())?;
+    Ok(account::signed_out("everywhere"))
+}
+
+fn is_phone(agent: &str) -> bool {
+    ["Mobile", "Android", "iPhone"].iter().any(|word| agent.contains(word))
 }
 
 /// Browser and system of a User-Agent, as far as they are known; else what it says itself.

@@ -145,7 +145,7 @@ impl Visit {
 /// The session of a request's cookie, if it is alive.
 pub(super) fn session_of(app: &App, request: &Request) -> Result<Option<Session>> {
     match request.cookie(COOKIE) {
-        Some(cookie) => app.accounts.session(cookie),
+        Some(cookie) => app.accounts.session(cookie, request.peer.ip()),
         None => Ok(None),
     }
 }

@@ -3,7 +3,7 @@
 use super::Mailboxes;
 use super::address::Address;
 use super::entry::{Entry, Folder, row};
-use super::mailbox::Plan;
+use super::mailbox::{Plan, mailbox_is_gone};
 use super::message::{Summary, message_id_of, return_path};
 use super::staging::{Body, Staging, Written};
 use crate::client::{Op, Written as Outcome};
@@ -95,7 +95,8 @@ impl Mailboxes {
         Ok(Incoming { staging, sender })
     }
 
-    /// Puts a message into a user's folder, unless this delivery was made before. One BATCH.
+    /// Puts a message into a user's folder, unless this delivery was made before. One BATCH. `Retry` where the
+    /// mailbox is gone.
     pub fn deliver(
         &self,
         user: &str,
@@ -107,9 +108,12 @@ impl Mailboxes {
         let row = row(user);
         let mut plan = Plan::new(user);
         plan.push(id.op(&row, &entry.guid));
-        plan.push(body.op(&row, &entry.guid));
-        plan.arrive(folder, entry);
-        let made = self.client.batch(user, plan.into_ops());
+        let made = self.unchanged_folder(user, folder).and_then(|unchanged| {
+            plan.push(unchanged);
+            plan.push(body.op(&row, &entry.guid));
+            plan.arrive(folder, entry);
+            self.client.batch(user, plan.into_ops())
+        });
         let body_is_spare = match &made {
             Ok(outcome) => !matches!(outcome, Outcome::Done { .. }),
             Err(error) => error.is_definite(),
@@ -120,6 +124,7 @@ impl Mailboxes {
         match made? {
             Outcome::Done { .. } => Ok(Delivered::Stored),
             Outcome::Mismatch { at: 0, .. } => Ok(Delivered::AlreadyThere),
+            Outcome::Mismatch { at: 1, .. } => Err(mailbox_is_gone()),
             other => Err(Error::corrupt(format!("a delivery was answered {other:?}"))),
         }
     }

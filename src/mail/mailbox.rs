@@ -92,8 +92,8 @@ impl Mailboxes {
         address.domain() == self.domain
     }
 
-    /// The user behind one of our addresses; nobody behind one of another domain. Postmaster is who the
-    /// configuration says, if there is such a user.
+    /// The user behind one of our addresses; nobody behind one of another domain, or of an account that was
+    /// deleted. Postmaster is who the configuration says, if there is such a user.
     pub fn resolve(&self, address: &Address) -> Result<Option<String>> {
         if !self.is_local(address) {
             return Ok(None);
@@ -103,15 +103,13 @@ impl Mailboxes {
             false => address.key(),
         };
         let found = self.client.get(format!("~address/{key}"), "user", SMALL_BYTES_MAX)?;
+        let found = found.filter(|found| !found.value.is_empty());
         let user = found.map(|found| String::from_utf8(found.value));
         user.transpose().map_err(|_| Error::corrupt(format!("the user of {key} is not text")))
     }
 
-    /// What each folder holds. The first time, it makes the folders.
+    /// What each folder holds.
     pub fn folders(&self, user: &str) -> Result<BTreeMap<Folder, Tally>> {
-        if self.scan(user, "folder/", None, 100, false)?.0.len() < Folder::ALL.len() {
-            self.make_folders(user)?;
-        }
         let (cells, _) = self.scan(user, "count/", None, 1000, false)?;
         let mut tallies: BTreeMap<_, _> =
             Folder::ALL.into_iter().map(|folder| (folder, Tally::default())).collect();
@@ -121,8 +119,13 @@ impl Mailboxes {
         Ok(tallies)
     }
 
-    fn make_folders(&self, user: &str) -> Result<()> {
-        first_cells(user).into_iter().try_for_each(|op| self.client.write(op).map(drop))
+    /// An item of a BATCH that refuses it when the mailbox is gone: what arrives names the folder that it finds.
+    pub(super) fn unchanged_folder(&self, user: &str, folder: Folder) -> Result<Op> {
+        let (row, column) = (row(user), folder_column(folder));
+        let found = self.client.get(&row, &column, SMALL_BYTES_MAX)?;
+        let cell = found.ok_or_else(mailbox_is_gone)?.value;
+        let (row, column) = (row.into(), column.into());
+        Ok(Op::Cput { row, column, old: cell.clone(), new: cell, ttl: None })
     }
 
     /// A page of a folder, in one SCAN.
@@ -271,6 +274,15 @@ impl Mailboxes {
     }
 }
 
+/// Definite: whoever sends mail asks again who has the address, and hears that nobody has.
+pub(super) fn mailbox_is_gone() -> Error {
+    Error::retry("this mailbox is gone")
+}
+
+fn folder_column(folder: Folder) -> String {
+    format!("folder/{}", folder.id())
+}
+
 /// The cells of a new mailbox: its folders, where they are not there yet.
 pub fn first_cells(user: &str) -> Vec<Op> {
     let cell = |folder: Folder| {
@@ -280,7 +292,7 @@ pub fn first_cells(user: &str) -> Vec<Op> {
             uidvalidity: now(),
         };
         let json = serde_json::to_vec(&cell).expect("a folder has only strings and numbers");
-        Op::put_if(row(user), format!("folder/{}", folder.id()), json, 0)
+        Op::put_if(row(user), folder_column(folder), json, 0)
     };
     Folder::ALL.into_iter().map(cell).collect()
 }

@@ -13,7 +13,7 @@
 //! | `typed/<guid>` | JSON: the address fields of a draft or of a sent message as they were typed. Blind recipients are never in the message |
 //! | `done/<delivery>` | this delivery was made; for 7 days |
 //!
-//! and `~address/<address in lower case>`, column `user`, says whose an address is. The bytes of all
+//! and `~address/<address in lower case>`, column `user`, says whose an address is (empty: its account was deleted). The bytes of all
 //! messages are part of the counter `usage` in the row `<user>`.
 //!
 //! # Invariants
@@ -25,7 +25,8 @@
 //!    there, so a second try, by whomever, finds it ([`DeliveryId`]).
 //! 5. Flags are merged, never overwritten: an entry is written over the version that was read, else it is
 //!    read again.
-//! 6. A body never changes. Saving a draft again writes a new body and removes the old one.
+//! 6. Nothing arrives where no mailbox is: the BATCH names the folder's cell that it finds.
+//! 7. A body never changes. Saving a draft again writes a new body and removes the old one.
 //!
 //! # The parts
 //!

@@ -229,6 +229,7 @@ impl Mailboxes {
         for _ in 0..TRIES {
             let before = self.find_draft(user, guid)?;
             let mut plan = Plan::new(user);
+            plan.push(self.unchanged_folder(user, Folder::Drafts)?);
             plan.push(body.op(&row(user), &entry.guid));
             plan.push(Op::put(row(user), typed_column(&entry.guid), json.as_slice()));
             match &before {

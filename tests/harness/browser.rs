@@ -1,7 +1,8 @@
 //! Chromium, driven over `--remote-debugging-pipe`: messages of the DevTools protocol, each ended by a NUL.
 //!
 //! One browser, several people: each [`Page`] has cookies of its own. A page collects its *troubles* (console
-//! errors, exceptions, what the content security policy refused); a test ends by asking for them.
+//! errors, exceptions, what the content security policy refused, requests to other hosts); a test ends by asking
+//! for them.
 
 use super::{PATIENCE, command, skipped};
 use base64::Engine;
@@ -234,6 +235,11 @@ impl Page {
         Some(result["result"]["value"].clone())
     }
 
+    /// Gives the browser a cookie of a site.
+    pub fn set_cookie(&self, site: &str, name: &str, value: &str) {
+        self.call("Network.setCookie", json!({ "url": site, "name": name, "value": value }));
+    }
+
     /// Polls an expression until it is true; `what` is what is waited for.
     pub fn wait(&self, what: &str, expression: &str) {
         let end = Instant::now() + PATIENCE;
@@ -246,7 +252,7 @@ impl Page {
     /// Waits until the page says this.
     pub fn wait_for(&self, text: &str) {
         let what = format!("the page says {text:?}");
-        self.wait(&what, &format!("document.body.innerText.includes({})", json!(text)));
+        self.wait(&what, &format!("!!document.body?.innerText.includes({})", json!(text)));
     }
 
     /// Goes to an address and waits until the page is there.
@@ -436,6 +442,12 @@ fn trouble(event: &Value) -> Option<String> {
             Some(format!("console: {}", parameters["args"]))
         }
         "Runtime.exceptionThrown" => Some(format!("exception: {}", parameters["exceptionDetails"])),
+        "Network.requestWillBeSent" => {
+            let url = parameters["request"]["url"].as_str().unwrap_or_default();
+            let own = ["http://127.0.0.1:", "data:", "blob:", "about:"];
+            let foreign = !own.iter().any(|start| url.starts_with(start));
+            foreign.then(|| format!("a request to another host: {url}"))
+        }
         "Log.entryAdded" if parameters["entry"]["level"] == "error" => {
             let entry = &parameters["entry"];
             Some(format!("log: {} {} {}", entry["source"], entry["text"], entry["url"]))
