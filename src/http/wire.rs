@@ -98,6 +98,7 @@ impl Wire {
     fn shrink(&mut self) {
         if self.start == self.end && self.buffer.len() > BUFFER_LEAST {
             self.buffer = vec![0; BUFFER_LEAST];
+            (self.start, self.end) = (0, 0);
         }
     }
 

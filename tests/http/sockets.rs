@@ -41,6 +41,16 @@ fn a_connection_is_kept_for_the_next_request() {
 }
 
 #[test]
+fn a_connection_is_kept_after_a_long_head() {
+    let mut client = client(start(limits()));
+    for len in [3000, 1, 5000, 1] {
+        let long = "x".repeat(len);
+        let answer = client.request("GET", "/end", &[("x-long", &long)], b"").expect("answer");
+        assert_eq!(answer.status, 200);
+    }
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let request = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n";
     let mut all: Vec<u8> = (b'a'..=b'e').flat_map(|b| [&request[..], &[b]].concat()).collect();
