@@ -100,7 +100,7 @@ fn look_up(address: &Address) -> Result<Option<String>, Error> {
 fn failure(word: &str) -> Result<Error, String> {
     match word {
         "retry" => Ok(Error::retry("no backend answers")),
-        "quota" => Ok(Error::Quota),
+        "quota" => Ok(Error::Quota { used: 2, limit: 1 }),
         "space" => Ok(Error::NoSpace),
         _ => Err(format!("unknown failure {word}")),
     }
