@@ -4,7 +4,10 @@
 //! Secrets are not in this file but beside the data (see [`Secrets`]), made by `penncloud format`
 //! with mode 0600.
 
+mod secrets;
+
 use crate::error::{Error, Result};
+pub use secrets::Secrets;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -59,6 +62,9 @@ pub struct Cluster {
     /// The user who reads mail to postmaster, which is put off while this is empty or nobody has that name.
     #[serde(default)]
     pub postmaster: String,
+    /// Bytes of files and mail that each user may keep; 0: any number.
+    #[serde(default = "default_quota")]
+    pub quota_bytes: u64,
     /// Who must authenticate to the store: `remote` or `always`.
     #[serde(default)]
     pub auth: Auth,
@@ -346,6 +352,9 @@ pub struct Console {
     pub address: String,
 }
 
+fn default_quota() -> u64 {
+    10_000_000_000
+}
 fn default_log() -> String {
     "info".into()
 }
@@ -560,42 +569,6 @@ fn resolve(address: &str) -> Result<SocketAddr> {
         .ok_or_else(|| Error::config(format!("the address {address:?} has no IP address")))
 }
 
-/// Secrets of the cluster: `secrets.json` in the data directory, mode 0600.
-#[derive(Clone, Deserialize, serde::Serialize)]
-pub struct Secrets {
-    /// Shared by all processes; proves membership in `AUTH`. 64 hexadecimal digits.
-    pub cluster: String,
-    /// Password of the console's first account, `admin`.
-    pub admin_password: String,
-}
-
-impl Secrets {
-    /// The secrets file of a data directory.
-    pub fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("secrets.json")
-    }
-
-    /// Reads the secrets of a data directory.
-    pub fn load(data_dir: &Path) -> Result<Secrets> {
-        let path = Secrets::path(data_dir);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            Error::config(format!(
-                "cannot read the secrets {}: {e} (./run.sh makes them at the first start)",
-                path.display()
-            ))
-        })?;
-        let secrets: Secrets = serde_json::from_str(&text)
-            .map_err(|e| Error::config(format!("{}: {e}", path.display())))?;
-        if secrets.cluster.len() < 64 || !secrets.cluster.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(Error::config(format!(
-                "{}: `cluster` must be 64 hexadecimal digits",
-                path.display()
-            )));
-        }
-        Ok(secrets)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -608,6 +581,7 @@ mod tests {
         assert_eq!(config.processes().len(), 12);
         let limits = format!("{:?} {:?}", config.store, config.http);
         assert_eq!(limits, format!("{:?} {:?}", Store::default(), Http::default()));
+        assert_eq!(config.cluster.quota_bytes, default_quota());
     }
 
     #[test]

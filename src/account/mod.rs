@@ -7,7 +7,7 @@
 //! ~address/<user>@<domain>   user                the user's name: who gets mail for this address
 //! <user>                     password            argon2id, as a PHC string
 //!                            profile             JSON: display name
-//!                            usage               bytes of mail and files (ADD)
+//!                            usage               bytes of mail and files ([`crate::quota`])
 //!                            address/<address>   written once the address is the user's for ever
 //!                            session/<hash>      JSON, with a time to live ([`session`])
 //! ~throttle/<bucket>         tries               JSON, with a time to live ([`throttle`])
@@ -44,6 +44,7 @@ pub mod throttle;
 
 use crate::client::{Client, Op, Written};
 use crate::error::{Error, Result};
+use crate::quota::count;
 use password::Passwords;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -285,15 +286,6 @@ impl Accounts {
         let profile = Profile { display_name: display_name.into(), ..self.profile(user)? };
         self.client.write(Op::put(user, "profile", json(&profile))).map(drop)
     }
-
-    /// Bytes of mail and files that a user has stored.
-    pub fn usage(&self, user: &str) -> Result<u64> {
-        let found = self.client.get(user, "usage", CELL_BYTES_MAX)?;
-        Ok(found
-            .and_then(|f| String::from_utf8(f.value).ok())
-            .and_then(|text| text.trim().parse::<i64>().ok())
-            .map_or(0, |n| n.max(0) as u64))
-    }
 }
 
 fn account_cells(user: &str, hash: &str, first_cells: Vec<Op>) -> Vec<Op> {
@@ -301,7 +293,7 @@ fn account_cells(user: &str, hash: &str, first_cells: Vec<Op>) -> Vec<Op> {
     let mut items = vec![
         Op::put_if(user, "password", hash, 0),
         Op::put(user, "profile", json(&profile)),
-        Op::add(user, "usage", 0),
+        count(user, 0),
     ];
     items.extend(first_cells);
     items
