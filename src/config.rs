@@ -6,9 +6,8 @@
 
 mod secrets;
 
-pub use secrets::Secrets;
-
 use crate::error::{Error, Result};
+pub use secrets::Secrets;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -66,6 +65,9 @@ pub struct Cluster {
     /// The user who reads mail to postmaster, which is put off while this is empty or nobody has that name.
     #[serde(default)]
     pub postmaster: String,
+    /// Bytes of files and mail that each user may keep; 0: any number.
+    #[serde(default = "default_quota")]
+    pub quota_bytes: u64,
     /// Who must authenticate to the store: `remote` or `always`.
     #[serde(default)]
     pub auth: Auth,
@@ -385,6 +387,9 @@ pub struct Console {
     pub address: String,
 }
 
+fn default_quota() -> u64 {
+    10_000_000_000
+}
 fn default_log() -> String {
     "info".into()
 }
@@ -610,6 +615,7 @@ mod tests {
         let (store, http) = (Store::default(), Http::default());
         let limits = format!("{:?} {:?} {:?}", config.store, config.http, config.accounts);
         assert_eq!(limits, format!("{store:?} {http:?} {:?}", Accounts::default()));
+        assert_eq!(config.cluster.quota_bytes, default_quota());
     }
 
     #[test]

@@ -24,8 +24,13 @@ pub enum Error {
     NoSpace,
     /// The tablet has reached its size limit: nothing was written.
     TabletFull,
-    /// The owner's quota is used up: nothing was written.
-    Quota,
+    /// A counter would grow over its bound, which is how a user's quota is kept: nothing was written.
+    Quota {
+        /// What is counted now.
+        used: i64,
+        /// The bound.
+        limit: i64,
+    },
     /// Stored or received bytes fail their checksum or their format.
     Corrupt(String),
     /// The operating system refused; the kind is kept.
@@ -94,7 +99,7 @@ impl fmt::Display for Error {
             Error::Unknown(why) => write!(f, "outcome unknown: {why}"),
             Error::NoSpace => f.write_str("no space left on a storage disk"),
             Error::TabletFull => f.write_str("the tablet is full"),
-            Error::Quota => f.write_str("the quota is used up"),
+            Error::Quota { used, limit } => write!(f, "over the quota: {used} of {limit} are used"),
             Error::Corrupt(why) => write!(f, "corrupt: {why}"),
             Error::Io(_, why) => write!(f, "input/output: {why}"),
             Error::Config(why) => f.write_str(why),

@@ -24,10 +24,11 @@
 //! | 2 | [`protocol`], [`http`] | what is said on the wire |
 //! | 3 | [`storage`], [`replication`], [`master`] (its pure part) | a tablet on disk; a tablet's replica; membership |
 //! | 4 | [`backend`], [`master`] (its server), [`client`] | nodes, and how to reach them |
-//! | 5 | [`mail`], [`drive`], [`account`] | mailboxes, files, users |
-//! | 6 | [`smtp`] | mail from outside |
-//! | 7 | [`frontend`], [`console`], [`balancer`] | web pages |
-//! | 8 | [`tools`], `main` | the command line |
+//! | 5 | [`quota`] | how much a user may keep |
+//! | 6 | [`mail`], [`drive`], [`account`] | mailboxes, files, users |
+//! | 7 | [`smtp`] | mail from outside |
+//! | 8 | [`frontend`], [`console`], [`balancer`] | web pages |
+//! | 9 | [`tools`], `main` | the command line |
 //!
 //! What is absent matters as much: `storage` knows no socket; `replication` knows no file and no clock;
 //! `http` knows nothing of mail; frontends and smtp reach data through `client` alone; the master is never
@@ -55,6 +56,7 @@ pub mod mail;
 pub mod master;
 pub mod net;
 pub mod protocol;
+pub mod quota;
 pub mod replication;
 pub mod smtp;
 pub mod storage;

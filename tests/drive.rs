@@ -5,6 +5,7 @@ use crate::harness::{eventually, noise};
 use penncloud::client::{Client, Op, Scan};
 use penncloud::drive::{self, Drive, Node, ROOT};
 use penncloud::error::Error;
+use penncloud::quota::Quota;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -33,7 +34,7 @@ impl Owned {
         let client = Client::new(store().config()).unwrap();
         let user = format!("driver{}", COUNT.fetch_add(1, Ordering::Relaxed));
         client.batch(user.as_str(), drive::first_cells(&user)).unwrap();
-        Owned { drive: Drive::new(&client, &user), client, user }
+        Owned { drive: Drive::new(&client, &user, Quota::default()), client, user }
     }
 
     fn folder(&self, parent: Uuid, name: &str) -> Uuid {
@@ -41,10 +42,27 @@ impl Owned {
     }
 
     fn file(&self, folder: Uuid, name: &str, mut bytes: &[u8]) -> Node {
-        self.drive
-            .upload(folder, name, &mut bytes, BYTES_MAX)
-            .unwrap()
-            .expect("the folder is there")
+        self.upload(folder, name, &mut bytes).unwrap().expect("the folder is there")
+    }
+
+    /// An upload of unknown length.
+    fn upload(&self, folder: Uuid, name: &str, from: &mut dyn Read) -> Result<Option<Node>, Error> {
+        let mut room = self.drive.reserve(0, 0)?;
+        self.drive.upload(folder, name, from, BYTES_MAX, &mut room)
+    }
+
+    /// The same drive, for somebody who may keep so many bytes.
+    fn with_quota(self, bytes: u64) -> Owned {
+        Owned { drive: Drive::new(&self.client, &self.user, Quota::of(bytes)), ..self }
+    }
+
+    /// How much each upload has reserved.
+    fn reserved(&self) -> Vec<u64> {
+        let (row, prefix) = (self.user.clone().into_bytes(), b"reserve/".to_vec());
+        let scan = Scan { row, prefix, limit: 100, values: true, ..Scan::default() };
+        let (columns, _) = self.client.scan(scan).unwrap();
+        let bytes = columns.into_iter().map(|column| column.value.unwrap().to_vec());
+        bytes.map(|digits| String::from_utf8(digits).unwrap().parse().unwrap()).collect()
     }
 
     fn bytes(&self, file: &Node) -> Vec<u8> {
@@ -141,7 +159,7 @@ fn any_name_is_a_name() {
         assert_eq!(own.bytes(&file), name.as_bytes());
     }
     for bad in ["", "..", "a/b", "a\0b"] {
-        let made = own.drive.upload(ROOT, bad, &mut &b"x"[..], BYTES_MAX);
+        let made = own.upload(ROOT, bad, &mut &b"x"[..]);
         assert!(matches!(made, Err(Error::Bad(_))), "{bad:?}");
         assert!(matches!(own.drive.make_folder(ROOT, bad), Err(Error::Bad(_))), "{bad:?}");
     }
@@ -315,19 +333,20 @@ fn nothing_is_put_into_a_folder_that_is_gone() {
     let own = Owned::new();
     let folder = own.folder(ROOT, "folder");
     own.drive.remove(folder).unwrap().unwrap();
-    assert!(own.drive.upload(folder, "x", &mut &b"x"[..], BYTES_MAX).unwrap().is_none());
+    assert!(own.upload(folder, "x", &mut &b"x"[..]).unwrap().is_none());
     assert!(own.drive.make_folder(folder, "x").unwrap().is_none());
     let file = own.file(ROOT, "file", b"");
     assert!(own.drive.move_to(file.id, folder).unwrap().is_none());
-    assert!(own.drive.upload(file.id, "x", &mut &b"x"[..], BYTES_MAX).unwrap().is_none());
+    assert!(own.upload(file.id, "x", &mut &b"x"[..]).unwrap().is_none());
 }
 
 #[test]
 fn an_upload_that_fails_leaves_nothing() {
     let own = Owned::new();
     let mut breaks = io::Read::chain(io::repeat(7).take(3 << 20), Breaks);
-    assert!(own.drive.upload(ROOT, "half", &mut breaks, BYTES_MAX).is_err());
-    let too_big = own.drive.upload(ROOT, "big", &mut io::repeat(7).take(5 << 20), 4 << 20);
+    assert!(own.upload(ROOT, "half", &mut breaks).is_err());
+    let (mut big, mut room) = (io::repeat(7).take(5 << 20), own.drive.reserve(0, 0).unwrap());
+    let too_big = own.drive.upload(ROOT, "big", &mut big, 4 << 20, &mut room);
     assert!(matches!(too_big, Err(Error::TooBig(_))), "{too_big:?}");
     assert!(own.is_bare(), "{:?}", own.columns());
 }
@@ -365,4 +384,109 @@ fn a_long_folder_comes_in_pages_without_gap_or_repeat() {
     let first = own.drive.list(folder, None).unwrap();
     assert_eq!(first.entries.len(), drive::PAGE_ENTRIES);
     assert!(first.entries.is_sorted_by_key(|node| node.name.to_lowercase()));
+}
+
+const MB: u64 = 1_000_000;
+
+/// Whether something was refused for the quota.
+fn is_over<T>(made: Result<T, Error>) -> bool {
+    matches!(made, Err(Error::Quota { .. }))
+}
+
+#[test]
+fn files_never_take_more_than_the_quota() {
+    let own = Owned::new().with_quota(2 * MB);
+    let first = own.file(ROOT, "first", &noise(1, 1_500_000));
+    assert!(is_over(own.upload(ROOT, "second", &mut &noise(2, 600_000)[..])));
+    assert!(is_over(own.upload(ROOT, "endless", &mut io::repeat(7))), "it stops when it is over");
+    own.file(ROOT, "last", &noise(3, 500_000));
+    assert!(is_over(own.upload(ROOT, "one byte", &mut &b"x"[..])));
+    own.file(ROOT, "empty", b"");
+    assert_eq!((own.usage(), own.reserved()), (2_000_000, vec![]));
+    own.drive.remove(first.id).unwrap().unwrap();
+    own.file(ROOT, "second", &noise(2, 600_000));
+    assert_eq!((own.usage(), own.reserved()), (1_100_000, vec![]));
+}
+
+#[test]
+fn small_files_that_are_committed_at_once_stay_within_the_quota() {
+    let own = Owned::new().with_quota(50_000);
+    let made: Vec<_> = std::thread::scope(|scope| {
+        let own = &own;
+        let upload = |n: usize| own.upload(ROOT, &format!("{n}"), &mut &noise(4, 9_000)[..]);
+        let uploads: Vec<_> = (0..8).map(|n| scope.spawn(move || upload(n))).collect();
+        uploads.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let n = made.iter().filter(|file| file.is_ok()).count();
+    assert!(n <= 5, "{made:?}");
+    assert_eq!((own.usage(), own.names(ROOT).len()), (n as i64 * 9_000, n));
+}
+
+#[test]
+fn uploads_that_go_on_together_do_not_go_over_together() {
+    let own = Owned::new().with_quota(2 * MB);
+    let first = own.drive.reserve(1_200_000, 1_200_000).unwrap();
+    assert!(is_over(own.drive.reserve(1_200_000, 1_200_000)), "it would not fit beside the first");
+    let second = own.drive.reserve(700_000, 1_200_000).unwrap();
+    assert_eq!(own.reserved().iter().sum::<u64>(), 2 * MB, "it takes what there is");
+    assert!(is_over(own.upload(ROOT, "third", &mut &noise(5, 200_000)[..])));
+    drop(first);
+    own.file(ROOT, "third", &noise(5, 200_000));
+    drop(second);
+    assert_eq!((own.usage(), own.reserved()), (200_000, vec![]));
+}
+
+#[test]
+fn who_reserves_at_once_gets_no_more_than_there_is() {
+    let own = Owned::new().with_quota(2 * MB);
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let reserve = || own.drive.reserve(900_000, 900_000);
+        let asking: Vec<_> = (0..6).map(|_| scope.spawn(reserve)).collect();
+        asking.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let got = all.iter().filter(|one| one.is_ok()).count();
+    assert_eq!((got, own.reserved()), (2, vec![900_000; 2]));
+    assert!(all.into_iter().filter(|one| one.is_err()).all(is_over));
+}
+
+#[test]
+fn what_is_left_of_a_reservation_serves_the_next_file() {
+    let own = Owned::new().with_quota(2 * MB);
+    let mut room = own.drive.reserve(2 * MB, 2 * MB).unwrap();
+    for (name, bytes, left) in [
+        ("first", 800_000, vec![1_200_000]),
+        ("second", 800_000, vec![400_000]),
+        ("third", 400_000, vec![]),
+    ] {
+        let bytes = noise(7, bytes);
+        let made = own.drive.upload(ROOT, name, &mut &bytes[..], BYTES_MAX, &mut room);
+        made.unwrap().expect("the folder is there");
+        assert_eq!(own.reserved(), left, "after the {name}");
+    }
+    assert_eq!(own.usage(), 2_000_000);
+}
+
+#[test]
+fn the_reservation_of_a_dead_writer_expires() {
+    let own = Owned::new().with_quota(MB);
+    let of_the_dead = Op::put(own.user.as_str(), "reserve/dead", "900000").with_ttl(1);
+    own.client.write(of_the_dead).unwrap();
+    let bytes = noise(6, 500_000);
+    eventually("there is room again", || own.upload(ROOT, "file", &mut &bytes[..]).ok());
+    assert!(own.reserved().is_empty());
+}
+
+#[test]
+fn deleting_works_above_the_quota() {
+    let own = Owned::new();
+    let folder = own.folder(ROOT, "folder");
+    let (file, inner) = (own.file(ROOT, "file", &[7; 900]), own.file(folder, "inner", &[7; 500]));
+    let own = own.with_quota(1000);
+    assert!(is_over(own.upload(ROOT, "more", &mut &b"x"[..])));
+    own.drive.move_to(file.id, folder).unwrap().unwrap();
+    own.drive.rename(inner.id, "other").unwrap().unwrap();
+    own.drive.remove(inner.id).unwrap().unwrap();
+    own.file(ROOT, "more", &[7; 100]);
+    own.drive.remove(folder).unwrap().unwrap();
+    eventually("its contents are swept", || (own.usage() == 100).then_some(()));
 }

@@ -181,7 +181,7 @@ fn a_file_is_renamed_moved_and_deleted() {
     let delete = format!("/files/{id}/delete");
     let page = web.submit(&delete, &delete, &[], &[]).unwrap();
     assert!(page.text().contains("Deleted.") && names(&page).is_empty(), "{}", page.text());
-    assert!(page.text().contains("0 bytes in use"), "{}", page.text());
+    assert!(page.text().contains("0 bytes of 10 GB in use"), "{}", page.text());
     assert_eq!(web.get(&format!("/files/{id}/download")).unwrap().status, 404);
 }
 

@@ -123,6 +123,24 @@ fn add_counts_and_append_numbers() {
 }
 
 #[test]
+fn add_stops_at_its_bound_whoever_adds_at_once() {
+    let (cluster, row) = (Cluster::shared(), owner("bound"));
+    let add = format!("BATCH {row} 2\nAPPEND {row}/x m/ 1\nxADD {row} n 3 max=20");
+    let answers = std::thread::scope(|scope| {
+        let ask = || connect(&cluster).ask(&add).unwrap();
+        let asking: Vec<_> = (0..10).map(|_| scope.spawn(ask)).collect();
+        asking.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+    });
+    let (refused, done): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer == "QUOTA 18 max=20");
+    assert_eq!((done.len(), refused.len()), (6, 4), "{done:?}");
+    let mut store = connect(&cluster);
+    assert_eq!(store.get(&row, "n").unwrap().unwrap().1, b"18");
+    let appended = store.ask(format!("SCAN {row}/x")).unwrap();
+    assert_eq!(appended, "COLUMNS 6 more=0", "what was refused has done nothing");
+}
+
+#[test]
 fn a_batch_is_all_or_none() {
     let (cluster, owner) = (Cluster::shared(), owner("batch"));
     let mut store = connect(&cluster);

@@ -180,6 +180,9 @@ fn sums_columns_and_times_to_live() {
     let tool = Tool::of(&cluster);
     assert_eq!(tool.lines(&["add", &row, "n", "5"]), ["5"]);
     assert_eq!(tool.lines(&["add", &row, "n", "-7"]), ["-2"]);
+    assert_eq!(tool.lines(&["add", &row, "n", "2", "--max", "0"]), ["0"]);
+    let over = tool.ends(3, &["add", &row, "n", "1", "--max", "0"]);
+    assert!(over.contains("QUOTA: 0 max=0; it was not executed"), "{over}");
     assert_eq!(tool.lines(&["append", &row, "a b/", "one"]), ["a%20b/000000000001"]);
     assert_eq!(tool.does(&["get", &row, "a%20b/000000000001"]), b"one");
     tool.does(&["put", &row, "short", "x", "--ttl", "1"]);

@@ -134,7 +134,8 @@ impl Post {
     }
 
     fn send(&self, guid: &str, draft: &Held, to: &str) -> Vec<(Address, Result<Delivered, Error>)> {
-        let audience = self.mailboxes.audience(&parse_list(to).unwrap()).unwrap();
+        let to = parse_list(to).unwrap();
+        let audience = self.mailboxes.audience(&to, &self.alice, guid, draft).unwrap();
         assert!(audience.lost.is_empty(), "{audience:?}");
         let from = address(&self.at(&[&self.alice]));
         self.mailboxes.send(&from, &self.alice, guid, draft, &audience.reached).unwrap()

@@ -23,6 +23,7 @@ mod mail;
 mod master;
 mod protocol;
 mod proxy;
+mod quota;
 mod replicas;
 mod replication;
 mod replication_group;

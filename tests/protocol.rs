@@ -126,11 +126,8 @@ fn op() -> impl Strategy<Value = Op> {
             if_version
         }),
         name().prop_map(Op::delete_row),
-        (name(), name(), any::<i64>()).prop_map(|(row, column, delta)| Op::Add {
-            row,
-            column,
-            delta
-        }),
+        (name(), name(), any::<i64>(), any::<Option<i64>>())
+            .prop_map(|(row, column, delta, max)| Op::Add { row, column, delta, max }),
         (name(), name(), value()).prop_map(|(row, prefix, value)| Op::Append {
             row,
             prefix,
@@ -165,6 +162,8 @@ fn reply() -> impl Strategy<Value = Reply> {
         Just(Reply::NotFound),
         Just(Reply::Pong),
         Just(Reply::Error(Error::NoSpace)),
+        (any::<i64>(), any::<i64>())
+            .prop_map(|(used, limit)| Reply::Error(Error::Quota { used, limit })),
         Just(Reply::Error(Error::retry("later"))),
     ]
 }

@@ -1,6 +1,6 @@
 //! SMTP conversations, without a socket: scripts of what a client says and what it hears.
 //!
-//! The mailbox owners are alice, bob and postmaster; looking up carol fails for now. `fail` makes the next
+//! The mailbox owners are alice, bob, dave, who has room for 1000 octets, and postmaster; looking up carol fails for now. `fail` makes the next
 //! delivery fail.
 
 use penncloud::error::Error;
@@ -50,8 +50,8 @@ impl Runner {
             Action::Close(reply) => {
                 writeln!(out, "{reply}closed").expect("a string takes all");
             }
-            Action::LookUp(address) => {
-                let action = self.session.recipient(look_up(&address));
+            Action::LookUp(address, size) => {
+                let action = self.session.recipient(look_up(&address, size));
                 self.show(action, out);
             }
             Action::Receive(reply, envelope) => {
@@ -88,10 +88,12 @@ impl Runner {
     }
 }
 
-fn look_up(address: &Address) -> Result<Option<String>, Error> {
+fn look_up(address: &Address, size: u64) -> Result<Option<String>, Error> {
     assert_eq!(address.domain(), "penn.test", "only our own addresses are looked up");
     match address.local().to_lowercase().as_str() {
         name @ ("alice" | "bob" | "postmaster") => Ok(Some(name.into())),
+        "dave" if size <= 1000 => Ok(Some("dave".into())),
+        "dave" => Err(Error::Quota { used: 1000, limit: 2000 }),
         "carol" => Err(Error::retry("no backend answers")),
         _ => Ok(None),
     }
@@ -100,7 +102,7 @@ fn look_up(address: &Address) -> Result<Option<String>, Error> {
 fn failure(word: &str) -> Result<Error, String> {
     match word {
         "retry" => Ok(Error::retry("no backend answers")),
-        "quota" => Ok(Error::Quota),
+        "quota" => Ok(Error::Quota { used: 2, limit: 1 }),
         "space" => Ok(Error::NoSpace),
         _ => Err(format!("unknown failure {word}")),
     }

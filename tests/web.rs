@@ -456,7 +456,7 @@ fn an_upload_that_breaks_off_leaves_nothing() {
     drop(HalfUpload::begin(cluster, &mut web));
     let page = web.get("/files").unwrap();
     assert!(!page.text().contains("slow.bin"));
-    assert!(page.text().contains("0 bytes in use"), "{}", page.text());
+    assert!(page.text().contains("0 bytes of 10 GB in use"), "{}", page.text());
 }
 
 /// An upload of which one half has been sent.

@@ -74,7 +74,7 @@
       this.button.textContent = "Cancel";
       this.state.textContent = "Waiting";
       waiting.push(this);
-      next();
+      refresh().then(next);
     }
 
     end(kind, text, button) {
@@ -88,6 +88,10 @@
     }
 
     start() {
+      const { left } = listing().dataset;
+      if (left !== undefined && this.file.size > Number(left)) {
+        return this.failed(`There is room for ${size(Number(left))} only. Delete something, then retry.`);
+      }
       const form = new FormData();
       form.append("file", this.file, this.file.name);
       const request = this.request = new XMLHttpRequest();

@@ -7,7 +7,7 @@
 //! ~address/<user>@<domain>   user                the user's name: who gets mail for this address
 //! <user>                     password            argon2id, as a PHC string
 //!                            profile             JSON: display name
-//!                            usage               bytes of mail and files (ADD)
+//!                            usage               bytes of mail and files ([`crate::quota`])
 //!                            address/<address>   written once the address is the user's for ever
 //!                            session/<hash>      JSON, with a time to live ([`session`])
 //! ~throttle/<bucket>         tries               JSON, with a time to live ([`throttle`])
@@ -309,15 +309,6 @@ impl Accounts {
     /// Makes an invitation that is good for so many seconds; its code.
     pub fn invite(&self, seconds: u64) -> Result<String> {
         invite::make(&self.client, seconds)
-    }
-
-    /// Bytes of mail and files that a user has stored.
-    pub fn usage(&self, user: &str) -> Result<u64> {
-        let found = self.client.get(user, "usage", CELL_BYTES_MAX)?;
-        Ok(found
-            .and_then(|f| String::from_utf8(f.value).ok())
-            .and_then(|text| text.trim().parse::<i64>().ok())
-            .map_or(0, |n| n.max(0) as u64))
     }
 }
 

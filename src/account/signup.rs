@@ -6,6 +6,7 @@ use super::{
 };
 use crate::client::{Op, Written};
 use crate::error::{Error, Result};
+use crate::quota::count;
 
 /// How long a claimed address waits for its account, in seconds.
 const CLAIM_TTL_S: u64 = 60;
@@ -116,7 +117,7 @@ fn account_cells(user: &str, hash: &str, first_cells: Vec<Op>) -> Vec<Op> {
     let mut items = vec![
         Op::put_if(user, "password", hash, 0),
         Op::put(user, "profile", json(&profile)),
-        Op::add(user, "usage", 0),
+        count(user, 0),
     ];
     items.extend(first_cells);
     items

@@ -12,7 +12,7 @@ GET <row> <column> [offset=] [length=] [if=<version>] [local=1]
 PUT <row> <column> <len> [if=<version>] [ttl=<seconds>], then the bytes
 CPUT <row> <column> <len1> <len2> [ttl=], then the old and the new value
 DELETE <row> <column> [if=<version>]      DELETEROW <row>
-ADD <row> <column> <delta>                APPEND <row> <prefix> <len>, then the bytes
+ADD <row> <column> <delta> [max=<bound>]  APPEND <row> <prefix> <len>, then the bytes
 BATCH <owner> <n>, then n of the above or COMMIT
 STAGE <row> [id=]                         CHUNK <row> <id> <offset> <len>, then the bytes
 STAGED <row> <id>                         ABANDON <row> <id>

@@ -315,7 +315,7 @@ fn outcome(reply: Reply) -> Result<Outcome> {
 fn before_the_tablet(error: Error, options: &Options) -> Error {
     let is_repeat = options.retry && options.session.is_some();
     match error {
-        Error::Bad(_) | Error::NoSpace | Error::TabletFull | Error::Quota if is_repeat => {
+        Error::Bad(_) | Error::NoSpace | Error::TabletFull | Error::Quota { .. } if is_repeat => {
             Error::unknown(format!("an earlier try may be executed; this one was not: {error}"))
         }
         error => error,

@@ -1,4 +1,4 @@
-//! The cluster's secrets, which lie beside its data.
+//! What the processes of a cluster share and nobody else may know.
 
 use crate::error::{Error, Result};
 use serde::Deserialize;

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Ids are UUIDs; the root is the nil UUID. Names are data, never paths: any Unicode but what would
-//! mislead ([`name`]). `usage` in the row `<user>` counts the bytes of all files.
+//! mislead ([`name`]). `usage` in the row `<user>` counts the bytes of all files and keeps them within the user's
+//! [`quota`](crate::quota).
 //!
 //! # How it changes
 //!
@@ -43,6 +44,7 @@ pub use tree::ROOT;
 
 use crate::client::{Client, Op};
 use crate::error::{Error, Result};
+use crate::quota::{Quota, Reservation};
 use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
@@ -62,6 +64,7 @@ pub struct Drive {
     client: Client,
     user: String,
     row: String,
+    quota: Quota,
 }
 
 /// A folder or a file.
@@ -146,9 +149,14 @@ pub fn first_cells(user: &str) -> Vec<Op> {
 }
 
 impl Drive {
-    /// The drive of a user.
-    pub fn new(client: &Client, user: &str) -> Drive {
-        Drive { client: client.clone(), user: user.into(), row: row(user) }
+    /// The drive of a user, who may keep so much.
+    pub fn new(client: &Client, user: &str, quota: Quota) -> Drive {
+        Drive { client: client.clone(), user: user.into(), row: row(user), quota }
+    }
+
+    /// Reserves room for uploads of at least and at most so many bytes together. `Quota` says that there is too little.
+    pub fn reserve(&self, least: u64, most: u64) -> Result<Reservation> {
+        self.quota.reserve(&self.client, &self.user, least, most)
     }
 
     fn see(&self, id: Uuid) -> Result<Option<Seen>> {
@@ -182,10 +190,6 @@ impl Drive {
             new,
             ttl: None,
         }
-    }
-
-    fn add_usage(&self, delta: i64) -> Op {
-        Op::add(self.user.as_str(), "usage", delta)
     }
 }
 

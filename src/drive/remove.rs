@@ -8,6 +8,7 @@ use super::{
 };
 use crate::client::{Client, Op, Scan, Written};
 use crate::error::{Error, Result};
+use crate::quota::{Quota, count};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ impl Drive {
             items.push(Op::put(row, gone_column(node.id), ""));
         } else {
             items.push(Op::delete(row, data_column(node.data)));
-            items.push(self.add_usage(-(node.size as i64)));
+            items.push(count(&self.user, -(node.size as i64)));
         }
         items
     }
@@ -108,5 +109,5 @@ impl Drive {
 
 /// Goes on removing what a user's removed folders held, for a moment.
 pub fn sweep(client: &Client, user: &str) {
-    Drive::new(client, user).sweep_quietly();
+    Drive::new(client, user, Quota::default()).sweep_quietly();
 }

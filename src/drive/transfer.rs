@@ -3,6 +3,7 @@
 use super::{Drive, Node, RACES, data_column, moved_meanwhile, name};
 use crate::client::{Uploaded, ValueReader, Written};
 use crate::error::{Error, Result};
+use crate::quota::Reservation;
 use std::io::Read;
 use uuid::Uuid;
 
@@ -11,20 +12,22 @@ const NUMBERS_MAX: usize = 100;
 
 impl Drive {
     /// Makes a file in a folder from everything that a reader gives, at most `max` bytes; `None` when the
-    /// folder is not there. Where the name is taken both are kept: the new one gets a number.
+    /// folder is not there. Where the name is taken both are kept: the new one gets a number. What it needs is taken
+    /// from a reservation, which grows while there is room for it.
     pub fn upload(
         &self,
         folder: Uuid,
         name: &str,
         from: &mut dyn Read,
         max: u64,
+        room: &mut Reservation,
     ) -> Result<Option<Node>> {
         name::check(name)?;
         if self.folder_with_room(folder)?.is_none() {
             return Ok(None);
         }
-        let value = self.client.upload(&self.row, from, max)?;
-        let made = self.make_file(folder, name, &value);
+        let value = self.client.upload(&self.row, &mut room.covering(from), max)?;
+        let made = self.make_file(folder, name, &value, room);
         if !matches!(made, Ok(Some(_)) | Err(Error::Unknown(_))) {
             self.give_up(&value);
         }
@@ -32,23 +35,27 @@ impl Drive {
     }
 
     /// One BATCH: the folder is as it was, the name is free, and node, entry, bytes and usage appear.
-    fn make_file(&self, folder: Uuid, name: &str, value: &Uploaded) -> Result<Option<Node>> {
+    fn make_file(
+        &self,
+        folder: Uuid,
+        name: &str,
+        value: &Uploaded,
+        room: &mut Reservation,
+    ) -> Result<Option<Node>> {
         let (mut number, mut races) = (1, 0);
         while number <= NUMBERS_MAX && races < RACES {
             let Some(above) = self.folder_with_room(folder)? else { return Ok(None) };
             let free = if number == 1 { name.to_string() } else { name::numbered(name, number) };
             let node = Node::new_file(folder, &free, value.length());
             let bytes = value.clone().into_op(self.row.as_str(), data_column(node.data), Some(0));
-            let usage = self.add_usage(node.size as i64);
-            let items = vec![
-                self.unchanged(&above),
-                self.put_child(&node),
-                self.put_node(&node),
-                bytes,
-                usage,
-            ];
+            let mut items =
+                vec![self.unchanged(&above), self.put_child(&node), self.put_node(&node), bytes];
+            items.extend(room.spend(node.size));
             match self.client.batch(&self.user, items)? {
-                Written::Done { .. } => return Ok(Some(node)),
+                Written::Done { .. } => {
+                    room.spent(node.size);
+                    return Ok(Some(node));
+                }
                 Written::Mismatch { at: 1, .. } => number += 1,
                 _ => races += 1,
             }

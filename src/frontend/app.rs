@@ -8,6 +8,7 @@ use crate::client::Client;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::http::{self, Request, Response, Routed, Router, guard};
+use crate::quota::Quota;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ pub struct App {
     pub client: Client,
     /// The accounts in it.
     pub accounts: Accounts,
+    /// How much each user may keep.
+    pub quota: Quota,
     /// Requests that are being answered.
     pub open: AtomicUsize,
     /// Whether the process is about to end.
@@ -42,6 +45,7 @@ impl App {
         let client = Client::new(config)?;
         Ok(App {
             accounts: Accounts::new(client.clone(), &config.cluster, &config.accounts),
+            quota: Quota::new(config),
             config: config.clone(),
             process: process.clone(),
             client,

@@ -29,7 +29,7 @@ fn show(visit: &Visit, _request: &mut Request) -> Result<Response> {
 fn page(visit: &Visit, status: u16, fault: Option<&str>, wait: Option<Wait>) -> Result<Response> {
     let page = DeletionPage {
         shell: visit.shell("Delete account", Section::Settings),
-        used: text::size(visit.app.accounts.usage(visit.user())?),
+        used: text::size(visit.app.quota.space(&visit.app.client, visit.user())?.used),
         rest_days: visit.app.config.accounts.address_rest_s.div_ceil(24 * 3600),
         fault: fault.map(problem::sentence),
         wait,

@@ -1,5 +1,6 @@
 //! Pages of the drive: look at folders; make, rename, move and delete what is in them.
 
+use super::used::Used;
 use super::{Section, Shell, Visit, download, problem, text, upload};
 use crate::drive::{Drive, Listing, Node, ROOT, sweep};
 use crate::error::{Error, Result};
@@ -35,7 +36,7 @@ struct FilesPage {
     more: Option<String>,
     /// Whether this is not the first page.
     later: bool,
-    used: String,
+    used: Used,
     new_name: String,
     folder_fault: Option<String>,
 }
@@ -159,7 +160,7 @@ fn folder_page(
         rows: listing.entries.into_iter().map(Row::new).collect(),
         folder,
         later: after.is_some(),
-        used: text::size(visit.app.accounts.usage(visit.user())?),
+        used: visit.used()?,
         new_name,
         folder_fault,
     };

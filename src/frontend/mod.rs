@@ -53,6 +53,7 @@ mod problem;
 mod settings;
 pub mod text;
 mod upload;
+mod used;
 mod visit;
 
 pub use app::App;

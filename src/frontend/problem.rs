@@ -3,6 +3,7 @@
 use super::Shell;
 use super::mail::Kept;
 use super::page::{self, Wait};
+use super::text;
 use super::visit::COOKIE;
 use crate::account::password::CROWD;
 use crate::error::Error;
@@ -96,10 +97,10 @@ fn words(error: &Error) -> (&'static str, String, &'static str) {
             "There is no room left for new data.".into(),
             "Nothing was changed and nothing is lost. Deleting works: it makes room.",
         ),
-        Error::Quota => (
+        Error::Quota { used, limit } => (
             "Your space is used up",
-            "This would need more room than your account has.".into(),
-            "Nothing was changed. Delete what you no longer need and try again.",
+            over_quota(*used, *limit),
+            "Nothing was stored, and nothing is lost. Delete files, or messages in Trash: that makes room at once.",
         ),
         Error::Corrupt(_) | Error::Config(_) => (
             "Something is wrong here",
@@ -107,6 +108,15 @@ fn words(error: &Error) -> (&'static str, String, &'static str) {
             "Nothing was changed. Please tell the operator the number below.",
         ),
     }
+}
+
+fn over_quota(used: i64, limit: i64) -> String {
+    let size = |bytes: i64| text::size(bytes.max(0) as u64);
+    format!(
+        "{} of your {} are in use, counting uploads that are under way, and this needs more than is left.",
+        size(used),
+        size(limit)
+    )
 }
 
 /// A sentence of an error's reason.
@@ -141,7 +151,13 @@ fn logged(request: &Request, error: &Error) -> Problem {
 /// The page for an error of a handler that had done a part of what was asked, which `done` says.
 pub(super) fn of_rest(shell: &Shell, request: &Request, error: &Error, done: &str) -> Response {
     let problem = logged(request, error);
-    let (what, advice) = (format!("{} {done}", problem.what), "That is safe. Send the rest again.");
+    let advice = match error {
+        Error::Quota { .. } => {
+            "That is safe. Delete what you no longer need, then send the rest again."
+        }
+        _ => "That is safe. Send the rest again.",
+    };
+    let what = format!("{} {done}", problem.what);
     respond(shell, request, Problem { what, advice, ..problem }, None)
 }
 

@@ -1,6 +1,7 @@
 //! The user's own settings: display name, password, sessions.
 
 use super::page::Wait;
+use super::used::Used;
 use super::{Section, Shell, Visit, account, flash, problem, text};
 use crate::account::{LogIn, Profile, Session};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ pub(super) fn routes(router: Router<Visit>) -> Router<Visit> {
 struct SettingsPage {
     shell: Shell,
     profile: Profile,
-    used: String,
+    used: Used,
     sessions: Vec<Row>,
     profile_fault: Option<String>,
     password_fault: Option<String>,
@@ -77,7 +78,7 @@ fn settings_page(visit: &Visit, status: u16, faults: Faults) -> Result<Response>
     let page = SettingsPage {
         shell: visit.shell("Settings", Section::Settings),
         profile: accounts.profile(user)?,
-        used: text::size(accounts.usage(user)?),
+        used: visit.used()?,
         sessions: sessions.iter().map(|s| Row::new(s, &visit.session)).collect(),
         profile_fault: faults.profile,
         password_fault: faults.password,

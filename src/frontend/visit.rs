@@ -2,6 +2,7 @@
 
 use super::flash::Flash;
 use super::page::{self, Section, Shell};
+use super::used::Used;
 use super::{App, flash};
 use crate::account::Session;
 use crate::drive::Drive;
@@ -81,7 +82,12 @@ impl Visit {
 
     /// The drive of the user.
     pub fn drive(&self) -> Drive {
-        Drive::new(&self.app.client, self.user())
+        Drive::new(&self.app.client, self.user(), self.app.quota)
+    }
+
+    /// How much of the quota is used.
+    pub(super) fn used(&self) -> Result<Used> {
+        self.app.quota.space(&self.app.client, self.user()).map(Used::new)
     }
 
     /// What surrounds a page for this user.

@@ -110,6 +110,21 @@ impl<'a> Body<'a> {
         self.failed.as_ref()
     }
 
+    /// Bytes that are still to be read, where it is known.
+    pub fn length(&self) -> Option<u64> {
+        match &self.decoder {
+            Decoder::Length(left) => Some(*left),
+            Decoder::Chunked(_) => None,
+        }
+    }
+
+    /// Reads away so many bytes, unless the client waits to be told to send them.
+    pub fn read_away(&mut self, bytes_max: u64) {
+        if !self.source.is_awaited() {
+            let _ = io::copy(&mut self.take(bytes_max), &mut io::sink());
+        }
+    }
+
     /// Reads away a short rest that nobody wanted, so that another request can follow. A long or slow rest
     /// stays: the connection ends then. What is malformed is found, whoever reads it.
     pub fn settle(&mut self) {

@@ -40,8 +40,8 @@
 //! * A body that is malformed, too slow or cut is answered by the server (400, 408, 413), whatever the
 //!   handler made of it, and is malformed even where no handler reads it.
 //! * After an error the connection ends. An unread rest of at most 64 KiB and 1 s is read away, after which the
-//!   connection may go on; a longer one ends it. Before every close of ours the peer's last bytes (64 KiB, 1 s)
-//!   are read away, because a reset would take the answer with it.
+//!   connection may go on; a longer one ends it, unless the handler has it read away. Before every close of ours
+//!   the peer's last bytes (64 KiB, 1 s) are read away, because a reset would take the answer with it.
 //! * A header value never starts another line. Framing fields, `Date` and `Connection` are the server's own.
 //! * HEAD is GET without the body.
 //!

@@ -114,6 +114,16 @@ impl<'a> Request<'a> {
         Multipart::new(content_type, &mut self.body)
     }
 
+    /// Bytes of the body that are still to be read, where it is known.
+    pub fn length(&self) -> Option<u64> {
+        self.body.length()
+    }
+
+    /// Reads away so many bytes of the body, if the client sends them unasked.
+    pub fn read_away(&mut self, bytes_max: u64) {
+        self.body.read_away(bytes_max);
+    }
+
     /// The decoded body.
     pub fn body(&mut self) -> &mut dyn Read {
         &mut self.body

@@ -9,7 +9,7 @@ pub fn status_of(error: &Error) -> u16 {
         Error::Denied(_) => 403,
         Error::TooBig(_) => 413,
         Error::Retry(_) | Error::Unknown(_) | Error::Io(..) => 503,
-        Error::NoSpace | Error::TabletFull | Error::Quota => 507,
+        Error::NoSpace | Error::TabletFull | Error::Quota { .. } => 507,
         Error::Corrupt(_) | Error::Config(_) => 500,
     }
 }

@@ -10,6 +10,7 @@ use super::message::{Attachment, Letter};
 use crate::client::{BATCH_ITEMS_MAX, Client, Column, Op, Scan, ValueReader, Written};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::quota::{Quota, count};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub struct Mailboxes {
     domain: String,
     /// The user behind our postmaster's address; may be empty.
     postmaster: String,
+    pub(super) quota: Quota,
 }
 
 /// Which page of a folder; newest messages come first.
@@ -74,7 +76,7 @@ impl Mailboxes {
         let cell_bytes = config.store.cell_bytes.min(INLINE_BYTES_MAX) as usize;
         let domain = config.cluster.mail_domain.to_ascii_lowercase();
         let postmaster = config.cluster.postmaster.to_ascii_lowercase();
-        Mailboxes { client, cell_bytes, domain, postmaster }
+        Mailboxes { client, cell_bytes, domain, postmaster, quota: Quota::new(config) }
     }
 
     /// The same mailboxes with another time limit for each request.
@@ -106,6 +108,11 @@ impl Mailboxes {
         let found = found.filter(|found| !found.value.is_empty());
         let user = found.map(|found| String::from_utf8(found.value));
         user.transpose().map_err(|_| Error::corrupt(format!("the user of {key} is not text")))
+    }
+
+    /// Whether a user may get a message of so many bytes (0: not known); `Quota` says that there is no room for it.
+    pub fn admit(&self, user: &str, bytes: u64) -> Result<()> {
+        self.quota.admit(&self.client, user, bytes.max(1))
     }
 
     /// What each folder holds.
@@ -328,11 +335,23 @@ pub(super) struct Plan {
     row: String,
     ops: Vec<Op>,
     tallies: BTreeMap<Folder, Tally>,
+    quota: Quota,
 }
 
 impl Plan {
     pub fn new(user: &str) -> Plan {
-        Plan { user: user.into(), row: row(user), ops: Vec::new(), tallies: BTreeMap::new() }
+        Plan {
+            user: user.into(),
+            row: row(user),
+            ops: Vec::new(),
+            tallies: BTreeMap::new(),
+            quota: Quota::default(),
+        }
+    }
+
+    /// The same, refused where it would take the user over a quota.
+    pub fn within(self, quota: Quota) -> Plan {
+        Plan { quota, ..self }
     }
 
     /// Any other op.
@@ -372,10 +391,11 @@ impl Plan {
 
     /// All ops: the changes in the order they were made, then the counters that change.
     pub fn into_ops(self) -> Vec<Op> {
-        let Plan { user, row, mut ops, tallies } = self;
-        let bytes: i64 = tallies.values().map(|tally| tally.bytes).sum();
-        if bytes != 0 {
-            ops.push(Op::add(user, "usage", bytes));
+        let Plan { user, row, mut ops, tallies, quota } = self;
+        match tallies.values().map(|tally| tally.bytes).sum::<i64>() {
+            0 => {}
+            bytes @ 1.. => ops.push(quota.take(&user, bytes.unsigned_abs())),
+            bytes => ops.push(count(&user, bytes)),
         }
         for (folder, tally) in tallies {
             let changed = tally.named().into_iter().filter(|(_, delta)| *delta != 0);

@@ -103,6 +103,8 @@ pub enum Unreachable {
     OtherHost,
     /// Nobody here has it.
     Nobody,
+    /// The mailbox behind it has no room for the message.
+    Full,
 }
 
 impl Mailboxes {
@@ -158,19 +160,40 @@ impl Mailboxes {
         Ok(sent.as_ref() != Some(typed))
     }
 
-    /// Who is behind addresses.
-    pub fn audience(&self, contacts: &[Contact]) -> Result<Audience> {
+    /// Who is behind the addresses of what is composed under a guid, and has room for it or has it already.
+    pub fn audience(
+        &self,
+        contacts: &[Contact],
+        author: &str,
+        guid: &str,
+        draft: &Held,
+    ) -> Result<Audience> {
+        let delivery = DeliveryId::of_compose(author, guid);
         let mut audience = Audience::default();
         for address in contacts.iter().map(|contact| contact.address.clone()) {
             let lost = |why| (address.to_string(), why);
             match self.resolve(&address)? {
                 Some(user) if audience.reached.iter().any(|known| known.user == user) => {}
-                Some(user) => audience.reached.push(Recipient { address, user }),
+                Some(user) if self.has_room(&user, &delivery, draft.entry.size)? => {
+                    audience.reached.push(Recipient { address, user });
+                }
+                Some(_) => audience.lost.push(lost(Unreachable::Full)),
                 None if self.is_local(&address) => audience.lost.push(lost(Unreachable::Nobody)),
                 None => audience.lost.push(lost(Unreachable::OtherHost)),
             }
         }
         Ok(audience)
+    }
+
+    /// Whether a user can get a delivery of so many bytes: one that was made before needs no room.
+    fn has_room(&self, user: &str, delivery: &DeliveryId, bytes: u64) -> Result<bool> {
+        match self.admit(user, bytes) {
+            Ok(()) => Ok(true),
+            Err(Error::Quota { .. }) => {
+                Ok(self.client.get(row(user), delivery.column(), 1 << 10)?.is_some())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends a saved draft, and says for each recipient what came of it. When all have it, the draft
@@ -228,7 +251,7 @@ impl Mailboxes {
         let json = serde_json::to_vec(typed).expect("strings are always JSON");
         for _ in 0..TRIES {
             let before = self.find_draft(user, guid)?;
-            let mut plan = Plan::new(user);
+            let mut plan = Plan::new(user).within(self.quota);
             plan.push(self.unchanged_folder(user, Folder::Drafts)?);
             plan.push(body.op(&row(user), &entry.guid));
             plan.push(Op::put(row(user), typed_column(&entry.guid), json.as_slice()));

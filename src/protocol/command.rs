@@ -97,6 +97,8 @@ pub enum Op {
         column: Vec<u8>,
         /// What to add.
         delta: i64,
+        /// A sum above it is refused, unless nothing is added: what only shrinks is always done.
+        max: Option<i64>,
     },
     /// Write under the next number of a prefix.
     Append {
@@ -513,7 +515,17 @@ impl Op {
 
     /// Add to an integer cell.
     pub fn add(row: impl Into<Vec<u8>>, column: impl Into<Vec<u8>>, delta: i64) -> Op {
-        Op::Add { row: row.into(), column: column.into(), delta }
+        Op::Add { row: row.into(), column: column.into(), delta, max: None }
+    }
+
+    /// Add to an integer cell, but not beyond a bound.
+    pub fn add_within(
+        row: impl Into<Vec<u8>>,
+        column: impl Into<Vec<u8>>,
+        delta: i64,
+        max: i64,
+    ) -> Op {
+        Op::Add { row: row.into(), column: column.into(), delta, max: Some(max) }
     }
 
     /// Write under the next number of a prefix.

@@ -26,8 +26,9 @@ impl Op {
                 &[],
             ),
             Op::DeleteRow { row } => (LineBuilder::new("DELETEROW").word(row), &[], &[]),
-            Op::Add { row, column, delta } => {
-                (LineBuilder::new("ADD").word(row).word(column).plain(delta), &[], &[])
+            Op::Add { row, column, delta, max } => {
+                let line = LineBuilder::new("ADD").word(row).word(column).plain(delta);
+                (line.option_if("max", *max), &[], &[])
             }
             Op::Append { row, prefix, value } => {
                 (LineBuilder::new("APPEND").word(row).word(prefix).plain(value.len()), value, &[])

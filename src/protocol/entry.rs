@@ -441,7 +441,6 @@ encode_enum!(Op {
     1 = Cput { row, column, old, new, ttl },
     2 = Delete { row, column, if_version },
     3 = DeleteRow { row },
-    4 = Add { row, column, delta },
     5 = Append { row, prefix, value },
     6 = Commit { row, column, id, length, if_version, ttl, head },
     7 = Stage { row, id, renew },
@@ -450,6 +449,7 @@ encode_enum!(Op {
     10 = DropChunks { slot, id },
     11 = Forget { id },
     12 = Expire,
+    13 = Add { row, column, delta, max },
 });
 
 impl Encode for bool {

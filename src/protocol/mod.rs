@@ -28,9 +28,9 @@
 //! | `PUT <row> <column> <len> [if=<version>] [ttl=<seconds>]` + bytes | `OK <version>`, or `MISMATCH <version>` |
 //! | `CPUT <row> <column> <len1> <len2> [ttl=]` + old and new value | `OK <version>`, or `MISMATCH <version>` (0: no such cell) |
 //! | `DELETE <row> <column> [if=<version>]`, `DELETEROW <row>` | `OK <version>`, `NOTFOUND` or `MISMATCH <version>` |
-//! | `ADD <row> <column> <delta>` | `OK <version> <sum>` |
+//! | `ADD <row> <column> <delta> [max=<bound>]` | `OK <version> <sum>`, or `QUOTA <value> max=<bound>`: it would grow over the bound |
 //! | `APPEND <row> <prefix> <len>` + bytes | `OK <version> <column>` |
-//! | `BATCH <owner> <n>`, then n of the six above or `COMMIT` | `OK <version>` + the sums and columns that ADD and APPEND made, or `MISMATCH <version> at=<item>` |
+//! | `BATCH <owner> <n>`, then n of the six above or `COMMIT` | `OK <version>` + the sums and columns that ADD and APPEND made, or `MISMATCH <version> at=<item>`, or `QUOTA …` |
 //! | `STAGE <row> [id=]` | `OK <id>` |
 //! | `CHUNK <row> <id> <offset> <len>` + bytes | `OK <end of the chunk>` |
 //! | `STAGED <row> <id>` | `OK <length without a gap>` |
@@ -44,7 +44,7 @@
 //! | master: `NODES`; `SUSPECT`, `WAKEUP <node>`; `SHUTDOWN <node> [force=1]` | lines; `OK` |
 //!
 //! Any request may also be answered `RETRY <why>` (definitely not executed), `UNKNOWN <why>` (may have been
-//! executed), `NOSPACE`, `TABLETFULL`, `QUOTA`, `TOOBIG <why>`, `DENIED <why>` or `BAD <why>`, and may carry
+//! executed), `NOSPACE`, `TABLETFULL`, `TOOBIG <why>`, `DENIED <why>` or `BAD <why>`, and may carry
 //! `client=<32 hex> req=<n> low=<n>` (its name for ever: it executes once, however often it is sent),
 //! `retry=1` (it may have been sent before) and `deadline=<ms>`.
 //!

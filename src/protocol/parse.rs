@@ -134,7 +134,8 @@ fn parse_op(verb: &str, line: &mut Line) -> Result<Option<(Op, Payload)>> {
         "DELETEROW" => (Op::DeleteRow { row: parse_name(line, "row")? }, Payload::None),
         "ADD" => {
             let (row, column) = (parse_name(line, "row")?, parse_name(line, "column")?);
-            (Op::Add { row, column, delta: line.number("delta")? }, Payload::None)
+            let (delta, max) = (line.number("delta")?, line.option_number("max")?);
+            (Op::Add { row, column, delta, max }, Payload::None)
         }
         "APPEND" => {
             let (row, prefix) = (parse_name(line, "row")?, line.name("prefix")?);

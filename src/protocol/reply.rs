@@ -211,7 +211,9 @@ fn error_line(error: &Error) -> LineBuilder {
         Error::Unknown(why) | Error::Corrupt(why) | Error::Io(_, why) => ("UNKNOWN", why.as_str()),
         Error::NoSpace => ("NOSPACE", ""),
         Error::TabletFull => ("TABLETFULL", ""),
-        Error::Quota => ("QUOTA", ""),
+        Error::Quota { used, limit } => {
+            return LineBuilder::new("QUOTA").plain(used).option("max", limit.to_string());
+        }
     };
     let why: String = why.chars().map(|c| if c.is_control() { '?' } else { c }).take(500).collect();
     if why.is_empty() { LineBuilder::new(verb) } else { LineBuilder::new(verb).plain(why) }
@@ -248,6 +250,10 @@ pub fn parse(line: &[u8]) -> Result<Head> {
         "MISMATCH" => {
             Reply::Mismatch { version: line.number("version")?, at: line.option_number("at")? }
         }
+        "QUOTA" => Reply::Error(Error::Quota {
+            used: line.number("used")?,
+            limit: line.option_number("max")?.ok_or_else(|| Error::corrupt("QUOTA without max"))?,
+        }),
         "COLUMNS" => return Ok(Head::Columns(line.number("n")?, line.flag("more")?)),
         "ROWS" => return Ok(Head::Rows(line.number("n")?, line.flag("more")?)),
         "GROUP" => {
@@ -296,7 +302,6 @@ fn parse_error(line: &[u8]) -> Option<Error> {
         "UNKNOWN" => Error::Unknown(why),
         "NOSPACE" => Error::NoSpace,
         "TABLETFULL" => Error::TabletFull,
-        "QUOTA" => Error::Quota,
         _ => return None,
     })
 }

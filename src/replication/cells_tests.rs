@@ -179,7 +179,7 @@ fn what_rests_on_an_unreadable_cell_is_refused_and_does_nothing() {
         Op::put(row.clone(), column.clone(), b"new".to_vec()),
         Op::delete(row.clone(), column.clone()),
         Op::DeleteRow { row: row.clone() },
-        Op::Add { row: row.clone(), column: column.clone(), delta: 1 },
+        Op::Add { row: row.clone(), column: column.clone(), delta: 1, max: None },
         Op::Cput { row, column, old: vec![2], new: vec![3], ttl: None },
     ];
     for op in ops {

@@ -187,7 +187,9 @@ impl Judge<'_> {
                 return self.delete(row, column, *if_version, single);
             }
             Op::DeleteRow { row } => return self.delete_row(row, single),
-            Op::Add { row, column, delta } => self.add(Key::new(row, column), *delta)?,
+            Op::Add { row, column, delta, max } => {
+                self.add(Key::new(row, column), *delta, *max)?;
+            }
             Op::Append { row, prefix, value } => self.append(row, prefix, value)?,
             Op::Commit { row, column, id, length, if_version, ttl, head } => {
                 let key = Key::new(row, column);
@@ -282,8 +284,9 @@ impl Judge<'_> {
         Ok(if single { Step::NotFound } else { Step::Go })
     }
 
-    fn add(&mut self, key: Key, delta: i64) -> Result<()> {
-        let (sum, expires) = match self.cell(&key)? {
+    /// A bound refuses what grows over it. What adds nothing is done even above: it is the way back.
+    fn add(&mut self, key: Key, delta: i64, max: Option<i64>) -> Result<()> {
+        let (before, expires) = match self.cell(&key)? {
             None => (0, 0),
             Some(Cell { value: Value::Inline(value), expires, .. }) => {
                 let sum = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
@@ -291,8 +294,14 @@ impl Judge<'_> {
             }
             Some(_) => return Err(Error::bad("ADD to a cell that is not an integer")),
         };
-        let sum: i64 = i64::checked_add(sum, delta)
-            .ok_or_else(|| Error::bad("ADD leaves the range of 64 bits"))?;
+        let sum = i64::checked_add(before, delta);
+        if let Some(limit) = max
+            && delta > 0
+            && sum.is_none_or(|sum| sum > limit)
+        {
+            return Err(Error::Quota { used: before, limit });
+        }
+        let sum = sum.ok_or_else(|| Error::bad("ADD leaves the range of 64 bits"))?;
         let digits: Bytes = sum.to_string().as_bytes().into();
         self.words.push(digits.clone());
         self.put(key, Value::Inline(digits), expires);
@@ -401,6 +410,33 @@ mod tests {
         assert_eq!(verdict, Verdict::Refused(Error::NoSpace));
         let (_, verdict) = execute(&small, &[put(4000)], true, &setting);
         assert!(matches!(verdict, Verdict::Done(..)));
+    }
+
+    fn sum(table: &Table, ops: &[Op]) -> (Table, Verdict) {
+        execute(table, ops, ops.len() == 1, &Setting::ROOMY)
+    }
+
+    #[test]
+    fn a_bound_refuses_what_grows_over_it_and_nothing_else() {
+        let add = |delta| Op::add_within("alice", "usage", delta, 10);
+        let over = |used| Verdict::Refused(Error::Quota { used, limit: 10 });
+        let (full, verdict) = sum(&Table::default(), &[add(7), add(3)]);
+        assert!(matches!(verdict, Verdict::Done(..)));
+        assert_eq!(sum(&full, &[add(1)]).1, over(10));
+        assert_eq!(sum(&full, &[add(i64::MAX)]).1, over(10), "a sum beyond 64 bits is over it");
+        let (above, _) = sum(&full, &[Op::add("alice", "usage", 90)]);
+        let (less, verdict) = sum(&above, &[add(0), add(-1)]);
+        assert!(matches!(verdict, Verdict::Done(..)), "above the bound it shrinks");
+        assert_eq!(sum(&less, &[add(1)]).1, over(99));
+    }
+
+    #[test]
+    fn a_bound_refuses_the_whole_batch() {
+        let put = Op::put("alice/files", "a", "b");
+        let before = Table::default();
+        let (after, verdict) = sum(&before, &[put, Op::add_within("alice", "usage", 2, 1)]);
+        assert_eq!(verdict, Verdict::Refused(Error::Quota { used: 0, limit: 1 }));
+        assert_eq!(after.bytes(), before.bytes());
     }
 
     #[test]

@@ -27,6 +27,8 @@
 //!    refused; in a message it also closes the session, since what follows may be smuggled.
 //! 4. Answers come in the order of the commands, however they are packed (RFC 2920).
 //! 5. Everything has a limit: see the constants here and `[[smtp]]` in the configuration.
+//! 6. A user who is over the [`quota`](crate::quota), or would be with the SIZE that MAIL declared, is refused at RCPT: 452
+//!    4.2.2, so that the sender tries again later. Who was taken there gets the message, even if it goes over.
 //!
 //! # Decisions
 //!

@@ -29,7 +29,7 @@ impl Reply {
     pub fn of_error(error: &Error) -> Reply {
         match error {
             Error::TooBig(_) => Reply::new(552, "5.3.4", "The message is too big"),
-            Error::Quota => Reply::new(452, "4.2.2", "The mailbox is full"),
+            Error::Quota { .. } => Reply::new(452, "4.2.2", "The mailbox is full"),
             Error::NoSpace | Error::TabletFull => {
                 Reply::new(452, "4.3.1", "No space is left for mail; try again later")
             }
@@ -75,7 +75,7 @@ mod tests {
             Error::unknown("x"),
             Error::NoSpace,
             Error::TabletFull,
-            Error::Quota,
+            Error::Quota { used: 2, limit: 1 },
             Error::corrupt("x"),
             Error::bad("x"),
             Error::Io(std::io::ErrorKind::TimedOut, "x".into()),

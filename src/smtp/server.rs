@@ -9,7 +9,7 @@ use super::{SESSION_TIME_MAX, SESSIONS_PER_ADDRESS};
 use crate::client::Client;
 use crate::config::{Config, Smtp};
 use crate::error::{Error, Result};
-use crate::mail::{Incoming, Mailboxes, message};
+use crate::mail::{Address, Incoming, Mailboxes, message};
 use crate::net::{self, Limits, Stream};
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -57,6 +57,12 @@ impl Exchange {
         Ok(Exchange { mailboxes, settings, idle, drain: Drain::on_signal()? })
     }
 
+    /// Rule 6: the quota is judged here, not after the message.
+    fn look_up(&self, address: &Address, size: u64) -> Result<Option<String>> {
+        let Some(user) = self.mailboxes.resolve(address)? else { return Ok(None) };
+        self.mailboxes.admit(&user, size).map(|()| Some(user))
+    }
+
     fn talk(&self, stream: Stream, peer: SocketAddr) {
         stream.set_stall(Some(self.idle));
         stream.set_deadline(Some(Instant::now() + SESSION_TIME_MAX));
@@ -98,8 +104,8 @@ impl Talk<'_> {
                 Ok(line) => self.session.line(&line),
                 Err(fault) => self.session.bad_line(fault),
             };
-            if let Action::LookUp(address) = action {
-                let found = self.exchange.mailboxes.resolve(&address);
+            if let Action::LookUp(address, size) = action {
+                let found = self.exchange.look_up(&address, size);
                 action = self.session.recipient(found);
             }
             if let Action::Receive(reply, envelope) = action {
@@ -114,7 +120,7 @@ impl Talk<'_> {
                     self.reply(&reply);
                     return self.close();
                 }
-                Action::LookUp(_) | Action::Receive(..) => unreachable!("both are done above"),
+                Action::LookUp(..) | Action::Receive(..) => unreachable!("both are done above"),
             }
         }
     }

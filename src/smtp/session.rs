@@ -34,8 +34,9 @@ pub enum Action {
     Reply(Reply),
     /// Answer and close.
     Close(Reply),
-    /// Find out who has this address, and call [`Session::recipient`].
-    LookUp(Address),
+    /// Find out who has this address, and has room for a message of so many octets (0: not known), and call
+    /// [`Session::recipient`].
+    LookUp(Address, u64),
     /// Answer, read a message up to its end, deliver it, and call [`Session::message`].
     Receive(Reply, Envelope),
 }
@@ -90,6 +91,8 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct Transaction {
     sender: Option<Address>,
+    /// Octets of the message, where the client said so.
+    size: u64,
     users: Vec<String>,
     /// Whether the address that is being looked up is our postmaster's.
     postmaster: bool,
@@ -137,7 +140,8 @@ impl Session {
         }))
     }
 
-    /// Takes the answer to [`Action::LookUp`]: the user who has the address, if anybody has it.
+    /// Takes the answer to [`Action::LookUp`]: the user who has the address, if anybody has it; `Quota` if that user has
+    /// no room.
     pub fn recipient(&mut self, found: Result<Option<String>, Error>) -> Action {
         let transaction = self.transaction.as_mut().expect("only RCPT looks an address up");
         let action = match found {
@@ -238,7 +242,9 @@ impl Session {
         if sender.size.is_some_and(|size| size > self.settings.message_bytes_max) {
             return Action::Reply(self.too_big());
         }
-        self.transaction = Some(Transaction { sender: sender.address, ..Transaction::default() });
+        let size = sender.size.unwrap_or(0);
+        self.transaction =
+            Some(Transaction { sender: sender.address, size, ..Transaction::default() });
         Action::Reply(Reply::new(250, "2.1.0", "Sender taken"))
     }
 
@@ -263,7 +269,7 @@ impl Session {
             ));
         }
         transaction.postmaster = address.is_postmaster();
-        Action::LookUp(address)
+        Action::LookUp(address, transaction.size)
     }
 
     fn data(&mut self) -> Action {

@@ -206,6 +206,9 @@ fn answer(connection: &mut Text, action: &Action) -> io::Result<Try> {
         }
         ["MISMATCH", version] => Outcome::Mismatch(number(version)),
         ["MISMATCH", version, at] => Outcome::MismatchAt(number(version), option(at) as usize),
+        ["QUOTA", sum, _] => {
+            Outcome::Over(sum.parse().unwrap_or_else(|_| panic!("a strange answer: {line}")))
+        }
         ["NOTFOUND"] => Outcome::NotFound,
         ["VALUE", version, len, ..] => {
             Outcome::Value(number(version), name_of(&connection.bytes(number(len) as usize)?))

@@ -21,6 +21,8 @@ const ROWS: usize = 2;
 const COLUMNS: u64 = 2;
 /// The most that is added at once: two sums of unanswered ADDs are rarely the same.
 const DELTA_MAX: u64 = 1 << 40;
+/// A bound of counters, which some grow to.
+const SUM_MAX: i64 = 3 << 40;
 /// Cells of a SCAN: more than a row ever has.
 const LIMIT: usize = 1000;
 
@@ -134,7 +136,10 @@ fn wire(change: &Change) -> (String, Vec<u8>) {
             format!("PUT {cell} {}{}", value.len(), condition(*if_version)),
             value.as_bytes().to_vec(),
         ),
-        Change::Add { cell, delta } => (format!("ADD {cell} {delta}"), Vec::new()),
+        Change::Add { cell, delta, max } => {
+            let bound = max.map_or_else(String::new, |max| format!(" max={max}"));
+            (format!("ADD {cell} {delta}{bound}"), Vec::new())
+        }
         Change::Append { prefix, value } => {
             (format!("APPEND {prefix} {}", value.len()), value.as_bytes().to_vec())
         }
@@ -184,7 +189,8 @@ impl Chooser<'_> {
 
     fn add(&mut self) -> Change {
         let delta = self.random.below(DELTA_MAX) as i64 - (DELTA_MAX / 4) as i64;
-        Change::Add { cell: self.column("counter"), delta }
+        let max = self.random.chance(25).then_some(SUM_MAX);
+        Change::Add { cell: self.column("counter"), delta, max }
     }
 
     fn append(&mut self) -> Change {

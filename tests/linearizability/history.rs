@@ -45,8 +45,8 @@ impl Action {
 pub enum Change {
     /// PUT.
     Put { cell: Word, value: Word, if_version: Option<u64> },
-    /// ADD.
-    Add { cell: Word, delta: i64 },
+    /// ADD, refused above a bound.
+    Add { cell: Word, delta: i64, max: Option<i64> },
     /// APPEND: the prefix follows its row as the column does in a cell's name.
     Append { prefix: Word, value: Word },
     /// DELETE.
@@ -66,6 +66,8 @@ pub enum Outcome {
     Mismatch(u64),
     /// The same of the cell of this item of a BATCH.
     MismatchAt(u64, usize),
+    /// A counter is this, and would go over its bound; nothing was written.
+    Over(i64),
     /// There is no such cell.
     NotFound,
     /// The cell's version and value.

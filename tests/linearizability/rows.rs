@@ -99,6 +99,7 @@ impl Rows {
         match &self.history[i].outcome {
             Outcome::Mismatch(version) => mismatch(state, changes, *version, 0),
             Outcome::MismatchAt(version, at) => mismatch(state, changes, *version, *at),
+            Outcome::Over(sum) => over(state, changes, *sum),
             Outcome::Ok(_) => self.make(state, i, changes, Some(&[])),
             Outcome::Made(_, told) => self.make(state, i, changes, Some(told)),
             Outcome::Unknown => self.make(state, i, changes, None),
@@ -158,10 +159,24 @@ fn mismatch(state: &State, changes: &[Change], version: u64, at: usize) -> Optio
     match changes.get(at)? {
         Change::Put { cell, if_version: Some(wished), .. } if *wished != version => {
             let is_so = state.has_version(cell, version) && conditions_hold(state, &changes[..at]);
-            is_so.then(|| state.clone())
+            let mut next = state.clone();
+            let are_made = changes[..at].iter().all(|change| next.make(change).is_some());
+            (is_so && are_made).then(|| state.clone())
         }
         _ => None,
     }
+}
+
+/// A counter is this when the changes before one that would take it over its bound are made.
+fn over(state: &State, changes: &[Change], sum: i64) -> Option<State> {
+    let mut next = state.clone();
+    for (at, change) in changes.iter().enumerate() {
+        if next.goes_over(change) == Some(sum) {
+            return conditions_hold(state, &changes[..at]).then(|| state.clone());
+        }
+        next.make(change)?;
+    }
+    None
 }
 
 impl State {
@@ -206,9 +221,9 @@ impl State {
                 let gone: HashSet<Word> = self.row(row).map(Word::from).collect();
                 self.cells.retain(|name, _| !gone.contains(name));
             }
-            Change::Add { cell, delta } => {
-                let old = self.cells.get(cell).map_or(Ok(0), |cell| cell.value.parse::<i64>());
-                let sum = (old.ok()? + delta).to_string();
+            Change::Add { .. } if self.goes_over(change).is_some() => return None,
+            Change::Add { cell, delta, .. } => {
+                let sum = (self.sum(cell)? + delta).to_string();
                 self.put(cell.clone(), sum.as_str().into());
                 return Some(Some(sum));
             }
@@ -219,6 +234,21 @@ impl State {
             }
         }
         Some(None)
+    }
+
+    /// What a counter has counted.
+    fn sum(&self, cell: &str) -> Option<i64> {
+        self.cells.get(cell).map_or(Ok(0), |cell| cell.value.parse()).ok()
+    }
+
+    /// The sum from which a change would go over its bound.
+    fn goes_over(&self, change: &Change) -> Option<i64> {
+        match change {
+            Change::Add { cell, delta: delta @ 1.., max: Some(max) } => {
+                self.sum(cell).filter(|sum| sum + delta > *max)
+            }
+            _ => None,
+        }
     }
 
     fn put(&mut self, cell: Word, value: Word) {

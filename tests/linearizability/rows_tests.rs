@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::harness::long;
-use Outcome::{Cells, Made, Mismatch, MismatchAt, NotFound, Ok as Done, Unknown};
+use Outcome::{Cells, Made, Mismatch, MismatchAt, NotFound, Ok as Done, Over, Unknown};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -19,7 +19,11 @@ fn op(began: u64, ended: u64, action: Action, outcome: Outcome) -> Operation {
 }
 
 fn add(cell: &str, delta: i64) -> Change {
-    Change::Add { cell: cell.into(), delta }
+    Change::Add { cell: cell.into(), delta, max: None }
+}
+
+fn add_within(cell: &str, delta: i64, max: i64) -> Change {
+    Change::Add { cell: cell.into(), delta, max: Some(max) }
 }
 
 fn put(cell: &str, value: &str) -> Change {
@@ -227,6 +231,27 @@ fn a_batch_whose_condition_fails_leaves_nothing() {
 }
 
 #[test]
+fn a_bound_refuses_what_goes_over_it_and_nothing_else() {
+    let first = one(0, 1, add_within("r n", 7, 10), made(1, &["7"]));
+    fits(&[first.clone(), one(2, 3, add_within("r n", 4, 10), Over(7))]);
+    fits(&[first.clone(), one(2, 3, add_within("r n", 3, 10), made(2, &["10"]))]);
+    fits(&[first.clone(), one(2, 3, add_within("r n", -1, 5), made(2, &["6"]))]);
+    violates(&[first.clone(), one(2, 3, add_within("r n", 3, 10), Over(7))]);
+    violates(&[first.clone(), one(2, 3, add_within("r n", 4, 10), Over(6))]);
+    violates(&[first.clone(), one(2, 3, add_within("r n", 4, 10), made(2, &["11"]))]);
+    violates(&[first.clone(), one(2, 3, add_within("r n", -1, 5), Over(7))]);
+    let open = one(2, 9, add_within("r n", 3, 10), Unknown);
+    fits(&[first.clone(), open.clone(), one(4, 5, add_within("r n", 2, 10), Over(10))]);
+    fits(&[first.clone(), open, one(4, 5, add_within("r n", 2, 10), made(2, &["9"]))]);
+    let items = [put("r a", "x"), add("r n", 2), add_within("r n", 2, 10)];
+    fits(&[first.clone(), batch(2, 3, &items, Over(9)), scan(4, 5, &[("r n", 1, "7")])]);
+    violates(&[first.clone(), batch(2, 3, &items, made(2, &["9", "11"]))]);
+    let items = [add_within("r n", 4, 10), put_if("r a", "x", 5)];
+    fits(&[first.clone(), batch(2, 3, &items, Over(7))]);
+    violates(&[first, batch(2, 3, &items, MismatchAt(0, 1))]);
+}
+
+#[test]
 fn versions_that_contradict_the_order_are_found() {
     violates(&[one(0, 1, put("r a", "x"), Done(2)), one(2, 3, put("r b", "y"), Done(1))]);
     violates(&[one(0, 1, put("r a", "x"), Done(1)), one(0, 1, put("r b", "y"), Done(1))]);
@@ -285,7 +310,7 @@ impl Real {
     fn make(&mut self, change: &Change) -> Option<String> {
         let (cell, value, word) = match change {
             Change::Put { cell, value, .. } => (cell.to_string(), value.to_string(), None),
-            Change::Add { cell, delta } => {
+            Change::Add { cell, delta, .. } => {
                 let old = self.cells.get(&**cell).map_or(0, |(_, sum)| sum.parse().unwrap());
                 let sum = (old + delta).to_string();
                 (cell.to_string(), sum.clone(), Some(sum))

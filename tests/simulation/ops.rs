@@ -113,7 +113,7 @@ fn put_over(known: &Table, key: &Key, value: Vec<u8>) -> Op {
 
 fn add(random: &mut Random) -> Op {
     let delta = random.below(9) as i64 - 3;
-    Op::Add { row: ROW.to_vec(), column: COUNTER.to_vec(), delta }
+    Op::add(ROW, COUNTER, delta)
 }
 
 fn append(name: &str) -> Op {

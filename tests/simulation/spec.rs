@@ -65,7 +65,7 @@ impl Spec<'_> {
                 let row = self.before.row(of, &row, Bound::Unbounded);
                 self.cells.extend(cells(row).map(|(key, _)| (key, None)));
             }
-            Op::Add { row, column, delta } => {
+            Op::Add { row, column, delta, .. } => {
                 let key = Key::new(row, column);
                 let text = self.get(&key).unwrap_or_else(|| b"0".to_vec());
                 let before: i64 =

@@ -137,6 +137,7 @@ pub(super) fn submit(visit: &Visit, request: &mut Request) -> Result<Response> {
     match take(visit, parts, &mut fields) {
         Ok(None) => Ok(visit.done("/mail", "sent", 1)),
         Ok(Some(saved)) => perform(visit, fields, saved),
+        Err(Error::Quota { .. }) if fields.action == "discard" => discard_saved(visit, &fields),
         Err(error) => again(visit, fields, &error),
     }
 }
@@ -162,6 +163,11 @@ fn again(visit: &Visit, fields: Fields, error: &Error) -> Result<Response> {
             "This is too long to be taken: {why}. Nothing was sent or saved, and the field is empty here: \
              go back in your browser to what you wrote, and make it shorter."
         ),
+        Error::Quota { .. } => format!(
+            "{} Nothing was sent or saved: what you send is kept in Sent. What you wrote is still here: delete \
+             files, or messages in Trash, in another window, then try again. Files must be chosen again.",
+            problem.what
+        ),
         _ => format!(
             "{} Nothing was sent. What you wrote is still here: please try again. Files must be chosen \
              again.",
@@ -169,6 +175,14 @@ fn again(visit: &Visit, fields: Fields, error: &Error) -> Result<Response> {
         ),
     };
     page(visit, problem.status, "New message", fields, vec![said])
+}
+
+/// There is no room to save once more what is discarded: the draft as it was saved before goes to Trash.
+fn discard_saved(visit: &Visit, fields: &Fields) -> Result<Response> {
+    if let Some(draft) = visit.mailboxes().find_draft(visit.user(), &fields.guid)? {
+        visit.mailboxes().move_to(visit.user(), &[draft.place], Folder::Trash)?;
+    }
+    Ok(visit.done("/mail", "mail-deleted", 1))
 }
 
 fn perform(visit: &Visit, fields: Fields, saved: Saved) -> Result<Response> {
@@ -200,7 +214,7 @@ fn send(visit: &Visit, fields: Fields, held: &Held) -> Result<Response> {
         Ok(contacts) => contacts,
         Err(faults) => return unsent(visit, fields, faults),
     };
-    let audience = match visit.mailboxes().audience(&contacts) {
+    let audience = match visit.mailboxes().audience(&contacts, visit.user(), &fields.guid, held) {
         Ok(audience) => audience,
         Err(error) => return again_saved(visit, fields, &error),
     };
@@ -224,6 +238,11 @@ fn send(visit: &Visit, fields: Fields, held: &Held) -> Result<Response> {
 fn unreachable(to: &str, why: Unreachable, domain: &str) -> String {
     match why {
         Unreachable::Nobody => format!("{to}: nobody here has this address."),
+        Unreachable::Full => {
+            format!(
+                "{to}: this mailbox is full. It takes mail again when its owner has deleted some."
+            )
+        }
         Unreachable::OtherHost => {
             format!("{to} is not at {domain}: mail to other hosts cannot be sent yet.")
         }

@@ -176,6 +176,9 @@ pub struct Add {
     /// What to add.
     #[arg(value_name = "N", allow_negative_numbers = true)]
     pub delta: i64,
+    /// Refuse a larger sum; what adds nothing is done all the same.
+    #[arg(long, value_name = "BOUND", allow_negative_numbers = true)]
+    pub max: Option<i64>,
 }
 
 /// `append`.
@@ -273,6 +276,8 @@ mod tests {
     #[test]
     fn numbers_may_be_negative_where_they_are_values() {
         assert!(matches!(parse("add r c -7"), Ok(Command::Add(Add { delta: -7, .. }))));
+        let Ok(Command::Add(add)) = parse("add r c 7 --max -1") else { panic!() };
+        assert_eq!((add.delta, add.max), (7, Some(-1)));
         assert!(matches!(parse("cput r c -1 -2"), Ok(Command::Cput(_))));
         for wrong in ["add r c x", "get r c --offset -1", "scan r --limit -1", "get r%2 c"] {
             assert!(parse(wrong).is_err(), "{wrong}");

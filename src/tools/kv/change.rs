@@ -1,6 +1,6 @@
 //! The writes that need no stream: `cput`, `delete`, `delete-row`, `add`, `append`.
 
-use super::arguments::Command;
+use super::arguments::{Add, Command};
 use super::end::{End, done};
 use super::name::shown;
 use crate::client::{Client, Op};
@@ -31,7 +31,9 @@ fn op(command: &Command) -> Option<Op> {
             if_version: delete.if_version,
         },
         Command::DeleteRow { row } => Op::delete_row(row.0.clone()),
-        Command::Add(add) => Op::add(add.row.0.clone(), add.column.0.clone(), add.delta),
+        Command::Add(Add { row, column, delta, max }) => {
+            Op::Add { row: row.0.clone(), column: column.0.clone(), delta: *delta, max: *max }
+        }
         Command::Append(append) => {
             Op::append(append.row.0.clone(), append.prefix.0.clone(), append.value.as_bytes())
         }
