@@ -1,11 +1,10 @@
 //! Folders and files over a real cluster: byte for byte, nothing lost, no rings, counters right.
 
-use crate::harness::Cluster;
-use crate::harness::{eventually, noise};
+use crate::harness::{Cluster, eventually, noise};
 use penncloud::client::{Client, Op, Scan};
 use penncloud::drive::{self, Drive, Node, ROOT};
 use penncloud::error::Error;
-use penncloud::quota::Quota;
+use penncloud::quota::{Quota, count};
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::sync::OnceLock;
@@ -33,7 +32,8 @@ impl Owned {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let client = Client::new(store().config()).unwrap();
         let user = format!("driver{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        client.batch(user.as_str(), drive::first_cells(&user)).unwrap();
+        let cells = [vec![count(&user, 0)], drive::first_cells(&user)].concat();
+        client.batch(user.as_str(), cells).unwrap();
         Owned { drive: Drive::new(&client, &user, Quota::default()), client, user }
     }
 
