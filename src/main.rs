@@ -47,6 +47,15 @@ enum Role {
         #[command(subcommand)]
         alone: Option<BenchAlone>,
     },
+    /// Makes a certificate that its own key signs, to try HTTPS with.
+    Cert {
+        /// Names and addresses of the hosts that will show it.
+        #[arg(default_values = ["localhost", "127.0.0.1", "::1"])]
+        hosts: Vec<String>,
+        /// Directory in which `cert.pem` and `key.pem` are made; neither may be there.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+    },
     /// Checks the data of a stopped node, or of all nodes of a stopped cluster.
     Fsck {
         /// Data directory of a node or a cluster.
@@ -170,6 +179,7 @@ fn run(role: Role) -> Result<()> {
         Role::Format(file) => format(&file),
         Role::Bench { alone: Some(alone), .. } => bench_alone(alone),
         Role::Bench { cluster, time, alone: None } => bench(&cluster.config, &time),
+        Role::Cert { hosts, dir } => cert(&dir, &hosts),
         Role::Fsck { dir } => tools::fsck::run(&dir, &mut std::io::stdout()),
         Role::Processes(file) => {
             print!("{}", tools::processes::list(&Config::load(&file.config)?));
@@ -206,6 +216,13 @@ fn format(file: &ConfigFile) -> Result<()> {
         println!("Made the cluster's secrets: {} (keep it to yourself)", path.display());
         println!("Console: user admin, password {} (shown this once)", secrets.admin_password);
     }
+    Ok(())
+}
+
+fn cert(dir: &Path, hosts: &[String]) -> Result<()> {
+    let made = tools::cert::run(dir, hosts)?;
+    println!("Good for 397 days, for {}. In the configuration, below [http]:", hosts.join(", "));
+    println!("tls_cert = {:?}\ntls_key = {:?}", made.certificate, made.key);
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! A response on its way: the head, and the body by the framing that fits it.
 
+use crate::config::Scheme;
+use crate::http::cookie;
 use crate::http::date;
 use crate::http::head::Version;
 use crate::http::method::Method;
@@ -13,6 +15,8 @@ use std::time::SystemTime;
 const PIECE: usize = 64 << 10;
 /// Fields that are the server's own.
 const OURS: [&str; 4] = ["connection", "content-length", "date", "transfer-encoding"];
+/// Under TLS a browser is told to come back by no other way, for a year.
+const NEVER_IN_THE_CLEAR: &str = "Strict-Transport-Security: max-age=31536000\r\n";
 
 /// What a response depends on beside itself.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +25,8 @@ pub struct Manner {
     pub method: Method,
     /// The request's version.
     pub version: Version,
+    /// How the request came.
+    pub scheme: Scheme,
     /// Whether another request may follow.
     pub keep_alive: bool,
 }
@@ -57,7 +63,14 @@ pub fn head(response: &Response, manner: Manner, ending: Ending, now: SystemTime
         format!("HTTP/1.1 {status} {}\r\nDate: {}\r\n", reason(status), date::format(now));
     let theirs = |name: &str| !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours));
     for (name, value) in response.headers.iter().filter(|(name, _)| theirs(name)) {
-        head += &format!("{name}: {}\r\n", clean(value));
+        let value = match name.eq_ignore_ascii_case("set-cookie") {
+            true => cookie::set(value, manner.scheme),
+            false => value.into(),
+        };
+        head += &format!("{name}: {}\r\n", clean(&value));
+    }
+    if manner.scheme == Scheme::Https {
+        head += NEVER_IN_THE_CLEAR;
     }
     match ending {
         Ending::Length(length) => head += &format!("Content-Length: {length}\r\n"),
