@@ -253,7 +253,10 @@ impl Server {
 impl Exchange {
     fn new(id: String, peer: SocketAddr, head: &Head, scheme: Scheme) -> Exchange {
         let Head { method, version, keep_alive, .. } = *head;
-        let what = format!("{peer} {method} {:?}", head.target.path);
+        let what = match log::log_enabled!(log::Level::Debug) {
+            true => format!("{peer} {method} {:?}", head.target.path),
+            false => String::new(),
+        };
         let manner = Manner { method, version, scheme, keep_alive };
         Exchange { id, manner, what, began: Instant::now() }
     }

@@ -142,13 +142,19 @@ fn name_timeout(e: io::Error) -> io::Error {
     if e.kind() == io::ErrorKind::WouldBlock { timed_out() } else { e }
 }
 
+/// A process that is stopped and goes on finds its reads interrupted, where the socket has a time-out: they are tried again.
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let patience = self.patience()?;
-        if let Some(ms) = other_timeout(&self.limits.read_timeout, patience) {
-            self.socket.set_read_timeout(timeout(ms))?;
+        loop {
+            let patience = self.patience()?;
+            if let Some(ms) = other_timeout(&self.limits.read_timeout, patience) {
+                self.socket.set_read_timeout(timeout(ms))?;
+            }
+            match (&*self.socket).read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(name_timeout),
+            }
         }
-        (&*self.socket).read(buffer).map_err(name_timeout)
     }
 }
 

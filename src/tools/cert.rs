@@ -18,7 +18,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// How long a certificate is good: browsers take none for longer than 398 days.
-const DAYS: u32 = 397;
+pub const DAYS: u32 = 397;
 /// Bits of its number.
 const SERIAL_BITS: i32 = 127;
 

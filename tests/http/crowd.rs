@@ -4,6 +4,7 @@ use super::process::Process;
 use super::server::PATIENCE;
 use crate::harness::{eventually, long, skipped};
 use penncloud::http::client::{Answer, Client};
+use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -105,4 +106,16 @@ fn a_connection_over_the_cap_is_told_so_by_a_process_that_answers_on() {
     assert_eq!(over.request("GET", "/ping", &[], b"").expect("an answer").status, 503);
     drop(crowd);
     eventually("it answers again", || ping(&process));
+}
+
+#[test]
+fn a_process_that_was_stopped_goes_on_with_its_connections() {
+    let process = Process::start("balancer", "lb", "", "");
+    let mut client = Client::connect(&process.address, PATIENCE).expect("connect");
+    for _ in 0..2 {
+        let answer = client.request("GET", "/ping", &[], b"").expect("the connection was kept");
+        assert_eq!(answer.status, 200);
+        process.signal(Signal::STOP);
+        process.signal(Signal::CONT);
+    }
 }

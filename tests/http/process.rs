@@ -47,8 +47,8 @@ impl Process {
         process
     }
 
-    pub fn hang_up(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("an own child");
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("an own child");
     }
 
     /// What it has logged so far.

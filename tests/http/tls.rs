@@ -7,6 +7,7 @@ use native_tls::{Certificate, Protocol, TlsConnector, TlsStream};
 use penncloud::config::{self, Scheme};
 use penncloud::http::client::Client;
 use penncloud::tools::cert::{self, Made};
+use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -152,7 +153,7 @@ fn every_role_serves_https_and_reads_its_certificate_again() {
     let process = Process::start("balancer", "lb", &http, "");
     let mut before = connect(&process.address, &made.certificate).expect("the first certificate");
     fs::write(&made.key, "no key").expect("written");
-    process.hang_up();
+    process.signal(Signal::HUP);
     eventually("it keeps what it has", || {
         process.log().contains("the certificate stays as it was").then_some(())
     });
@@ -161,7 +162,7 @@ fn every_role_serves_https_and_reads_its_certificate_again() {
     fs::copy(&made.certificate, &renewed).expect("copied");
     fs::copy(&other.key, &made.key).expect("copied");
     fs::copy(&other.certificate, &made.certificate).expect("copied");
-    process.hang_up();
+    process.signal(Signal::HUP);
     eventually("it shows the other", || connect(&process.address, &other.certificate).ok());
     assert!(connect(&process.address, &renewed).is_err(), "the first certificate is gone");
     before.write_all(b"GET /ping HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").expect("send");
