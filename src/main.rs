@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use penncloud::config::{Config, Secrets};
 use penncloud::error::{Error, Result};
 use penncloud::tools;
-use penncloud::tools::bench::{failover, replicated, volume};
+use penncloud::tools::bench::{bare, failover, http, replicated, volume};
 use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -96,6 +96,25 @@ enum BenchAlone {
         /// Memory of each node, in MiB.
         #[arg(long, default_value_t = 128)]
         memory: u64,
+    },
+    /// Pages of 1 to 1,000 connections, beside nginx where it is installed and the least server of our shape.
+    Http {
+        #[command(flatten)]
+        time: CaseTime,
+        /// A new directory in this one holds all data, and is removed.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Only cases that hold this text: "a redirect", "kept, 16", "one each".
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// The least server of our shape, which `bench http` measures.
+    #[command(hide = true)]
+    Bare {
+        /// Where it listens.
+        address: String,
+        /// The bytes of its answer.
+        answer: PathBuf,
     },
     /// How long clients wait when a primary is killed, and when it is shut down in order.
     Failover {
@@ -221,7 +240,8 @@ fn format(file: &ConfigFile) -> Result<()> {
 
 fn cert(dir: &Path, hosts: &[String]) -> Result<()> {
     let made = tools::cert::run(dir, hosts)?;
-    println!("Good for 397 days, for {}. In the configuration, below [http]:", hosts.join(", "));
+    let (days, hosts) = (tools::cert::DAYS, hosts.join(", "));
+    println!("Good for {days} days, for {hosts}. In the configuration, below [http]:");
     println!("tls_cert = {:?}\ntls_key = {:?}", made.certificate, made.key);
     Ok(())
 }
@@ -252,6 +272,11 @@ fn bench_alone(what: BenchAlone) -> Result<()> {
             };
             volume::run(&settings, out)
         }
+        BenchAlone::Http { time, dir, only } => {
+            let time = time.duration()?;
+            http::run(&http::Settings { program, dir, time, only }, out)
+        }
+        BenchAlone::Bare { address, answer } => bare::run(&address, &answer),
         BenchAlone::Failover { runs, dir } => {
             failover::run(&failover::Settings { program, dir, runs }, out)
         }
