@@ -37,6 +37,7 @@ need_compiler() {
     PATH=$PATH:$HOME/.cargo/bin
     command -v cargo >/dev/null || die "Rust is not installed (no cargo): see https://rustup.rs"
     command -v cc >/dev/null || die "no C compiler (cc), which Rust needs to link: apt-get install build-essential"
+    pkg-config --exists openssl 2>/dev/null || die "no OpenSSL to build TLS with: apt-get install pkg-config libssl-dev"
 }
 
 # Where cargo puts the program.
@@ -62,15 +63,15 @@ names=()
 # 1: not everything has started.
 incomplete=0
 
-# Reads the configuration: data, domain, postmaster, names, role, address.
+# Reads the configuration: data, domain, scheme, postmaster, names, role, address.
 load_cluster() {
     find_binary
-    local list kind first second third
+    local list kind first second third fourth
     postmaster=""
     list=$("$binary" processes --config "$config" 2>&1) || die "${list#penncloud: }"
-    while IFS=$'\t' read -r kind first second third; do
+    while IFS=$'\t' read -r kind first second third fourth; do
         if [[ $kind == cluster ]]; then
-            data=$first domain=$second postmaster=$third
+            data=$first domain=$second scheme=$third postmaster=$fourth
         else
             names+=("$first") role[$first]=$second address[$first]=$third
         fi
@@ -314,8 +315,8 @@ say_where() {
     local backend
     backend=$(first_of backend)
     echo "PennCloud runs: ${#names[@]} processes, data in $data."
-    echo "  Web      http://$(first_of balancer)/"
-    echo "  Console  http://$(first_of console)/   user admin, password in $data/secrets.json"
+    echo "  Web      $scheme://$(first_of balancer)/"
+    echo "  Console  $scheme://$(first_of console)/   user admin, password in $data/secrets.json"
     echo "  Mail     SMTP on $(first_of smtp), for <user>@$domain"
     echo "  Store    nc ${backend/:/ }   then HELP, or PUT alice note 5 and hello"
     echo "  Master   nc $(first_of master | tr : ' ')   then WHERE alice"

@@ -4,10 +4,13 @@
 //! Secrets are not in this file but beside the data (see [`Secrets`]), made by `penncloud format`
 //! with mode 0600.
 
+mod http;
 mod secrets;
 
-use crate::error::{Error, Result};
+pub use http::{Http, Scheme};
 pub use secrets::Secrets;
+
+use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -248,46 +251,6 @@ pub struct Backend {
     pub address: String,
 }
 
-/// Limits of every HTTP listener.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Http {
-    /// Open connections; one more is answered 503.
-    pub connections_max: usize,
-    /// Open connections from one address; loopback is exempt.
-    pub connections_per_address_max: usize,
-    /// Bytes of a request's head.
-    pub head_bytes_max: usize,
-    /// Bytes of a form's body.
-    pub form_bytes_max: u64,
-    /// Bytes of an uploaded body.
-    pub upload_bytes_max: u64,
-    /// Total time for a request's head, from its first byte.
-    pub head_ms: u64,
-    /// Total time for a form's body.
-    pub form_ms: u64,
-    /// Silence on a kept connection after which it is closed.
-    pub idle_ms: u64,
-    /// Time without progress after which an upload or a download is given up.
-    pub stall_ms: u64,
-}
-
-impl Default for Http {
-    fn default() -> Http {
-        Http {
-            connections_max: 4096,
-            connections_per_address_max: 256,
-            head_bytes_max: 16 << 10,
-            form_bytes_max: 1 << 20,
-            upload_bytes_max: 1 << 40,
-            head_ms: 10_000,
-            form_ms: 30_000,
-            idle_ms: 15_000,
-            stall_ms: 30_000,
-        }
-    }
-}
-
 /// Accounts of users.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -438,6 +401,7 @@ impl Config {
         self.check_store()?;
         self.check_times()?;
         self.check_replication()?;
+        self.http.check()?;
         if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
             return Err(Error::config(
                 "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
@@ -466,7 +430,12 @@ impl Config {
     /// No time may be 0, nor longer than a year: clocks are added to it.
     fn check_times(&self) -> Result<()> {
         let (store, master, replication) = (&self.store, &self.master, &self.replication);
+        let http = &self.http;
         for (name, ms) in [
+            ("http.head_ms", http.head_ms),
+            ("http.form_ms", http.form_ms),
+            ("http.idle_ms", http.idle_ms),
+            ("http.stall_ms", http.stall_ms),
             ("store.scrub_ms", store.scrub_ms),
             ("store.stage_ms", store.stage_ms),
             ("store.retire_ms", store.retire_ms),
@@ -644,6 +613,7 @@ mod tests {
                 "the group name \"b/2\" may hold letters and digits only",
             ),
             ("small_tablets = 6", "small_tablets = 0", "must be at least 1"),
+            ("tls_key = \"\"", "tls_key = \"k\"", "http.tls_cert and http.tls_key belong together"),
             ("min_insync = 1", "min_insync = 4", "is more than a group has backends"),
             ("cell_bytes = 1048576", "cell_bytes = 1", "store.cell_bytes must lie between"),
             (

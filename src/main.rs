@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use penncloud::config::{Config, Secrets};
 use penncloud::error::{Error, Result};
 use penncloud::tools;
-use penncloud::tools::bench::{failover, replicated, volume};
+use penncloud::tools::bench::{bare, failover, http, replicated, volume};
 use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,6 +58,15 @@ enum Role {
         #[command(subcommand)]
         alone: Option<BenchAlone>,
     },
+    /// Makes a certificate that its own key signs, to try HTTPS with.
+    Cert {
+        /// Names and addresses of the hosts that will show it.
+        #[arg(default_values = ["localhost", "127.0.0.1", "::1"])]
+        hosts: Vec<String>,
+        /// Directory in which `cert.pem` and `key.pem` are made; neither may be there.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+    },
     /// Checks the data of a stopped node, or of all nodes of a stopped cluster.
     Fsck {
         /// Data directory of a node or a cluster.
@@ -98,6 +107,25 @@ enum BenchAlone {
         /// Memory of each node, in MiB.
         #[arg(long, default_value_t = 128)]
         memory: u64,
+    },
+    /// Pages of 1 to 1,000 connections, beside nginx where it is installed and the least server of our shape.
+    Http {
+        #[command(flatten)]
+        time: CaseTime,
+        /// A new directory in this one holds all data, and is removed.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// Only cases that hold this text: "a redirect", "kept, 16", "one each".
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// The least server of our shape, which `bench http` measures.
+    #[command(hide = true)]
+    Bare {
+        /// Where it listens.
+        address: String,
+        /// The bytes of its answer.
+        answer: PathBuf,
     },
     /// How long clients wait when a primary is killed, and when it is shut down in order.
     Failover {
@@ -185,6 +213,7 @@ fn run(role: Role) -> Result<()> {
         }
         Role::Bench { alone: Some(alone), .. } => bench_alone(alone),
         Role::Bench { cluster, time, alone: None } => bench(&cluster.config, &time),
+        Role::Cert { hosts, dir } => cert(&dir, &hosts),
         Role::Fsck { dir } => tools::fsck::run(&dir, &mut std::io::stdout()),
         Role::Processes(file) => {
             print!("{}", tools::processes::list(&Config::load(&file.config)?));
@@ -224,6 +253,14 @@ fn format(file: &ConfigFile) -> Result<()> {
     Ok(())
 }
 
+fn cert(dir: &Path, hosts: &[String]) -> Result<()> {
+    let made = tools::cert::run(dir, hosts)?;
+    let (days, hosts) = (tools::cert::DAYS, hosts.join(", "));
+    println!("Good for {days} days, for {hosts}. In the configuration, below [http]:");
+    println!("tls_cert = {:?}\ntls_key = {:?}", made.certificate, made.key);
+    Ok(())
+}
+
 fn bench(config: &Path, time: &CaseTime) -> Result<()> {
     let settings = tools::bench::Settings::full(time.duration()?);
     tools::bench::run(&Config::load(config)?, &settings, &mut std::io::stdout())
@@ -250,6 +287,11 @@ fn bench_alone(what: BenchAlone) -> Result<()> {
             };
             volume::run(&settings, out)
         }
+        BenchAlone::Http { time, dir, only } => {
+            let time = time.duration()?;
+            http::run(&http::Settings { program, dir, time, only }, out)
+        }
+        BenchAlone::Bare { address, answer } => bare::run(&address, &answer),
         BenchAlone::Failover { runs, dir } => {
             failover::run(&failover::Settings { program, dir, runs }, out)
         }

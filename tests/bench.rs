@@ -1,7 +1,7 @@
 //! `penncloud bench` measures every case of a running cluster. How fast it is, no test says.
 
 use crate::harness::Cluster;
-use penncloud::tools::bench::{self, Settings, failover, replicated, volume};
+use penncloud::tools::bench::{self, Settings, failover, http, replicated, volume};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -83,6 +83,29 @@ fn a_store_with_much_data_is_measured_and_leaves_nothing_behind() {
     ] {
         assert!(table.contains(line), "{line:?} is missing:\n{table}");
     }
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
+}
+
+#[test]
+fn pages_are_measured_beside_the_least_server() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let settings = http::Settings {
+        program: program(),
+        dir: dir.path().into(),
+        time: Duration::from_millis(10),
+        only: ", 16".into(),
+    };
+    let mut table = Vec::new();
+    http::run(&settings, &mut table).expect("the servers are measured");
+    let table = String::from_utf8(table).expect("text");
+    assert!(!table.contains("failed"), "{table}");
+    for page in ["a file of 242 B", "a redirect", "an inbox of 60"] {
+        for how in ["kept", "one each"] {
+            let case = format!("{:28}    16 PennCloud ", format!("{page}, {how}"));
+            assert!(table.contains(&case), "{case:?} is missing:\n{table}");
+        }
+    }
+    assert_eq!(table.matches(" bare loop ").count(), 6 + 1, "{table}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
 }
 

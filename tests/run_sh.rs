@@ -259,6 +259,8 @@ fn a_machine_without_rust_or_a_compiler_is_told_what_to_install() {
     assert!(start().contains("Rust is not installed"));
     link("cargo");
     assert!(start().contains("build-essential"));
+    link("cc");
+    assert!(start().contains("libssl-dev"));
 }
 
 #[test]

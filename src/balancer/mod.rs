@@ -23,7 +23,7 @@
 //!
 //! # Invariants
 //!
-//! * A `Location` is `http://`, an address from the configuration and a target that [`is_local`]; nothing in
+//! * A `Location` is our scheme, an address from the configuration and a target that [`is_local`]; nothing in
 //!   it is copied from `Host` or any other field.
 //! * No answer may be kept: `Cache-Control: no-store`.
 //! * Without a frontend the answer is 503 with `Retry-After` and a page that loads itself again.
@@ -44,7 +44,7 @@ mod fleet;
 mod health;
 mod ping;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Scheme};
 use crate::error::{Error, Result};
 use crate::http::target::is_local;
 use crate::http::{self, App, Method, Request, Response};
@@ -69,20 +69,22 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
         Error::config(format!("the configuration has no balancer named {name:?}"))
     })?;
     let listener = net::bind(&process.address)?;
-    log::info!("{name}: http://{}", process.address);
+    log::info!("{name}: {}://{}", config.http.scheme(), process.address);
     serve(listener, config, process)
 }
 
 /// Balances on a listener that is bound already.
 pub fn serve(listener: TcpListener, config: &Config, process: &config::Balancer) -> Result<()> {
     let fleet = Arc::new(Fleet::new(&config.frontends));
-    ping::start(&fleet, std::time::Duration::from_millis(process.ping_interval_ms))?;
-    http::serve(listener, &config.http, Arc::new(Balancer { fleet }));
-    Ok(())
+    let scheme = config.http.scheme();
+    ping::start(&fleet, scheme, std::time::Duration::from_millis(process.ping_interval_ms))?;
+    http::serve(listener, &config.http, Arc::new(Balancer { fleet, scheme }))
 }
 
 struct Balancer {
     fleet: Arc<Fleet>,
+    /// How frontends are spoken to: as we are.
+    scheme: Scheme,
 }
 
 impl App for Balancer {
@@ -106,8 +108,9 @@ impl Balancer {
 
     fn send_on(&self, request: &Request<'_>) -> Response {
         let Some(frontend) = self.fleet.choose() else { return none_is_up(&request.target) };
-        let response = Response::redirect(&format!("http://{frontend}{}", request.target))
-            .with_header("Cache-Control", "no-store");
+        let response =
+            Response::redirect(&format!("{}://{frontend}{}", self.scheme, request.target))
+                .with_header("Cache-Control", "no-store");
         match request.method {
             Method::Get | Method::Head | Method::Post => response,
             _ => Response { status: 307, ..response },

@@ -2,7 +2,8 @@
 
 use super::app::Guest;
 use crate::error::Result;
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, conditional};
+use std::ops::Range;
 
 /// Name, content type and bytes of every file.
 const FILES: &[(&str, &str, &[u8])] = &[
@@ -19,10 +20,10 @@ pub(super) fn serve(_guest: &Guest, request: &mut Request<'_>) -> Result<Respons
         return Ok(Response::text(404, "There is no such file.\n"));
     };
     let etag = format!("\"{:08x}\"", crc32c::crc32c(bytes));
-    let response = if request.header("If-None-Match") == Some(&etag) {
-        Response::empty(304)
-    } else {
-        Response::bytes(200, kind, bytes.to_vec())
+    let cut = |range: Range<u64>| {
+        let part = &bytes[range.start as usize..range.end as usize];
+        Ok(Some(Response::bytes(200, kind, part.to_vec())))
     };
-    Ok(response.with_header("ETag", &etag).with_header("Cache-Control", "no-cache"))
+    let answer = conditional::answer(request, &etag, bytes.len() as u64, cut)?;
+    Ok(answer.expect("a file in the binary is never gone").with_header("Cache-Control", "no-cache"))
 }

@@ -36,7 +36,7 @@ pub(super) fn show(guest: &Guest, request: &mut Request<'_>) -> Result<Response>
 fn page(guest: &Guest, status: u16, fault: Option<String>) -> Result<Response> {
     let token = random_token();
     let cookie =
-        format!("{FORM_COOKIE}={token}; Path=/login; HttpOnly; SameSite=Strict; Max-Age={FORM_S}");
+        format!("{FORM_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={FORM_S}");
     let login = Login { shell: guest.shell("Sign in"), name: NAME, token, fault };
     Ok(render(status, &login)?.with_header("Set-Cookie", &cookie))
 }

@@ -1,7 +1,7 @@
 //! Asks the cluster how it is: all processes at once, none for longer than [`PATIENCE`].
 
 use super::app::App;
-use crate::config::Group;
+use crate::config::{Group, Scheme};
 use crate::error::{Error, Result};
 use crate::http::client;
 use crate::net::Stream;
@@ -99,7 +99,7 @@ fn ping(app: &App, role: &str, address: &str) -> Result<String> {
     match role {
         "backend" => pong(app, address),
         "smtp" => greeting(address),
-        _ => web_ping(address),
+        _ => web_ping(app.config.http.scheme(), address),
     }
 }
 
@@ -112,8 +112,8 @@ fn pong(app: &App, address: &str) -> Result<String> {
 }
 
 /// What a frontend or a balancer says of itself.
-fn web_ping(address: &str) -> Result<String> {
-    let answer = client::get(address, "/ping", PATIENCE)?;
+fn web_ping(scheme: Scheme, address: &str) -> Result<String> {
+    let answer = client::get(scheme, address, "/ping", PATIENCE)?;
     match answer.status {
         200 => Ok(String::from_utf8_lossy(&answer.body).trim().into()),
         status => Err(Error::retry(format!("it answered {status}"))),

@@ -49,7 +49,7 @@ mod page;
 mod session;
 mod value;
 
-use crate::config::Config;
+use crate::config::{Config, Scheme};
 use crate::error::{Error, Result};
 use crate::{http, net};
 use std::sync::Arc;
@@ -60,14 +60,14 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let process =
         process.ok_or_else(|| Error::config(format!("no console {name:?} is configured")))?;
     let listener = net::bind(&process.address)?;
-    if !listener.local_addr()?.ip().is_loopback() {
+    let in_the_clear = config.http.scheme() == Scheme::Http;
+    if in_the_clear && !listener.local_addr()?.ip().is_loopback() {
         return Err(Error::config(format!(
-            "the console {name} listens on loopback only, not on {}: it has no TLS",
+            "the console {name} listens on loopback only, not on {}, without http.tls_cert",
             process.address
         )));
     }
     let app = Arc::new(app::App::new(config, name)?);
-    log::info!("{name}: http://{}", process.address);
-    http::serve(listener, &config.http, Arc::new(app::Front::new(app)));
-    Ok(())
+    log::info!("{name}: {}://{}", config.http.scheme(), process.address);
+    http::serve(listener, &config.http, Arc::new(app::Front::new(app)))
 }

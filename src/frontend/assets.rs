@@ -3,9 +3,10 @@
 
 use super::Guest;
 use crate::error::{Error, Result};
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, conditional};
 use rust_embed::RustEmbed;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 #[derive(RustEmbed)]
@@ -54,12 +55,12 @@ pub(super) fn serve(_guest: &Guest, request: &mut Request) -> Result<Response> {
     let etag = format!("\"{}\"", asset.hash);
     let current = request.query("v") == Some(&asset.hash);
     let keep = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let response = if request.header("If-None-Match") == Some(&etag) {
-        Response { status: 304, headers: Vec::new(), body: crate::http::Body::Empty }
-    } else {
-        Response::bytes(200, asset.content_type, asset.bytes.clone())
+    let cut = |range: Range<u64>| {
+        let bytes = &asset.bytes[range.start as usize..range.end as usize];
+        Ok(Some(Response::bytes(200, asset.content_type, bytes.to_vec())))
     };
-    Ok(response.with_header("ETag", &etag).with_header("Cache-Control", keep))
+    let answer = conditional::answer(request, &etag, asset.bytes.len() as u64, cut)?;
+    Ok(answer.expect("an asset is never gone").with_header("Cache-Control", keep))
 }
 
 /// Refuses a start without the files that every page needs.

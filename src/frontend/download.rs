@@ -5,8 +5,7 @@ use super::headers::USER_BYTES_POLICY;
 use super::{Visit, files};
 use crate::drive::Node;
 use crate::error::Result;
-use crate::http::conditional::{Wanted, content_range, wanted};
-use crate::http::{Request, Response};
+use crate::http::{Request, Response, conditional};
 use std::ops::Range;
 
 /// Sends a file.
@@ -17,23 +16,10 @@ pub(super) fn download(visit: &Visit, request: &mut Request) -> Result<Response>
         Err(gone) => return Ok(gone),
     };
     let etag = format!("\"{}\"", file.data.simple());
-    let response = match wanted(&request.headers, &etag, file.size) {
-        Wanted::Nothing => Some(Response::empty(304)),
-        Wanted::Missing => Some(
-            Response::text(416, "There are no such bytes in this file.\n")
-                .with_header("Content-Range", &format!("bytes */{}", file.size)),
-        ),
-        Wanted::Whole => open(visit, &file, 0..file.size)?,
-        Wanted::Part(part) => open(visit, &file, part.clone())?.map(|response| {
-            let said = content_range(&part, file.size);
-            Response { status: 206, ..response }.with_header("Content-Range", &said)
-        }),
-    };
+    let response =
+        conditional::answer(request, &etag, file.size, |bytes| open(visit, &file, bytes))?;
     let Some(response) = response else { return Ok(files::gone(visit, request)) };
-    Ok(response
-        .with_header("ETag", &etag)
-        .with_header("Accept-Ranges", "bytes")
-        .with_header("Cache-Control", "private, no-cache"))
+    Ok(response.with_header("Cache-Control", "private, no-cache"))
 }
 
 /// Bytes of a file, streamed from the store; `None` when they are gone.

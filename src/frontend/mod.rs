@@ -77,7 +77,6 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     drain::on_signal(app.clone())?;
     app::watch_store(&app)?;
     app::sweep_deletions(&app)?;
-    log::info!("{name}: http://{}", process.advertised());
-    http::serve(listener, &config.http, Arc::new(app::Front::new(app)));
-    Ok(())
+    log::info!("{name}: {}://{}", config.http.scheme(), process.advertised());
+    http::serve(listener, &config.http, Arc::new(app::Front::new(app)))
 }

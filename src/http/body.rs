@@ -128,7 +128,10 @@ impl<'a> Body<'a> {
     /// Reads away a short rest that nobody wanted, so that another request can follow. A long or slow rest
     /// stays: the connection ends then. What is malformed is found, whoever reads it.
     pub fn settle(&mut self) {
-        if self.source.is_awaited() || self.decoder.data_left() > REST_MAX || self.failed.is_some()
+        if self.decoder.is_over()
+            || self.source.is_awaited()
+            || self.decoder.data_left() > REST_MAX
+            || self.failed.is_some()
         {
             return;
         }

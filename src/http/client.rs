@@ -1,12 +1,13 @@
 //! A blocking HTTP/1.1 client, for pings between our own processes, for tests and for `bench`. It follows
 //! no redirect, keeps no cookie and speaks to one host.
 
+use crate::config::Scheme;
 use crate::error::{Error, Result};
 use crate::http::body::{Body, Source};
 use crate::http::form::read_all;
 use crate::http::head::Framing;
 use crate::http::headers::Headers;
-use crate::net::Stream;
+use crate::net::{Channel, Stream};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -30,22 +31,32 @@ pub struct Answer {
 
 /// A connection to one server, kept between requests.
 pub struct Client {
-    input: BufReader<Stream>,
+    input: BufReader<Channel>,
     host: String,
     within: Duration,
 }
 
 /// One GET over a connection of its own; everything together takes `within` at most.
-pub fn get(address: &str, target: &str, within: Duration) -> Result<Answer> {
-    let mut client = Client::connect(address, within)?;
+pub fn get(scheme: Scheme, address: &str, target: &str, within: Duration) -> Result<Answer> {
+    let mut client = Client::connect_by(scheme, address, within)?;
     client.request("GET", target, &[("Connection", "close")], b"")
 }
 
 impl Client {
     /// Connects to `host:port`. Connecting, and each request, take `within` at most.
     pub fn connect(address: &str, within: Duration) -> Result<Client> {
+        Client::connect_by(Scheme::Http, address, within)
+    }
+
+    /// The same under TLS, where the scheme says so: with a server of ours, whatever its certificate is.
+    pub fn connect_by(scheme: Scheme, address: &str, within: Duration) -> Result<Client> {
         let stream = Stream::connect(address, within)?;
-        Ok(Client { input: BufReader::new(stream), host: address.to_string(), within })
+        stream.set_deadline(Some(Instant::now() + within));
+        let channel = match scheme {
+            Scheme::Http => Channel::Plain(stream),
+            Scheme::Https => Channel::connect_tls(stream)?,
+        };
+        Ok(Client { input: BufReader::new(channel), host: address.to_string(), within })
     }
 
     /// Sends a request and reads the whole answer.
@@ -56,7 +67,7 @@ impl Client {
         fields: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Answer> {
-        self.input.get_ref().set_deadline(Some(Instant::now() + self.within));
+        self.input.set_time(self.within);
         let mut request = format!("{method} {target} HTTP/1.1\r\nHost: {}\r\n", self.host);
         for (name, value) in fields {
             request += &format!("{name}: {value}\r\n");
@@ -115,9 +126,9 @@ fn parse_head(bytes: &[u8]) -> Result<(u16, Headers)> {
     Ok((status, headers))
 }
 
-impl Source for BufReader<Stream> {
+impl Source for BufReader<Channel> {
     fn set_time(&mut self, within: Duration) {
-        self.get_ref().set_deadline(Some(Instant::now() + within));
+        self.get_ref().stream().set_deadline(Some(Instant::now() + within));
     }
 
     fn is_awaited(&self) -> bool {

@@ -1,7 +1,11 @@
 //! What of a resource a client wants: what it has already it need not get again, and it may ask for a part
-//! (RFC 9110, sections 13 and 14). Resources are known by their `ETag` alone.
+//! (RFC 9110, sections 13 and 14). Resources are known by their strong `ETag` alone.
 
+use crate::error::Result;
 use crate::http::headers::Headers;
+use crate::http::method::Method;
+use crate::http::request::Request;
+use crate::http::response::Response;
 use std::ops::Range;
 
 /// What is wanted.
@@ -15,30 +19,69 @@ pub enum Wanted {
     Part(Range<u64>),
     /// Bytes that are not there: 416.
     Missing,
+    /// Another version of it: 412.
+    Other,
 }
 
-/// What a request's fields say of a resource of `length` bytes. `etag` is quoted, as it is sent.
-pub fn wanted(headers: &Headers, etag: &str, length: u64) -> Wanted {
-    let mut known = headers.all("if-none-match").flat_map(|v| v.split(',')).map(str::trim);
-    if known.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag) {
+/// Answers with what a request wants of a resource of `length` bytes; `etag` is quoted, as it is sent. `open` gives a
+/// 200 with the bytes of a range, or `None` when the resource is gone after all.
+pub fn answer(
+    request: &Request<'_>,
+    etag: &str,
+    length: u64,
+    open: impl FnOnce(Range<u64>) -> Result<Option<Response>>,
+) -> Result<Option<Response>> {
+    let response = match wanted(request.method, &request.headers, etag, length) {
+        Wanted::Nothing => Some(Response::empty(304)),
+        Wanted::Whole => open(0..length)?,
+        Wanted::Part(part) => open(part.clone())?.map(|response| {
+            let said = content_range(&part, length);
+            Response { status: 206, ..response }.with_header("Content-Range", &said)
+        }),
+        Wanted::Missing => Some(
+            Response::text(416, "There are no such bytes.\n")
+                .with_header("Content-Range", &format!("bytes */{length}")),
+        ),
+        Wanted::Other => Some(Response::text(412, "It is another version by now.\n")),
+    };
+    let describe = |r: Response| r.with_header("ETag", etag).with_header("Accept-Ranges", "bytes");
+    Ok(response.map(describe))
+}
+
+/// What a request's fields say, in the order in which they count (RFC 9110, section 13.2.2).
+pub fn wanted(method: Method, headers: &Headers, etag: &str, length: u64) -> Wanted {
+    if headers.get("if-match").is_some() && !names(headers, "if-match", |tag| tag == etag) {
+        return Wanted::Other;
+    }
+    if names(headers, "if-none-match", |tag| tag.strip_prefix("W/").unwrap_or(tag) == etag) {
         return Wanted::Nothing;
     }
-    let applies = headers.get("if-range").is_none_or(|tag| tag == etag);
+    let applies = method == Method::Get && headers.get("if-range").is_none_or(|tag| tag == etag);
     match headers.get("range").filter(|_| applies) {
         Some(field) => range(field, length),
         None => Wanted::Whole,
     }
 }
 
+/// Whether a field's list of tags is `*` or has one that is ours.
+fn names(headers: &Headers, field: &str, is_ours: impl Fn(&str) -> bool) -> bool {
+    let mut tags = headers.all(field).flat_map(|v| v.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || is_ours(tag))
+}
+
 /// `Content-Range` of a 206.
-pub fn content_range(part: &Range<u64>, length: u64) -> String {
+fn content_range(part: &Range<u64>, length: u64) -> String {
     format!("bytes {}-{}/{length}", part.start, part.end.saturating_sub(1))
 }
 
 /// What a `Range` field asks for. Anything but one range of bytes is ignored, as the RFC allows.
 fn range(field: &str, length: u64) -> Wanted {
-    let spec = field.strip_prefix("bytes=").and_then(|s| s.split_once('-'));
-    let Some((first, last)) = spec.map(|(f, l)| (f.trim(), l.trim())) else { return Wanted::Whole };
+    let (unit, spec) = field.split_once('=').unwrap_or_default();
+    let Some((first, last)) = spec.split_once('-').filter(|_| unit.eq_ignore_ascii_case("bytes"))
+    else {
+        return Wanted::Whole;
+    };
+    let (first, last) = (first.trim(), last.trim());
     let part = match (number(first), number(last)) {
         (Some(first), Some(last)) if first <= last => first..last.saturating_add(1).min(length),
         (Some(first), None) if last.is_empty() => first..length,
@@ -59,7 +102,7 @@ mod tests {
     fn of(fields: &[(&str, &str)], length: u64) -> Wanted {
         let mut headers = Headers::default();
         fields.iter().for_each(|(name, value)| headers.add(name, value.as_bytes()));
-        wanted(&headers, "\"a\"", length)
+        wanted(Method::Get, &headers, "\"a\"", length)
     }
 
     #[test]
@@ -67,6 +110,7 @@ mod tests {
         for (field, expected) in [
             ("bytes=0-0", 0..1),
             ("bytes=5-", 5..10),
+            ("Bytes=5-", 5..10),
             ("bytes=-3", 7..10),
             ("bytes=-30", 0..10),
             ("bytes=2-99", 2..10),
@@ -112,6 +156,23 @@ mod tests {
             let expected = if has { Wanted::Nothing } else { Wanted::Whole };
             assert_eq!(of(&[("If-None-Match", tags)], 10), expected, "{tags}");
         }
+    }
+
+    #[test]
+    fn another_version_than_the_client_wants_is_refused() {
+        for (tags, ours) in
+            [("\"x\", \"a\"", true), ("*", true), ("\"b\"", false), ("W/\"a\"", false)]
+        {
+            let expected = if ours { Wanted::Whole } else { Wanted::Other };
+            assert_eq!(of(&[("If-Match", tags)], 10), expected, "{tags}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_for_get_alone() {
+        let mut headers = Headers::default();
+        headers.add("Range", b"bytes=0-0");
+        assert_eq!(wanted(Method::Head, &headers, "\"a\"", 10), Wanted::Whole);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! from. Another site must not be able to act for a visitor whose browser sends our cookie along; and every
 //! port of a host is the *same site*, so only the same origin will do.
 
+use crate::config::Scheme;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response};
 
@@ -34,7 +35,7 @@ pub fn check_origin(request: &Request<'_>) -> Result<()> {
         origin: request.header("Origin"),
         referer: request.header("Referer"),
     };
-    if request.method.is_safe() || from.is_same(host) {
+    if request.method.is_safe() || from.is_same(request.scheme, host) {
         return Ok(());
     }
     Err(Error::Denied("the request was made by another site".into()))
@@ -48,19 +49,20 @@ struct From<'a> {
 }
 
 impl From<'_> {
-    fn is_same(&self, host: &str) -> bool {
+    fn is_same(&self, scheme: Scheme, host: &str) -> bool {
         match (self.site, self.origin, self.referer) {
             (Some(site), ..) => matches!(site, "same-origin" | "none"),
-            (None, Some(origin), _) => host_of(origin) == Some((host, "")),
-            (None, None, Some(referer)) => host_of(referer).is_some_and(|(h, _)| h == host),
+            (None, Some(origin), _) => host_of(origin, scheme) == Some((host, "")),
+            (None, None, Some(referer)) => host_of(referer, scheme).is_some_and(|(h, _)| h == host),
             (None, None, None) => true,
         }
     }
 }
 
-/// Host (with port) of a URL, and what follows it.
-fn host_of(url: &str) -> Option<(&str, &str)> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+/// Host (with port) of a URL, and what follows it. What came to us in the clear may have left its browser under TLS.
+fn host_of(url: &str, scheme: Scheme) -> Option<(&str, &str)> {
+    let in_the_clear = || url.strip_prefix("http://").filter(|_| scheme == Scheme::Http);
+    let rest = url.strip_prefix("https://").or_else(in_the_clear)?;
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     (end > 0).then(|| rest.split_at(end))
 }
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     fn same(site: Option<&str>, origin: Option<&str>, referer: Option<&str>) -> bool {
-        From { site, origin, referer }.is_same("127.0.0.1:8001")
+        From { site, origin, referer }.is_same(Scheme::Http, "127.0.0.1:8001")
     }
 
     #[test]
@@ -95,6 +97,15 @@ mod tests {
         assert!(same(None, Some("http://127.0.0.1:8001"), None));
         assert!(same(None, None, Some("http://127.0.0.1:8001/files?x=1")));
         assert!(same(None, None, None), "no browser at all");
+    }
+
+    #[test]
+    fn under_tls_nothing_in_the_clear_is_the_same_origin() {
+        let same = |origin| {
+            From { site: None, origin: Some(origin), referer: None }.is_same(Scheme::Https, "h:1")
+        };
+        assert!(same("https://h:1"));
+        assert!(!same("http://h:1"));
     }
 
     #[test]

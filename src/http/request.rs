@@ -1,8 +1,9 @@
 //! A request as handlers see it.
 
-use crate::config;
+use crate::config::{self, Scheme};
 use crate::error::{Error, Result};
 use crate::http::body::{Body, Source};
+use crate::http::cookie;
 use crate::http::form::{Form, read_all};
 use crate::http::head::Head;
 use crate::http::headers::Headers;
@@ -26,6 +27,8 @@ pub struct Request<'a> {
     pub headers: Headers,
     /// The other side of the connection.
     pub peer: SocketAddr,
+    /// How it came: in the clear or under TLS.
+    pub scheme: Scheme,
     /// Names this request in logs and on error pages.
     pub id: String,
     /// Connections of this listener that were open when the request came.
@@ -60,6 +63,7 @@ impl<'a> Request<'a> {
             target: head.target.raw,
             headers: head.headers,
             peer: arrival.peer,
+            scheme: arrival.limits.scheme(),
             id: arrival.id,
             connections: arrival.connections,
             params: Vec::new(),
@@ -91,8 +95,7 @@ impl<'a> Request<'a> {
 
     /// The first cookie of a name.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let cookies = self.headers.all("cookie").flat_map(|v| v.split(';'));
-        cookies.filter_map(|c| c.trim().split_once('=')).find(|(n, _)| *n == name).map(|(_, v)| v)
+        cookie::find(&self.headers, self.scheme, name)
     }
 
     /// The fields of a submitted form: urlencoded, or multipart without files.

@@ -1,6 +1,7 @@
 //! The answer to a request.
 
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 
@@ -99,7 +100,7 @@ impl Response {
     /// Adds a field. Control characters in the value become spaces: no value can start another line.
     pub fn with_header(mut self, name: &str, value: &str) -> Response {
         debug_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{name:?}");
-        self.headers.push((name.to_string(), clean(value)));
+        self.headers.push((name.to_string(), clean(value).into_owned()));
         self
     }
 
@@ -115,8 +116,12 @@ impl Response {
 }
 
 /// A field value without control characters.
-pub(super) fn clean(value: &str) -> String {
-    value.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect()
+pub(super) fn clean(value: &str) -> Cow<'_, str> {
+    let is_odd = |c: char| c.is_control() && c != '\t';
+    match value.contains(is_odd) {
+        true => value.replace(is_odd, " ").into(),
+        false => value.into(),
+    }
 }
 
 /// A URL in which everything but printable ASCII is percent-encoded.

@@ -1,5 +1,7 @@
 //! A response on its way: the head, and the body by the framing that fits it.
 
+use crate::config::Scheme;
+use crate::http::cookie;
 use crate::http::date;
 use crate::http::head::Version;
 use crate::http::method::Method;
@@ -11,8 +13,12 @@ use std::time::SystemTime;
 
 /// Bytes of a body that are in memory at once, and the most that is written at once.
 const PIECE: usize = 64 << 10;
+/// Bytes of most heads: they are not moved while they grow.
+const HEAD_BYTES: usize = 1 << 10;
 /// Fields that are the server's own.
 const OURS: [&str; 4] = ["connection", "content-length", "date", "transfer-encoding"];
+/// Under TLS a browser is told to come back by no other way, for a year.
+const NEVER_IN_THE_CLEAR: &str = "Strict-Transport-Security: max-age=31536000\r\n";
 
 /// What a response depends on beside itself.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +27,8 @@ pub struct Manner {
     pub method: Method,
     /// The request's version.
     pub version: Version,
+    /// How the request came.
+    pub scheme: Scheme,
     /// Whether another request may follow.
     pub keep_alive: bool,
 }
@@ -52,25 +60,34 @@ impl Ending {
 
 /// The head of a response.
 pub fn head(response: &Response, manner: Manner, ending: Ending, now: SystemTime) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    let mut say = |parts: &[&str]| parts.iter().for_each(|part| head.extend(part.as_bytes()));
     let status = response.status;
-    let mut head =
-        format!("HTTP/1.1 {status} {}\r\nDate: {}\r\n", reason(status), date::format(now));
+    say(&["HTTP/1.1 ", &status.to_string(), " ", reason(status), "\r\nDate: ", &date::format(now)]);
+    say(&["\r\n"]);
     let theirs = |name: &str| !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours));
     for (name, value) in response.headers.iter().filter(|(name, _)| theirs(name)) {
-        head += &format!("{name}: {}\r\n", clean(value));
+        let value = match name.eq_ignore_ascii_case("set-cookie") {
+            true => cookie::set(value, manner.scheme),
+            false => value.into(),
+        };
+        say(&[name, ": ", &clean(&value), "\r\n"]);
+    }
+    if manner.scheme == Scheme::Https {
+        say(&[NEVER_IN_THE_CLEAR]);
     }
     match ending {
-        Ending::Length(length) => head += &format!("Content-Length: {length}\r\n"),
-        Ending::Chunked => head += "Transfer-Encoding: chunked\r\n",
+        Ending::Length(length) => say(&["Content-Length: ", &length.to_string(), "\r\n"]),
+        Ending::Chunked => say(&["Transfer-Encoding: chunked\r\n"]),
         Ending::Absent | Ending::Close => {}
     }
     match (manner.keep_alive, manner.version) {
-        (false, _) => head += "Connection: close\r\n",
-        (true, Version::Http10) => head += "Connection: keep-alive\r\n",
+        (false, _) => say(&["Connection: close\r\n"]),
+        (true, Version::Http10) => say(&["Connection: keep-alive\r\n"]),
         (true, Version::Http11) => {}
     }
-    head += "\r\n";
-    head.into_bytes()
+    say(&["\r\n"]);
+    head
 }
 
 /// Sends a response; the head and a small body leave in one write. An error means that the peer has not

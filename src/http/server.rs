@@ -1,6 +1,7 @@
 //! Connections, one thread each: read a head, let the application answer, send the answer.
 
-use crate::config;
+use crate::config::{self, Scheme};
+use crate::error::Result;
 use crate::http::head::{Framing, Head, Version};
 use crate::http::method::Method;
 use crate::http::request::{Arrival, Request};
@@ -8,8 +9,9 @@ use crate::http::response::Response;
 use crate::http::send::{Ending, Manner, send};
 use crate::http::status::{Refusal, reason};
 use crate::http::wire::{Missing, Wire, linger};
-use crate::net::{self, Stream};
+use crate::net::{self, Channel, Stream, Tls};
 use crossbeam::channel::{Sender, bounded};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,8 +22,11 @@ use std::time::{Duration, Instant};
 const CROWDED_IDLE: Duration = Duration::from_secs(1);
 /// Connections over the cap that wait for their last bytes to be read away; more are reset.
 const REFUSED_MAX: usize = 64;
-/// Time for the answer to a connection over the cap.
+/// Time for the answer to a connection over the cap; under TLS, with the handshake.
 const REFUSE_TIME: Duration = Duration::from_millis(100);
+const REFUSE_TLS_TIME: Duration = Duration::from_secs(1);
+/// Most time for a TLS handshake.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
 /// What answers the requests of a listener.
 pub trait App: Send + Sync + 'static {
@@ -36,13 +41,16 @@ pub trait App: Send + Sync + 'static {
 }
 
 /// Answers the requests of a listener for ever.
-pub fn serve(listener: TcpListener, limits: &config::Http, app: Arc<dyn App>) {
+///
+/// # Errors
+/// The certificate cannot be used.
+pub fn serve(listener: TcpListener, limits: &config::Http, app: Arc<dyn App>) -> Result<()> {
     let caps = net::Limits {
         connections: limits.connections_max,
         per_address: limits.connections_per_address_max,
     };
-    let server = Arc::new(Server::new(limits.clone(), app));
-    let refused = start_refusing();
+    let server = Arc::new(Server::new(limits.clone(), app)?);
+    let refused = start_refusing(server.clone());
     let refusing = server.clone();
     net::serve(
         listener,
@@ -50,11 +58,13 @@ pub fn serve(listener: TcpListener, limits: &config::Http, app: Arc<dyn App>) {
         move |stream, peer| server.connection(stream, peer),
         move |stream| refusing.refuse(stream, &refused),
     );
+    Ok(())
 }
 
 struct Server {
     app: Arc<dyn App>,
     limits: config::Http,
+    tls: Option<Arc<Tls>>,
     open: AtomicUsize,
     requests: AtomicU64,
     /// Makes the request ids of two processes differ.
@@ -70,18 +80,50 @@ struct Exchange {
 }
 
 impl Server {
-    fn new(limits: config::Http, app: Arc<dyn App>) -> Server {
+    fn new(limits: config::Http, app: Arc<dyn App>) -> Result<Server> {
         let mut tag = [0; 4];
         getrandom::fill(&mut tag).expect("the operating system gives random bytes");
         let (open, requests) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Server { app, limits, open, requests, tag: u32::from_le_bytes(tag) }
+        let tls = match limits.scheme() {
+            Scheme::Http => None,
+            Scheme::Https => Some(Arc::new(Tls::load(&limits.tls_cert, &limits.tls_key)?)),
+        };
+        tls.as_ref().map_or(Ok(()), Tls::reload_on_hangup)?;
+        Ok(Server { app, limits, tls, open, requests, tag: u32::from_le_bytes(tag) })
     }
 
     fn connection(&self, stream: Stream, peer: SocketAddr) {
         self.open.fetch_add(1, Ordering::Relaxed);
         let _leave = Leave(&self.open);
-        let mut wire = Wire::new(stream, self.limits.head_bytes_max);
-        while self.exchange(&mut wire, peer) {}
+        match self.channel(stream.clone()) {
+            Ok(channel) => {
+                let mut wire = Wire::new(channel, self.limits.head_bytes_max);
+                while self.exchange(&mut wire, peer) {}
+            }
+            Err(e) => {
+                log::debug!("{peer} no TLS: {e}");
+                self.refuse_in_the_clear(stream, &e);
+            }
+        }
+    }
+
+    /// Under TLS hands are shaken first: on the connection's own thread, so that a silent client holds up nobody.
+    fn channel(&self, stream: Stream) -> io::Result<Channel> {
+        let Some(tls) = &self.tls else { return Ok(Channel::Plain(stream)) };
+        let within = HANDSHAKE_TIME.min(Duration::from_millis(self.limits.head_ms));
+        stream.set_deadline(Some(Instant::now() + within));
+        tls.accept(stream)
+    }
+
+    /// Whoever speaks something else than TLS is told so: it may be a browser that was given `http://`.
+    fn refuse_in_the_clear(&self, stream: Stream, error: &io::Error) {
+        if error.kind() == io::ErrorKind::InvalidData {
+            let refusal = Refusal::bad("this port speaks TLS: the address begins with https://");
+            let response = self.refusal(&refusal, &self.next_id());
+            if let Some(mut wire) = self.say_last(Channel::Plain(stream), response) {
+                wire.linger();
+            }
+        }
     }
 
     /// One request and its answer; whether another may follow.
@@ -92,10 +134,10 @@ impl Server {
         let (response, exchange) = match head {
             Err(Missing::Nothing) => return false,
             Err(Missing::Refused(refusal)) => {
-                (self.refusal(&refusal, &id), Exchange::unread(id, peer))
+                (self.refusal(&refusal, &id), Exchange::unread(id, peer, self.last_words()))
             }
             Ok(head) => {
-                let mut exchange = Exchange::new(id, peer, &head);
+                let mut exchange = Exchange::new(id, peer, &head, self.limits.scheme());
                 (self.answer(wire, peer, head, &mut exchange), exchange)
             }
         };
@@ -167,31 +209,60 @@ impl Server {
         format!("{:08x}-{:x}", self.tag, self.requests.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Answers a connection over the cap, on the acceptor's thread.
+    /// Answers a connection over the cap, on the acceptor's thread; what takes longer is left to another.
     fn refuse(&self, stream: Stream, refused: &Sender<Stream>) {
         stream.set_deadline(Some(Instant::now() + REFUSE_TIME));
-        let response = self.error(503, "too many connections", &self.next_id());
-        let response = response.with_header("Retry-After", "1");
-        let manner = Manner { method: Method::Get, version: Version::Http11, keep_alive: false };
-        let ending = Ending::of(&response, manner.version);
-        let mut wire = Wire::new(stream.clone(), 0);
-        if send(&mut wire, response, manner, ending).is_ok() {
+        if self.tls.is_none() {
+            if self.say_full(Channel::Plain(stream.clone())).is_none() {
+                return;
+            }
             stream.close_write();
-            let _ = refused.try_send(stream);
         }
+        let _ = refused.try_send(stream);
+    }
+
+    /// Ends a connection over the cap, so that its 503 arrives.
+    fn part(&self, stream: Stream) {
+        let Some(tls) = &self.tls else { return linger(&mut Channel::Plain(stream)) };
+        stream.set_deadline(Some(Instant::now() + REFUSE_TLS_TIME));
+        let told = tls.accept(stream).ok().and_then(|channel| self.say_full(channel));
+        if let Some(mut wire) = told {
+            wire.linger();
+        }
+    }
+
+    fn say_full(&self, channel: Channel) -> Option<Wire> {
+        let response = self.error(503, "too many connections", &self.next_id());
+        self.say_last(channel, response.with_header("Retry-After", "1"))
+    }
+
+    /// Sends an answer to no request; `None` where it could not be sent.
+    fn say_last(&self, channel: Channel, response: Response) -> Option<Wire> {
+        let (manner, mut wire) = (self.last_words(), Wire::new(channel, 0));
+        let ending = Ending::of(&response, manner.version);
+        send(&mut wire, response, manner, ending).ok().map(|()| wire)
+    }
+
+    /// How an answer is sent to what is no request.
+    fn last_words(&self) -> Manner {
+        let scheme = self.limits.scheme();
+        Manner { method: Method::Get, version: Version::Http11, scheme, keep_alive: false }
     }
 }
 
 impl Exchange {
-    fn new(id: String, peer: SocketAddr, head: &Head) -> Exchange {
+    fn new(id: String, peer: SocketAddr, head: &Head, scheme: Scheme) -> Exchange {
         let Head { method, version, keep_alive, .. } = *head;
-        let what = format!("{peer} {method} {:?}", head.target.path);
-        Exchange { id, manner: Manner { method, version, keep_alive }, what, began: Instant::now() }
+        let what = match log::log_enabled!(log::Level::Debug) {
+            true => format!("{peer} {method} {:?}", head.target.path),
+            false => String::new(),
+        };
+        let manner = Manner { method, version, scheme, keep_alive };
+        Exchange { id, manner, what, began: Instant::now() }
     }
 
     /// A request whose head could not be read.
-    fn unread(id: String, peer: SocketAddr) -> Exchange {
-        let manner = Manner { method: Method::Get, version: Version::Http11, keep_alive: false };
+    fn unread(id: String, peer: SocketAddr, manner: Manner) -> Exchange {
         Exchange { id, manner, what: format!("{peer} unreadable"), began: Instant::now() }
     }
 
@@ -224,9 +295,9 @@ impl Drop for Leave<'_> {
 }
 
 /// Starts the thread that reads away what refused connections still send, so that their 503 arrives.
-fn start_refusing() -> Sender<Stream> {
+fn start_refusing(server: Arc<Server>) -> Sender<Stream> {
     let (sender, refused) = bounded::<Stream>(REFUSED_MAX);
-    let work = move || refused.iter().for_each(|mut stream| linger(&mut stream));
+    let work = move || refused.iter().for_each(|stream| server.part(stream));
     std::thread::Builder::new()
         .name("refuse".into())
         .spawn(work)

@@ -5,7 +5,7 @@ use crate::http::body::Source;
 use crate::http::head::{Head, Scan};
 use crate::http::pace::Pace;
 use crate::http::status::Refusal;
-use crate::net::Stream;
+use crate::net::Channel;
 use std::io::{self, BufRead, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const DIRECT: usize = 4 << 10;
 
 /// A connection.
 pub struct Wire {
-    stream: Stream,
+    channel: Channel,
     /// Grows up to the longest head, and is small again when the connection is idle.
     buffer: Vec<u8>,
     head_bytes_max: usize,
@@ -51,10 +51,10 @@ impl From<Refusal> for Missing {
 
 impl Wire {
     /// A connection whose heads have at most `head_bytes_max`.
-    pub fn new(stream: Stream, head_bytes_max: usize) -> Wire {
+    pub fn new(channel: Channel, head_bytes_max: usize) -> Wire {
         let buffer = vec![0; BUFFER_LEAST];
         Wire {
-            stream,
+            channel,
             buffer,
             head_bytes_max,
             start: 0,
@@ -69,6 +69,7 @@ impl Wire {
     pub fn head(&mut self, idle: Duration, time: Duration) -> Result<Head, Missing> {
         self.set_clocks(Some(idle), None);
         self.shrink();
+        self.awaited = false;
         let mut scan = Scan::default();
         loop {
             let begun = scan.has_begun();
@@ -116,7 +117,7 @@ impl Wire {
     pub fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let began = self.start_clocks();
-            let n = self.stream.write(bytes)?;
+            let n = self.channel.write(bytes)?;
             if n == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -128,7 +129,7 @@ impl Wire {
 
     /// Ends the connection so that the peer gets what was sent.
     pub fn linger(&mut self) {
-        linger(&mut self.stream);
+        linger(&mut self.channel);
     }
 
     fn window(&self) -> &[u8] {
@@ -140,7 +141,7 @@ impl Wire {
         self.make_room();
         self.say_continue()?;
         let began = self.start_clocks();
-        let n = self.stream.read(&mut self.buffer[self.end..])?;
+        let n = self.channel.read(&mut self.buffer[self.end..])?;
         self.count(n, began);
         self.end += n;
         Ok(n)
@@ -172,7 +173,7 @@ impl Wire {
     fn start_clocks(&mut self) -> Instant {
         let now = Instant::now();
         let pace = self.pace.as_ref().map(|pace| now + pace.left());
-        self.stream.set_deadline([self.until, pace].into_iter().flatten().min());
+        self.channel.stream().set_deadline([self.until, pace].into_iter().flatten().min());
         now
     }
 
@@ -184,10 +185,11 @@ impl Wire {
 }
 
 /// Says that nothing more comes, and reads away a little of what the peer still sends.
-pub fn linger(stream: &mut Stream) {
-    stream.close_write();
+pub fn linger(channel: &mut Channel) {
+    let stream = channel.stream().clone();
     stream.set_deadline(Some(Instant::now() + LINGER_TIME));
-    let _ = io::copy(&mut stream.take(LINGER_BYTES as u64), &mut io::sink());
+    channel.close_write();
+    let _ = io::copy(&mut stream.clone().take(LINGER_BYTES as u64), &mut io::sink());
     stream.close();
 }
 
@@ -196,7 +198,7 @@ impl Read for Wire {
         if self.start == self.end && out.len() >= DIRECT {
             self.say_continue()?;
             let began = self.start_clocks();
-            let n = self.stream.read(out)?;
+            let n = self.channel.read(out)?;
             self.count(n, began);
             return Ok(n);
         }

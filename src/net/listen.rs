@@ -7,18 +7,20 @@
 use super::Stream;
 use crate::error::{Error, Result};
 use crossbeam::channel::{Receiver, Sender, bounded};
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a finished thread waits for another connection.
 const IDLE_THREAD: Duration = Duration::from_secs(5);
-/// Pause of the acceptor when the system has no descriptor or thread to give.
+/// Pause of the acceptor when the system has no descriptor or thread to give, and how often the log says so.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(10);
+const EXHAUSTED_SAID_EVERY: Duration = Duration::from_secs(5);
 /// Stack of a connection's thread.
-const STACK_BYTES: usize = 512 << 10;
+const STACK_BYTES: usize = 256 << 10;
 /// Connections that the kernel keeps for the acceptor.
 const BACKLOG: i32 = 1024;
 
@@ -27,7 +29,7 @@ const BACKLOG: i32 = 1024;
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
-    /// Open connections from one address; loopback is exempt.
+    /// Open connections from one IPv4 address, or one /64 of IPv6, which is one subscriber; loopback is exempt.
     pub per_address: usize,
 }
 
@@ -65,17 +67,20 @@ where
 
 /// [`serve`] with several crews: a connection goes to the first that is not full.
 pub fn serve_crews(listener: TcpListener, crews: &[Crew], refuse: impl Fn(Stream)) {
+    let exhausted = Exhausted::default();
     loop {
         let (stream, peer) = match accept(&listener) {
             Ok(accepted) => accepted,
             Err(e) => {
-                log::warn!("accept: {e}");
-                std::thread::sleep(EXHAUSTED_PAUSE);
+                exhausted.pause(&format_args!("accept: {e}"));
                 continue;
             }
         };
         match crews.iter().find_map(|crew| Some((crew, crew.open.take(peer.ip(), crew.limits)?))) {
-            Some((crew, slot)) => crew.take(Connection { stream, peer, _slot: slot }),
+            Some((crew, slot)) => {
+                let taken = crew.take(Connection { stream, peer, _slot: slot });
+                taken.unwrap_or_else(|e| exhausted.pause(&format_args!("no thread: {e}")));
+            }
             None => refuse(stream),
         }
     }
@@ -122,18 +127,31 @@ impl Crew {
         Crew { limits, open, handle, hand_over, waiting }
     }
 
-    /// Hands a connection to a thread that waits, or else to a new one.
-    fn take(&self, connection: Connection) {
-        let Err(back) = self.hand_over.try_send(connection) else { return };
+    /// Hands a connection to a thread that waits, or else to a new one. Where there can be none it is closed.
+    fn take(&self, connection: Connection) -> std::io::Result<()> {
+        let Err(back) = self.hand_over.try_send(connection) else { return Ok(()) };
         let (waiting, handle) = (self.waiting.clone(), self.handle.clone());
-        let spawned = std::thread::Builder::new()
+        std::thread::Builder::new()
             .name("connection".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || work(back.into_inner(), &waiting, &*handle));
-        if let Err(e) = spawned {
-            log::warn!("no thread for a connection: {e}");
-            std::thread::sleep(EXHAUSTED_PAUSE);
+            .spawn(move || work(back.into_inner(), &waiting, &*handle))
+            .map(drop)
+    }
+}
+
+/// What the acceptor does when the system has nothing more to give: it waits a moment, and says so now and then.
+#[derive(Default)]
+struct Exhausted {
+    said: Cell<Option<Instant>>,
+}
+
+impl Exhausted {
+    fn pause(&self, why: &dyn std::fmt::Display) {
+        if self.said.get().is_none_or(|said| said.elapsed() > EXHAUSTED_SAID_EVERY) {
+            log::warn!("{why}");
+            self.said.set(Some(Instant::now()));
         }
+        std::thread::sleep(EXHAUSTED_PAUSE);
     }
 }
 
@@ -184,6 +202,7 @@ impl Open {
         if self.all.load(Ordering::Relaxed) >= limits.connections {
             return None;
         }
+        let address = subscriber(address);
         let mut by_address = self.by_address.lock().expect("no thread panics while it counts");
         let n = by_address.entry(address).or_default();
         if !address.is_loopback() && *n >= limits.per_address {
@@ -192,6 +211,15 @@ impl Open {
         *n += 1;
         self.all.fetch_add(1, Ordering::Relaxed);
         Some(Slot { open: self.clone(), address })
+    }
+}
+
+/// What an address stands for: whoever has one of IPv6 has 2^64.
+fn subscriber(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !0 << 64;
+    match address.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => Ipv6Addr::from_bits(v6.to_bits() & NETWORK).into(),
+        other => other,
     }
 }
 
@@ -280,6 +308,22 @@ mod tests {
             word[0]
         });
         assert_eq!(heard.collect::<Vec<_>>(), b"abc");
+    }
+
+    #[test]
+    fn one_subscriber_takes_no_more_than_his_share() {
+        let (open, limits) = (Arc::new(Open::default()), Limits { connections: 9, per_address: 2 });
+        let take = |address: &str| open.take(address.parse().unwrap(), limits);
+        let held = [take("192.0.2.1"), take("::ffff:192.0.2.1")];
+        assert!(held.iter().all(Option::is_some) && take("192.0.2.1").is_none());
+        assert!(take("192.0.2.2").is_some());
+        let six = [take("2001:db8::1"), take("2001:db8::ffff:1")];
+        assert!(six.iter().all(Option::is_some) && take("2001:db8::2").is_none());
+        assert!(take("2001:db8:0:1::1").is_some());
+        let many: Vec<_> = (0..3).map(|_| take("127.0.0.1")).collect();
+        assert!(many.iter().all(Option::is_some), "loopback is exempt");
+        drop(held);
+        assert!(take("192.0.2.1").is_some());
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //!   threads that wait a moment for the next connection; more than one cap for different uses.
 //! * [`stream`]: a TCP stream with one *total* deadline instead of a time-out per read: a peer that sends
 //!   a byte a second cannot hold a thread for ever.
+//! * [`tls`]: connections under TLS, and the certificate of a listener.
 //! * [`auth`]: the challenge and response with which a connection between processes begins.
 
 pub mod auth;
 pub mod listen;
 pub mod stream;
+pub mod tls;
 
 pub use listen::{Crew, Limits, bind, serve, serve_crews};
 pub use stream::Stream;
+pub use tls::{Channel, Tls};

@@ -25,17 +25,15 @@ struct Clocks {
     deadline: AtomicU64,
     /// Milliseconds; 0 is none.
     stall: AtomicU64,
-    /// Time-outs that the socket has now, in milliseconds; 0 is none. One that stays is not set again.
+    /// Time-outs that the socket has now, in milliseconds; 0 is none. One that will do is not set again.
     read_timeout: AtomicU64,
     write_timeout: AtomicU64,
 }
 
 impl Stream {
-    /// Wraps an accepted or connected socket; small writes leave at once.
+    /// Wraps a socket that was just accepted or connected, and so has no time-outs; small writes leave at once.
     pub fn new(socket: TcpStream) -> Result<Stream> {
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(None)?;
-        socket.set_write_timeout(None)?;
         let zero = || AtomicU64::new(0);
         let (deadline, stall, read_timeout, write_timeout) = (zero(), zero(), zero(), zero());
         let limits = Clocks { began: Instant::now(), deadline, stall, read_timeout, write_timeout };
@@ -121,6 +119,15 @@ impl Stream {
     }
 }
 
+/// The time-out to be set, in milliseconds, where the socket has another that will not do. One that is longer by a
+/// 32nd will: requests one after the other, all with the same time, cost no system call for it.
+fn other_timeout(has: &AtomicU64, patience: u64) -> Option<u64> {
+    let will_do = patience..=patience + patience / 32;
+    let set = patience + patience / 64;
+    let replace = !will_do.contains(&has.load(Ordering::Relaxed));
+    replace.then(|| has.store(set, Ordering::Relaxed)).map(|()| set)
+}
+
 /// A time-out of so many milliseconds as the socket takes it.
 fn timeout(ms: u64) -> Option<Duration> {
     (ms > 0).then(|| Duration::from_millis(ms))
@@ -135,21 +142,27 @@ fn name_timeout(e: io::Error) -> io::Error {
     if e.kind() == io::ErrorKind::WouldBlock { timed_out() } else { e }
 }
 
+/// A process that is stopped and goes on finds its reads interrupted, where the socket has a time-out: they are tried again.
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let patience = self.patience()?;
-        if self.limits.read_timeout.swap(patience, Ordering::Relaxed) != patience {
-            self.socket.set_read_timeout(timeout(patience))?;
+        loop {
+            let patience = self.patience()?;
+            if let Some(ms) = other_timeout(&self.limits.read_timeout, patience) {
+                self.socket.set_read_timeout(timeout(ms))?;
+            }
+            match (&*self.socket).read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(name_timeout),
+            }
         }
-        (&*self.socket).read(buffer).map_err(name_timeout)
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let patience = self.patience()?;
-        if self.limits.write_timeout.swap(patience, Ordering::Relaxed) != patience {
-            self.socket.set_write_timeout(timeout(patience))?;
+        if let Some(ms) = other_timeout(&self.limits.write_timeout, patience) {
+            self.socket.set_write_timeout(timeout(ms))?;
         }
         (&*self.socket).write(bytes).map_err(name_timeout)
     }

@@ -6,15 +6,16 @@ use crate::config::Config;
 /// separated by tabs:
 ///
 /// ```text
-/// cluster  <data directory>  <mail domain>  <user who is postmaster>
+/// cluster  <data directory>  <mail domain>  <http or https>  <user who is postmaster>
 /// process  <name>  <role>  <address>
 /// ```
 pub fn list(config: &Config) -> String {
     let cluster = &config.cluster;
     let mut out = format!(
-        "cluster\t{}\t{}\t{}\n",
+        "cluster\t{}\t{}\t{}\t{}\n",
         cluster.data_dir.display(),
         cluster.mail_domain,
+        config.http.scheme(),
         cluster.postmaster
     );
     for (name, role, address) in config.processes() {
@@ -32,7 +33,7 @@ mod tests {
         let config = Config::parse(include_str!("../../conf/local.toml")).unwrap();
         let text = list(&config);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "cluster\tdata\tpenn.test\t");
+        assert_eq!(lines[0], "cluster\tdata\tpenn.test\thttp\t");
         assert_eq!(lines[1], "process\tm1\tmaster\t127.0.0.1:5000");
         assert_eq!(lines.len(), 1 + 12);
     }

@@ -1,9 +1,12 @@
 //! Golden scripts. Every input is fed whole, and in pieces of 1 and of 7 bytes: the output is one.
 
 use super::pieces::{parts, requests};
+use super::server::{connect, limits, start};
 use penncloud::http::head::{Framing, Head, Version};
 use std::error::Error;
 use std::fmt::Write;
+use std::io::{Read, Write as _};
+use std::net::Shutdown;
 
 #[derive(goldenscript::Command)]
 enum Step {
@@ -15,6 +18,8 @@ enum Step {
     Form(String, Vec<String>),
     /// As many times the text, as bytes of a connection, between two others.
     Many { before: String, text: String, after: String, times: usize },
+    /// Bytes to the whole server: what it answers until it closes.
+    Server(Vec<String>),
 }
 
 struct Runner;
@@ -36,6 +41,7 @@ impl goldenscript::Runner for Runner {
                 let all = [before.clone(), text.repeat(*times), after.clone()];
                 in_pieces(&bytes(&all), show_requests)
             }
+            Step::Server(lines) => answers(&bytes(lines)),
         })
     }
 }
@@ -44,6 +50,22 @@ impl goldenscript::Runner for Runner {
 fn bytes(lines: &[String]) -> Vec<u8> {
     let byte = |c| u8::try_from(u32::from(c)).expect("a script writes bytes over 127 as \\xNN");
     lines.iter().flat_map(|line| line.chars()).map(byte).collect()
+}
+
+/// The answers of a new server, without what differs from run to run: the time and the tag of its request ids.
+fn answers(request: &[u8]) -> String {
+    let mut stream = connect(start(limits()));
+    stream.write_all(request).expect("send");
+    stream.shutdown(Shutdown::Write).expect("half closed");
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).expect("the server ends the connection in order");
+    let answers = String::from_utf8_lossy(&answers).replace('\r', "");
+    let line = |line: &str| match line.split_once(' ') {
+        Some(("Date:", date)) if date.ends_with(" GMT") => "Date: now\n".to_string(),
+        Some(("request", id)) => format!("request <tag>{}\n", &id[id.len().min(8)..]),
+        _ => format!("{line}\n"),
+    };
+    answers.lines().map(line).collect()
 }
 
 fn in_pieces(bytes: &[u8], show: impl Fn(&[u8], usize) -> String) -> String {
@@ -153,6 +175,16 @@ fn chunks() {
 #[test]
 fn forms() {
     run("forms");
+}
+
+#[test]
+fn answers_of_the_whole_server() {
+    run("answers");
+}
+
+#[test]
+fn conditions_and_ranges() {
+    run("conditions");
 }
 
 #[test]

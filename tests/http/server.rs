@@ -2,7 +2,7 @@
 
 use penncloud::config;
 use penncloud::error::Result;
-use penncloud::http::{self, App, Request, Response, Routed, Router};
+use penncloud::http::{self, App, Request, Response, Routed, Router, conditional};
 use std::io::{Read, repeat};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -80,6 +80,37 @@ fn upload(_: &(), request: &mut Request<'_>) -> Result<Response> {
     Ok(Response::text(200, said))
 }
 
+/// What one part of a form is, in words.
+pub fn part_line(name: &str, filename: Option<&str>, bytes: &[u8]) -> String {
+    format!("{name:?} {filename:?} {bytes:?}\n")
+}
+
+/// The parts of a form, byte for byte.
+fn read_parts(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let (mut said, mut parts) = (String::new(), request.multipart()?);
+    while let Some(mut part) = parts.next_part()? {
+        let mut bytes = Vec::new();
+        part.read_to_end(&mut bytes)?;
+        said += &part_line(&part.name, part.filename.as_deref(), &bytes);
+    }
+    Ok(Response::text(200, said))
+}
+
+/// Ten bytes that are known by their tag.
+fn tagged(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let digits = |range: std::ops::Range<u64>| {
+        let part = &b"0123456789"[range.start as usize..range.end as usize];
+        Ok(Some(Response::bytes(200, "text/plain", part.to_vec())))
+    };
+    Ok(conditional::answer(request, "\"tag\"", 10, digits)?.expect("it is there"))
+}
+
+/// The cookie `c`, and sets it.
+fn bakes(_: &(), request: &mut Request<'_>) -> Result<Response> {
+    let sent = request.cookie("c").unwrap_or("none").to_string();
+    Ok(Response::text(200, sent).with_header("Set-Cookie", "c=1; Path=/"))
+}
+
 fn streamed(_: &(), request: &mut Request<'_>) -> Result<Response> {
     let size: u64 = request.param("size").parse().unwrap_or_default();
     let length = request.query("sized").map(|_| size);
@@ -106,6 +137,14 @@ pub fn limits() -> config::Http {
 }
 
 pub fn start(limits: config::Http) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    std::thread::spawn(move || serve(listener, limits).expect("good limits"));
+    address
+}
+
+/// Serves for ever.
+pub fn serve(listener: TcpListener, limits: config::Http) -> Result<()> {
     let router = Router::new()
         .post("/echo", echo)
         .post("/unread", unread)
@@ -116,12 +155,12 @@ pub fn start(limits: config::Http) -> SocketAddr {
         .get("/panic", panics)
         .post("/form", form)
         .post("/upload", upload)
+        .post("/parts", read_parts)
+        .get("/tagged", tagged)
+        .get("/cookie", bakes)
         .get("/stream/:size", streamed)
         .get("/broken", broken);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("a bound listener has an address");
-    std::thread::spawn(move || http::serve(listener, &limits, Arc::new(Site { router })));
-    address
+    http::serve(listener, &limits, Arc::new(Site { router }))
 }
 
 pub fn connect(address: SocketAddr) -> TcpStream {

@@ -120,12 +120,22 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 }
 
 #[derive(Deserialize)]
-struct Form {
+pub struct Form {
     name: String,
     boundary: String,
     body: String,
     error: bool,
     parts: Vec<Part>,
+}
+
+impl Form {
+    pub fn bytes(&self) -> Vec<u8> {
+        BASE64_STANDARD.decode(&self.body).expect("base64")
+    }
+
+    pub fn content_type(&self) -> String {
+        format!("multipart/form-data; boundary=\"{}\"", self.boundary)
+    }
 }
 
 #[derive(Deserialize)]
@@ -135,16 +145,18 @@ struct Part {
     data: String,
 }
 
-#[test]
-fn forms_come_back_byte_for_byte_or_are_refused() {
+pub fn forms() -> Vec<Form> {
     let forms: Vec<Form> =
         serde_json::from_str(include_str!("vectors/multipart.json")).expect("good JSON");
     assert_eq!(forms.len(), 29);
-    for form in forms {
-        let body = BASE64_STANDARD.decode(&form.body).expect("base64");
-        let content_type = format!("multipart/form-data; boundary=\"{}\"", form.boundary);
+    forms
+}
+
+#[test]
+fn forms_come_back_byte_for_byte_or_are_refused() {
+    for form in forms() {
         for piece in PIECES {
-            let read = parts(&content_type, &body, piece);
+            let read = parts(&form.content_type(), &form.bytes(), piece);
             assert_eq!(read.is_err(), form.error, "{}: {read:?}", form.name);
             let Ok(read) = read else { continue };
             assert_eq!(read.len(), form.parts.len(), "{}", form.name);
@@ -154,4 +166,42 @@ fn forms_come_back_byte_for_byte_or_are_refused() {
             }
         }
     }
+}
+
+#[test]
+fn the_server_reads_the_forms_however_they_arrive() {
+    let address = server::start(server::limits());
+    for form in forms() {
+        for piece in PIECES {
+            let answer = String::from_utf8(send_form(address, &form, piece)).expect("text");
+            let status = server::statuses(answer.as_bytes());
+            if form.error {
+                assert!(matches!(status[..], [400..500]), "{}: {answer}", form.name);
+                continue;
+            }
+            let said = form.parts.iter().map(|part| {
+                let data = BASE64_STANDARD.decode(&part.data).expect("base64");
+                server::part_line(&part.name, part.filename.as_deref(), &data)
+            });
+            let expected = said.collect::<String>();
+            assert_eq!(status, [200], "{}: {answer}", form.name);
+            assert!(answer.ends_with(&format!("\r\n\r\n{expected}")), "{}: {answer}", form.name);
+        }
+    }
+}
+
+/// Sends a form, its body in pieces, and reads until the server closes.
+fn send_form(address: SocketAddr, form: &Form, piece: usize) -> Vec<u8> {
+    let (mut stream, body) = (server::connect(address), form.bytes());
+    let head = format!(
+        "POST /parts HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        form.content_type(),
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("send");
+    // A refusal may come, and the server be gone, before the last piece.
+    let _ = body.chunks(piece.min(body.len().max(1))).try_for_each(|piece| stream.write_all(piece));
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an answer");
+    answer
 }

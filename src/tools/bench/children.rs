@@ -81,6 +81,15 @@ impl Children {
         kib.map(|kib| kib << 10).ok_or_else(|| Error::corrupt("the system does not say VmHWM"))
     }
 
+    /// The processor time that a process and its own children have taken, in ticks of 10 ms.
+    pub fn processor_time(&self, name: &str) -> Result<Duration> {
+        let pid = self.running().children.get(name).map(Child::id);
+        let pid = pid.ok_or_else(|| Error::bad(format_args!("{name} does not run")))?;
+        let below = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let pids = below.split_ascii_whitespace().map(String::from).chain([pid.to_string()]);
+        pids.map(|pid| processor_time(&pid)).sum()
+    }
+
     /// Waits until something works that needs all processes; an error if one of them ends first.
     pub fn await_work(&self, what: &str, mut work: impl FnMut() -> Result<()>) -> Result<()> {
         let end = Instant::now() + PATIENCE;
@@ -117,6 +126,15 @@ impl Children {
     fn running(&self) -> MutexGuard<'_, Running> {
         self.running.lock().expect("a map is not left half-changed")
     }
+}
+
+/// Time in user and in kernel mode, as `/proc/<pid>/stat` says behind the name.
+fn processor_time(pid: &str) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|n| n.parse::<u64>().ok()).sum();
+    let per_second = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_millis(ticks * 1000 / per_second))
 }
 
 impl Running {

@@ -3,6 +3,7 @@
 use super::children::{Children, free_addresses};
 use super::grpc::Session;
 use super::store::{Store, Worker};
+use crate::config::Scheme;
 use crate::error::{Error, Result};
 use crate::http::client;
 use std::path::Path;
@@ -51,7 +52,7 @@ impl Etcd {
     /// The member that orders the writes.
     fn leader(&self) -> Result<&str> {
         let leads = |address: &&String| {
-            client::get(address, "/metrics", PATIENCE).is_ok_and(|answer| {
+            client::get(Scheme::Http, address, "/metrics", PATIENCE).is_ok_and(|answer| {
                 String::from_utf8_lossy(&answer.body).contains("\netcd_server_is_leader 1\n")
             })
         };

@@ -46,6 +46,11 @@ impl Group {
         &self.config
     }
 
+    /// Its processes.
+    pub fn children(&self) -> &Children {
+        &self.children
+    }
+
     /// Addresses of its backends.
     pub fn addresses(&self) -> Vec<String> {
         self.config.backends().map(|backend| backend.address.clone()).collect()

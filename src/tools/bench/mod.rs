@@ -10,7 +10,7 @@
 //! * [`limits`]: what the machine allows. [`load`]: runs a case. [`table`]: prints.
 //! * [`kv`], [`web`], [`smtp`]: the cases.
 //!
-//! Three more measurements start processes of their own, in a new directory that goes with them:
+//! Four more measurements start processes of their own, in a new directory that goes with them:
 //!
 //! * [`replicated`] (`penncloud bench kv`): PUT and GET of 100 B, 10 KB and 1 MB by 1, 16 and 64 connections, in
 //!   one group of three backends that sync every write, and in the same run in three members of etcd and three
@@ -18,11 +18,13 @@
 //!   the machine's moods; what counts is the ratio.
 //! * [`volume`] (`penncloud bench store`): a million small cells and a value of a gigabyte with little memory: how fast they
 //!   are written and read, how often they are written again, and how a node starts that holds them.
+//! * [`mod@http`] (`penncloud bench http`): a small file, a redirect and an inbox by 1 to 1,000 connections, kept or new
+//!   for each request, beside nginx and a bare loop of a thread a connection ([`bare`]).
 //! * [`failover`] (`penncloud bench failover`): how long a writer and a reader wait when the primary of their tablet
 //!   is killed with SIGKILL, and when the master takes it out of service. Many runs, and their distribution.
 //!
 //! [`children`] are such processes, [`group`] is ours, [`store`] is what all stores have to do, [`etcd`] (over
-//! [`grpc`]) and [`redis`] are the others.
+//! [`grpc`]), [`redis`] and [`nginx`] are the others.
 //!
 //! Where the time goes, other tools show while `penncloud bench kv --only "PUT 100 B, 16" --seconds 60` runs:
 //! `strace -f -c -p <pid>` counts a node's system calls, `perf record -g -p <pid>` samples its processor time, and
@@ -38,14 +40,17 @@
 //!   with the load: with machines of their own all rates are others.
 //! * A bench that is killed with SIGKILL leaves its processes and its directory.
 
+pub mod bare;
 mod children;
 mod etcd;
 pub mod failover;
 mod group;
 mod grpc;
+pub mod http;
 mod kv;
 mod limits;
 mod load;
+mod nginx;
 mod redis;
 pub mod replicated;
 mod smtp;

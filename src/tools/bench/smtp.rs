@@ -29,6 +29,12 @@ pub(super) fn run(bench: &mut Bench, user: &str) {
     }
 }
 
+/// Sends so many messages.
+pub(super) fn deliver(host: &str, recipient: &str, messages: usize) -> Result<()> {
+    let mut session = Session::open(host)?;
+    (0..messages).try_for_each(|_| session.send(recipient, &message(recipient)).map(drop))
+}
+
 /// A message like no other: the same one again would be delivered once.
 fn message(recipient: &str) -> String {
     let line = "a line of sixty-two characters and the two that end every line\r\n";

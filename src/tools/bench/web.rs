@@ -112,11 +112,11 @@ fn link_to(page: &str, name: &str) -> Result<String> {
 }
 
 /// An account that is signed in.
-struct Account {
+pub(super) struct Account {
     host: String,
     user: String,
     /// Its cookies, as a browser sends them.
-    cookie: String,
+    pub(super) cookie: String,
     /// The token of its forms.
     csrf: String,
     /// Where files are sent.
@@ -124,7 +124,7 @@ struct Account {
 }
 
 impl Account {
-    fn make(host: &str, user: String) -> Result<Account> {
+    pub(super) fn make(host: &str, user: String) -> Result<Account> {
         let mut browser = Browser::connect(host, "")?;
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("username", &user);
