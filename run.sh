@@ -520,6 +520,8 @@ run_test() {
         export PENNCLOUD_LONG=1
         shift
     fi
+    # Tests wait for processes, time-outs and disks more than they compute.
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
     local result=0 skipped
     cargo test "$@" 2>&1 | tee "$log_directory/test.log" || result=$?
     skipped=$(grep -o 'skipped: .*' "$log_directory/test.log" | sort -u || true)

@@ -47,6 +47,10 @@ fn an_invitation_lets_one_person_in() {
     assert_eq!(come_with(&typed, &name), (200, "/mail".into()));
     assert_eq!(come_with(&code, &new_name("ivo")).0, 403, "it was used");
     assert_eq!(come_with(&code, &name), (200, "/mail".into()), "a repeat goes on");
+    let mut web = Web::new(&shared().address("f3"));
+    let fields = [("username", name.as_str()), ("password", "another password"), ("code", &code)];
+    assert_eq!(web.submit("/signup", "/signup", &fields, &[]).unwrap().status, 409);
+    assert_eq!(come_with(&code, &new_name("ida")).0, 403, "a refused repeat does not free it");
 }
 
 #[test]

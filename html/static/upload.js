@@ -136,7 +136,7 @@
 
   function finish() {
     running = null;
-    if (waiting.length) return next();
+    if (waiting.length) return void setTimeout(next);
     const failed = tray.querySelectorAll("li.failed").length;
     say(failed ? `${failed} not uploaded` : "All uploaded");
     refresh();

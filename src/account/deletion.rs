@@ -6,7 +6,7 @@
 //!
 //! Four steps, each of which may be the last one before a crash:
 //!
-//! 1. note the intention in `~deletion`;
+//! 1. note the intention in `~deletion`, and after step 2 once more: it may have been taken for an old one meanwhile;
 //! 2. one BATCH on the user: the password becomes [`DELETED`], which fits nothing, and all sessions end. *This
 //!    decides*: from here on nobody can sign in, and nobody can sign up under the name;
 //! 3. the addresses are put to rest: nobody gets mail for them, and nobody can claim them, for
@@ -21,7 +21,7 @@
 //! password): once the rows are gone it is refused, so no cell is left behind without an account.
 
 use super::{Accounts, LogIn, Session, address_row, now_s};
-use crate::client::{Op, Scan, Written};
+use crate::client::{Column, Op, Scan, Written};
 use crate::error::{Error, Result};
 use std::time::{Duration, Instant};
 
@@ -50,10 +50,11 @@ impl Accounts {
             LogIn::Wrong => return Ok(LogIn::Wrong),
             LogIn::Wait(seconds) => return Ok(LogIn::Wait(seconds)),
         };
-        self.client.write(Op::put(ROW, user, now_s().to_string()))?;
+        self.note_deletion(user)?;
         if !self.replace_password(user, fitted, DELETED, &[])? {
             return Ok(LogIn::Wrong);
         }
+        self.note_deletion(user)?;
         log::info!("{user}: the account is being deleted");
         if let Err(error) = self.finish_deletion(user, Instant::now() + WAIT_MAX) {
             log::info!("{user}: the deletion is still to be finished: {error}");
@@ -61,23 +62,36 @@ impl Accounts {
         Ok(LogIn::Welcome(()))
     }
 
-    /// Goes on with every deletion that is not finished.
+    /// Goes on with every deletion that is not finished. One that cannot go on now holds up no other.
     pub fn finish_deletions(&self, deadline: Instant) -> Result<()> {
-        let scan = Scan { row: ROW.into(), limit: ROUND, values: true, ..Scan::default() };
-        for column in self.client.scan(scan)?.0 {
-            let user = String::from_utf8_lossy(&column.name).into_owned();
-            let since = column.value.as_deref().map(String::from_utf8_lossy);
-            let since = since.and_then(|text| text.parse().ok()).unwrap_or(0);
-            self.finish_or_forget(&user, since, deadline)?;
+        let mut scan = Scan { row: ROW.into(), limit: ROUND, values: true, ..Scan::default() };
+        loop {
+            let (notes, more) = self.client.scan(scan.clone())?;
+            for note in &notes {
+                let user = String::from_utf8_lossy(&note.name);
+                if let Err(error) = self.finish_or_forget(&user, note, deadline) {
+                    log::info!("{user}: the deletion is still to be finished: {error}");
+                }
+            }
+            match notes.last() {
+                Some(last) if more && Instant::now() < deadline => {
+                    scan.after = Some(last.name.clone())
+                }
+                _ => return Ok(()),
+            }
         }
-        Ok(())
     }
 
-    fn finish_or_forget(&self, user: &str, since: u64, deadline: Instant) -> Result<()> {
+    fn finish_or_forget(&self, user: &str, note: &Column, deadline: Instant) -> Result<()> {
+        let since = note.value.as_deref().map(String::from_utf8_lossy);
+        let since: u64 = since.and_then(|text| text.parse().ok()).unwrap_or(0);
         match self.password_cell(user)? {
             Some(cell) if cell.hash == DELETED => self.finish_deletion(user, deadline),
             Some(_) if now_s() < since.saturating_add(UNDECIDED_S) => Ok(()),
-            _ => self.forget_deletion(user),
+            _ => {
+                let (row, column, if_version) = (ROW.into(), user.into(), Some(note.version));
+                self.client.write(Op::Delete { row, column, if_version }).map(drop)
+            }
         }
     }
 
@@ -94,6 +108,10 @@ impl Accounts {
         items.push(Op::delete_row(user));
         self.client.batch(user, items)?;
         self.forget_deletion(user)
+    }
+
+    fn note_deletion(&self, user: &str) -> Result<()> {
+        self.client.write(Op::put(ROW, user, now_s().to_string())).map(drop)
     }
 
     fn forget_deletion(&self, user: &str) -> Result<()> {

@@ -6,7 +6,8 @@
 //!
 //! A code has 80 random bits, written so that a person can type it; the store knows only its hash. It is taken
 //! for a name before the account of that name is made: whoever repeats a sign-up that died in between finds it
-//! taken for the same name and goes on, and nobody else can use it.
+//! taken for the same name and goes on, and nobody else can use it. It is never given back, or two who sign up under one
+//! name at once could both keep it: the one of them who comes second has lost the code.
 
 use super::{CELL_BYTES_MAX, json, now_s, session};
 use crate::client::{Client, Op, Written};
@@ -53,20 +54,11 @@ pub(super) fn is_good(client: &Client, code: &str, user: &str) -> Result<bool> {
 
 /// Takes an invitation for a user; false when it is not there or somebody else's.
 pub(super) fn take(client: &Client, code: &str, user: &str) -> Result<bool> {
-    rewrite(client, code, user, user)
-}
-
-/// Gives back what was taken for a user who got no account.
-pub(super) fn give_back(client: &Client, code: &str, user: &str) -> Result<bool> {
-    rewrite(client, code, user, "")
-}
-
-fn rewrite(client: &Client, code: &str, user: &str, to: &str) -> Result<bool> {
     let Some((invitation, version)) = find(client, code)? else { return Ok(false) };
     if !invitation.is_for(user) {
         return Ok(false);
     }
-    let taken = Invitation { user: to.into(), ..invitation };
+    let taken = Invitation { user: user.into(), ..invitation };
     let write = Op::put_if(row(code), COLUMN, json(&taken), version).with_ttl(taken.ttl());
     match client.write(write)? {
         Written::Done { .. } => Ok(true),

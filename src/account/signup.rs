@@ -41,18 +41,17 @@ impl Accounts {
         if !self.claim(user)? {
             return Ok(SignUp::Taken);
         }
-        if !self.may_come(invitation, user, invite::take)? {
+        let is_new = self.password_cell(user)?.is_none();
+        if is_new && !self.may_come(invitation, user, invite::take)? {
             return Ok(SignUp::NotInvited);
         }
-        let made = self.client.batch(user, account_cells(user, &hash, first_cells))?;
+        let cells = || account_cells(user, &hash, first_cells);
+        let made = is_new && matches!(self.client.batch(user, cells())?, Written::Done { .. });
         let hash = match made {
-            Written::Done { .. } => hash,
-            _ => match self.verify(user, password)? {
+            true => hash,
+            false => match self.verify(user, password)? {
                 LogIn::Welcome(cell) => cell.hash,
-                _ => {
-                    self.may_come(invitation, user, invite::give_back)?;
-                    return Ok(SignUp::Taken);
-                }
+                _ => return Ok(SignUp::Taken),
             },
         };
         self.keep_address(user, &hash)?;

@@ -9,6 +9,7 @@
 use super::{json, now_s};
 use crate::client::{Client, Op, Written};
 use crate::error::Result;
+use crate::net::subscriber;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
@@ -71,7 +72,7 @@ pub(super) fn account_welcome(client: &Client, user: &str) -> Result<()> {
 
 /// Counts a try from an address; the seconds to wait if it is not to be heard.
 pub(super) fn address_try(client: &Client, from: IpAddr) -> Result<Option<u64>> {
-    count(client, &format!("~throttle/from-{from}"), WINDOW_S, Count::address_try)
+    count(client, &format!("~throttle/from-{}", subscriber(from)), WINDOW_S, Count::address_try)
 }
 
 /// The name is hashed: whatever was typed makes a valid row, and the store's raw view shows no names that

@@ -274,7 +274,7 @@ impl Tablet {
     /// the time, before anybody is held up by that.
     pub fn propose(&self, write: Write, deadline: Instant) -> Outcome {
         self.warm(write.ops.iter().filter_map(Op::key));
-        if !write.frees() {
+        if !write.frees() && self.view().role == Role::Primary {
             let now = Instant::now();
             self.memory.wait_for_room(now + deadline.saturating_duration_since(now) / 2);
         }

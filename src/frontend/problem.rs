@@ -83,8 +83,8 @@ fn words(error: &Error) -> (&'static str, String, &'static str) {
             "Nothing was changed. Please try again in a few seconds.",
         ),
         Error::Retry(_) => (
-            ELECTING,
-            "The storage node that leads your data does not answer; within seconds another one takes over.".into(),
+            "The storage is not ready for this",
+            "It is electing a new primary, or busy with another change of yours at this moment.".into(),
             "Nothing was changed and nothing is lost. Please try again in a few seconds.",
         ),
         Error::Unknown(_) | Error::Io(..) => (

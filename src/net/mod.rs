@@ -12,6 +12,6 @@ pub mod listen;
 pub mod stream;
 pub mod tls;
 
-pub use listen::{Crew, Limits, bind, serve, serve_crews};
+pub use listen::{Crew, Limits, bind, serve, serve_crews, subscriber};
 pub use stream::Stream;
 pub use tls::{Channel, Tls};

@@ -160,11 +160,16 @@ impl Read for Stream {
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let patience = self.patience()?;
-        if let Some(ms) = other_timeout(&self.limits.write_timeout, patience) {
-            self.socket.set_write_timeout(timeout(ms))?;
+        loop {
+            let patience = self.patience()?;
+            if let Some(ms) = other_timeout(&self.limits.write_timeout, patience) {
+                self.socket.set_write_timeout(timeout(ms))?;
+            }
+            match (&*self.socket).write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => return result.map_err(name_timeout),
+            }
         }
-        (&*self.socket).write(bytes).map_err(name_timeout)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -97,7 +97,7 @@ impl Reservation {
         } else if bytes > self.bytes.max(SMALL_BYTES) {
             self.write(bytes, bytes.saturating_add(STEP_BYTES))
         } else if self.bytes > 0 && self.written.elapsed() > RENEW_AFTER {
-            self.write(self.bytes, self.bytes)
+            self.write(bytes.min(self.bytes), self.bytes)
         } else {
             Ok(())
         }
