@@ -114,7 +114,7 @@ command_of() {
 pid_of() {
     local pid line
     { read -r pid <"$run/$1.pid"; } 2>/dev/null && line=$(command_of "$pid") || return 1
-    [[ $line == *" ${role[$1]} --config $config --name $1 "* ]] && echo "$pid"
+    [[ $line == *" ${role[$1]:-} --config $config --name $1 "* ]] && echo "$pid"
 }
 
 running() {
@@ -122,6 +122,24 @@ running() {
     for name in "${names[@]}"; do
         if pid_of "$name" >/dev/null; then echo "$name"; fi
     done
+}
+
+# Processes on the same data that another configuration has started.
+strangers() {
+    local file name pid line
+    for file in "$run"/*.pid; do
+        name=$(basename "$file" .pid)
+        { read -r pid <"$file"; } 2>/dev/null && line=$(command_of "$pid") || continue
+        [[ $line == *" --config "*" --name $name "* && -z $(pid_of "$name") ]] && echo "$name"
+    done
+    return 0
+}
+
+# Ends where somebody else's processes have the data.
+need_no_strangers() {
+    local others
+    others=$(strangers)
+    [[ -z $others ]] || die "another configuration has started ${others//$'\n'/, } on $data: set PENNCLOUD_CONFIG to it"
 }
 
 # Who listens on host:port, if somebody does.
@@ -415,6 +433,7 @@ run_stop() {
         echo "$1 has stopped."
         return
     fi
+    need_no_strangers
     [[ -n $(running) ]] || die "PennCloud is not running"
     lock
     stop_all
@@ -482,6 +501,7 @@ run_clean() {
     load_cluster
     [[ -e $data ]] || die "there is nothing to clean: $data does not exist"
     [[ -z $(running) ]] || die "PennCloud is running: ./run.sh stop first"
+    need_no_strangers
     [[ -e $data/secrets.json || -d $data/run ]] || die "$data does not look like a data directory of PennCloud: nothing deleted"
     if [[ -t 0 ]]; then
         read -rp "Delete everything in $data? [y/N] " reply
@@ -521,7 +541,7 @@ run_test() {
         shift
     fi
     # Tests wait for processes, time-outs and disks more than they compute.
-    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))}
     local result=0 skipped
     cargo test "$@" 2>&1 | tee "$log_directory/test.log" || result=$?
     skipped=$(grep -o 'skipped: .*' "$log_directory/test.log" | sort -u || true)
@@ -542,6 +562,9 @@ cd "$(dirname "$(readlink -f "$0")")"
 
 command=${1:-foreground}
 (($# > 0)) && shift
+case $command in
+start | stop | restart | logs | kill) (($# < 2)) || die "one process at a time, not $*" ;;
+esac
 case $command in
 foreground) run_foreground ;;
 start | stop | restart | status | logs | kill | clean | test) "run_$command" "$@" ;;

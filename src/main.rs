@@ -226,7 +226,15 @@ fn run(role: Role) -> Result<()> {
 fn start(process: Process, run: Start) -> Result<()> {
     let config = Config::load(&process.config)?;
     start_log(&config, process.log_file.as_deref())?;
+    outlive_hangup()?;
     run(&config, &process.name)
+}
+
+/// SIGHUP has those who serve HTTPS read their certificates again, and ends nobody: an operator sends it to all.
+fn outlive_hangup() -> Result<()> {
+    let unheard = std::sync::Arc::default();
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, unheard)?;
+    Ok(())
 }
 
 fn start_log(config: &Config, file: Option<&Path>) -> Result<()> {

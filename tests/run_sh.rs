@@ -95,6 +95,15 @@ fn a_cluster_is_started_looked_at_killed_stopped_and_cleaned() {
     }
     assert!(house.cannot(&["start"]).starts_with("PennCloud is running already"));
     assert!(house.cannot(&["clean"]).starts_with("PennCloud is running"));
+    std::fs::copy(house.dir.path().join("cluster.toml"), house.dir.path().join("other.toml"))
+        .unwrap();
+    for command in ["clean", "stop"] {
+        let mut other = house.command(&[command]);
+        other.env("PENNCLOUD_CONFIG", "other.toml");
+        let refused = one_sentence(said(other));
+        assert!(refused.starts_with("another configuration has started "), "{refused}");
+    }
+    assert_eq!(house.cannot(&["stop", "a1", "a2"]), "one process at a time, not a1 a2");
     let status = house.does(&["status"]);
     assert_eq!(status.matches("  runs\n").count(), 11);
     assert!(status.contains("postmaster@penn.test goes to the user the-postmaster"), "{status}");

@@ -101,6 +101,9 @@ impl<'a> Request<'a> {
     /// The fields of a submitted form: urlencoded, or multipart without files.
     pub fn form(&mut self) -> Result<Form> {
         let max = self.form_bytes_max;
+        if self.length().is_some_and(|length| length > max) {
+            return Err(Error::TooBig(format!("a form of more than {max} bytes")));
+        }
         self.body.set_time(self.form_time);
         match self.content_type()?.essence.as_str() {
             "application/x-www-form-urlencoded" => {

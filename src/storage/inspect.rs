@@ -3,6 +3,7 @@
 use super::checkpoint::{self, Loaded};
 use super::entries::{Entries, Source};
 use super::mark::Mark;
+use super::scan::Scanned;
 use super::{Position, TabletConfig, file, gap, install, scan};
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ pub struct Inspection {
     pub checkpoints: Vec<Result<CheckpointSummary>>,
     /// The log; nothing of it counts beside a table that was being installed.
     pub log: Result<LogSummary>,
+    /// Whether the segments that are kept for replicas that lag are whole. Damage there loses nothing: who lacks what they
+    /// hold takes the table.
+    pub kept: Result<()>,
     /// Whether the durable mark is there: without it a lost tail of the log goes unnoticed.
     pub has_mark: bool,
     /// Whether a table was being installed, which the next opening finishes.
@@ -56,6 +60,10 @@ pub struct LogSummary {
     pub segments: usize,
     /// Bytes of their files.
     pub bytes: u64,
+    /// Segments that a checkpoint covers, kept for replicas that lag.
+    pub kept: usize,
+    /// Bytes of their files.
+    pub kept_bytes: u64,
     /// Whether parts of a write that nobody was told of lie beyond the end; the next opening cuts them off.
     pub torn: bool,
 }
@@ -66,7 +74,8 @@ impl Inspection {
     pub fn damage(&self) -> Vec<&Error> {
         let log = self.log.as_ref().err();
         let checkpoints = self.checkpoints.iter().filter_map(|c| c.as_ref().err());
-        log.into_iter().chain(checkpoints).chain(self.config.as_ref().err()).collect()
+        let others = [self.config.as_ref().err(), self.kept.as_ref().err()];
+        log.into_iter().chain(checkpoints).chain(others.into_iter().flatten()).collect()
     }
 
     /// The newest checkpoint that is whole.
@@ -80,21 +89,25 @@ pub fn inspect(dir: &Path) -> Result<Inspection> {
     let names = file::names(dir)?;
     let mark = Mark::load(dir)?;
     let installing = install::pending(dir)?;
-    let (checkpoints, log) = match &installing {
+    let (checkpoints, log, kept) = match &installing {
         Some((version, path)) => {
             let table = read_checkpoint(path, *version);
             let at = table.as_ref().map(|c| c.position).unwrap_or_default();
-            (vec![table], Ok(LogSummary { start: at, end: at, ..LogSummary::default() }))
+            (vec![table], Ok(LogSummary { start: at, end: at, ..LogSummary::default() }), Ok(()))
         }
         None => {
             let checkpoints = read_checkpoints(dir)?;
             let newest = checkpoints.iter().find_map(|c| c.as_ref().ok()).map(|c| c.position);
-            (checkpoints, read_log(dir, mark, newest.unwrap_or_default()))
+            match read_log(dir, mark, newest.unwrap_or_default()) {
+                Ok((log, kept)) => (checkpoints, Ok(log), kept),
+                Err(error) => (checkpoints, Err(error), Ok(())),
+            }
         }
     };
     Ok(Inspection {
         config: TabletConfig::load(dir),
         log,
+        kept,
         checkpoints,
         has_mark: mark.is_some(),
         installing: installing.is_some(),
@@ -143,19 +156,40 @@ fn leftovers(dir: &Path, installing: Option<&(u64, PathBuf)>) -> Result<usize> {
     Ok(files.iter().filter(|file| !named.contains(file)).count())
 }
 
-fn read_log(dir: &Path, mark: Option<Mark>, checkpoint: Position) -> Result<LogSummary> {
+/// What the log holds after the checkpoint, and whether what it keeps from before is whole.
+fn read_log(
+    dir: &Path,
+    mark: Option<Mark>,
+    checkpoint: Position,
+) -> Result<(LogSummary, Result<()>)> {
     let scan = scan::scan(dir, mark, checkpoint)?;
     if scan.start.version > checkpoint.version {
         return Err(gap(dir, scan.start, checkpoint));
     }
-    let sources = scan.segments.iter().map(Source::from).collect();
-    let mut entries = Entries::new(sources, scan.start.version, scan.end.version);
-    entries.try_for_each(|entry| entry.map(|_| ()))?;
-    Ok(LogSummary {
+    read_all(&scan.segments, scan.start.version, scan.end.version)?;
+    let kept = match (scan.covered.first(), scan.covered.last()) {
+        (Some(first), Some(last)) => {
+            read_all(&scan.covered, first.header.after.version, last.limit)
+        }
+        _ => Ok(()),
+    };
+    let log = LogSummary {
         start: scan.start,
         end: scan.end,
         segments: scan.segments.len(),
-        bytes: scan.segments.iter().map(|s| s.len).sum(),
+        bytes: bytes(&scan.segments),
+        kept: scan.covered.len(),
+        kept_bytes: bytes(&scan.covered),
         torn: scan.torn,
-    })
+    };
+    Ok((log, kept))
+}
+
+fn read_all(segments: &[Scanned], after: u64, last: u64) -> Result<()> {
+    let sources = segments.iter().map(Source::from).collect();
+    Entries::new(sources, after, last).try_for_each(|entry| entry.map(drop))
+}
+
+fn bytes(segments: &[Scanned]) -> u64 {
+    segments.iter().map(|segment| segment.len).sum()
 }

@@ -68,10 +68,14 @@ fn contents(found: &Inspection) -> String {
     if let Some(checkpoint) = found.checkpoint() {
         parts.push(files(&checkpoint));
     }
-    if let Ok(LogSummary { start, end, segments, bytes, .. }) = found.log {
+    if let Ok(LogSummary { start, end, segments, bytes, kept, kept_bytes, .. }) = found.log {
         let (start, end) = (start.version, end.version);
         parts
             .push(format!("log from {start} to {end} ({segments} segments, {} KiB)", bytes / 1024));
+        if kept > 0 {
+            let kib = kept_bytes / 1024;
+            parts.push(format!("{kept} segments of before, {kib} KiB, for replicas that lag"));
+        }
     }
     parts.join(", ")
 }
@@ -98,6 +102,12 @@ fn remarks(found: &Inspection) -> Vec<String> {
     if found.installing {
         remarks.push(
             "another replica's table was being installed: the next start finishes it, and what else is here goes"
+                .into(),
+        );
+    }
+    if found.kept.is_err() {
+        remarks.push(
+            "nothing is lost with a segment of before: a replica that lacks what it held takes the table"
                 .into(),
         );
     }

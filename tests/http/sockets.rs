@@ -193,6 +193,16 @@ fn what_is_too_large_is_refused_by_its_own_status() {
     let form =
         client(address).request("POST", "/form", &[urlencoded], &[b'a'; 101]).expect("answer");
     assert_eq!(form.status, 413);
+    let (kind, value) = urlencoded;
+    let head =
+        format!("POST /form HTTP/1.1\r\nHost: h\r\n{kind}: {value}\r\nContent-Length: 101\r\n\r\n");
+    let began = Instant::now();
+    let said = exchange(address, head.as_bytes());
+    assert_eq!(statuses(said.as_bytes()), [413]);
+    assert!(
+        began.elapsed() < Duration::from_millis(limits().form_ms),
+        "nothing more is waited for"
+    );
     let upload = client(address).request("PUT", "/put", &[], &[b'a'; 1001]).expect("answer");
     assert_eq!(upload.status, 413);
     let chunked = "PUT /put HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n";

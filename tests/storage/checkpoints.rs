@@ -4,6 +4,7 @@ use super::*;
 use penncloud::error::Error;
 use penncloud::protocol::cell::ValueId;
 use penncloud::protocol::entry::{Retired, Session};
+use penncloud::storage::inspect;
 
 /// A table of every kind of item: many blocks of cells, and others.
 fn table() -> Vec<Item> {
@@ -213,4 +214,24 @@ fn cells_among_the_other_items_are_a_programming_error() {
 
 fn some_cell() -> Cell {
     Cell { version: 1, expires: 0, value: Value::Inline(b"v".as_slice().into()) }
+}
+
+#[test]
+fn damage_in_what_a_log_keeps_is_named_and_loses_nothing() {
+    let (dir, mut log, cells) = tablet();
+    write_checkpoint(&cells, at(40), table()).expect("written");
+    log.truncate_before(40, 1 << 20).expect("nothing is let go");
+    drop((log, cells));
+    let found = inspect(dir.path()).expect("inspected");
+    let kept = found.log.as_ref().expect("whole").kept;
+    assert!(kept > 1 && found.damage().is_empty(), "{found:?}");
+    let first = dir.path().join(&names(dir.path(), "log")[0]);
+    let mut bytes = fs::read(&first).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&first, bytes).expect("written");
+    let found = inspect(dir.path()).expect("inspected");
+    assert!(found.log.is_ok() && found.kept.is_err(), "{found:?}");
+    assert_eq!(found.damage().len(), 1);
+    assert!(items(&open(dir.path())) == table());
 }
