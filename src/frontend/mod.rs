@@ -27,7 +27,8 @@
 //! # Threads
 //!
 //! One a connection (`http`), one that asks every second whether the store answers, one that goes on with
-//! deletions of accounts that are not finished ([`crate::account::deletion`]), and one that waits for SIGTERM: then `/ping` says `draining=1`, and the process ends when the open requests have been answered,
+//! deletions of accounts that are not finished ([`crate::account::deletion`]), and one that waits for
+//! SIGTERM: then `/ping` says `draining=1`, and the process ends when the open requests have been answered,
 //! or after `drain::TIME_MAX`.
 //!
 //! # Caveats

@@ -19,7 +19,8 @@
 //! 3. The [`App`] gets a [`Request`]; a [`Router`] finds the handler. The body is read by the handler while it
 //!    comes in: as bytes, as a [`Form`], or as a streamed [`Multipart`].
 //! 4. What of the body nobody wanted is read away if it is short, so that the next request can follow.
-//! 5. The [`Response`] (which [`conditional::answer`] cuts to what is wanted of a resource) leaves: head and small body in one write, larger ones in pieces of 64 KiB.
+//! 5. The [`Response`] (which [`conditional::answer`] cuts to what is wanted of a resource) leaves: head and
+//!    small body in one write, larger ones in pieces of 64 KiB.
 //!
 //! Everything that judges bytes ([`head`], [`target`], [`chunked`], [`body`], [`params`], [`parts`]) is a machine
 //! without sockets and clocks: the scripts in `tests/http/scripts` show what each does, whole and in pieces.
@@ -69,8 +70,9 @@
 //! # Threads
 //!
 //! One a connection, which reads, answers and writes; one acceptor; one that reads away what refused
-//! connections still send, and under TLS tells them first; one that waits for SIGHUP where there is a certificate. Handlers run on the connection's thread. A panic there is a 500, and the thread
-//! and its place under the cap are free again.
+//! connections still send, and under TLS tells them first; one that waits for SIGHUP where there is a
+//! certificate. Handlers run on the connection's thread. A panic there is a 500, and the thread and its place
+//! under the cap are free again.
 //!
 //! An idle connection of a balancer costs 11 KiB of resident memory, and 17 KiB after a request, measured with 10,000 of
 //! them in a release build (19 and 25 KiB in a debug build). Its buffer is 1 KiB until a longer head comes, the rest is the

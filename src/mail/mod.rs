@@ -13,9 +13,10 @@
 //! | `typed/<guid>` | JSON: the address fields of a draft or of a sent message as they were typed. Blind recipients are never in the message |
 //! | `done/<delivery>` | this delivery was made; for 7 days |
 //!
-//! and `~address/<address in lower case>`, column `user`, says whose an address is (empty: its account was deleted). The bytes of all
-//! messages are part of the counter `usage` in the row `<user>`, which the [`quota`](crate::quota) bounds: a draft over it
-//! is not saved, and who is over it gets no mail. What was accepted for somebody is delivered, even if it goes over.
+//! and `~address/<address in lower case>`, column `user`, says whose an address is (empty: its account was
+//! deleted). The bytes of all messages are part of the counter `usage` in the row `<user>`, which the
+//! [`quota`](crate::quota) bounds: a draft over it is not saved, and who is over it gets no mail. What was
+//! accepted for somebody is delivered, even if it goes over.
 //!
 //! # Invariants
 //!
