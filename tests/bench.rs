@@ -8,7 +8,7 @@ use std::time::Duration;
 #[test]
 fn every_case_is_measured() {
     let cluster = Cluster::shared();
-    let settings = Settings { time: Duration::from_millis(10), value_bytes_max: 64 << 10 };
+    let settings = Settings { time: Duration::from_millis(10), flight_bytes_max: 8 << 20 };
     let mut table = Vec::new();
     bench::run(cluster.config(), &settings, &mut table).expect("the cluster is measured");
     let table = String::from_utf8(table).expect("text");
@@ -16,7 +16,7 @@ fn every_case_is_measured() {
     for case in [
         "limit: fdatasync",
         "PUT 100 B ",
-        "GET 64 KiB ",
+        "GET 1 MiB ",
         "GET /login ",
         "GET /files, signed in ",
         "upload 1 MiB ",
