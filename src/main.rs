@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use penncloud::config::{Config, Secrets};
 use penncloud::error::{Error, Result};
 use penncloud::tools;
-use penncloud::tools::bench::{bare, failover, http, replicated, volume};
+use penncloud::tools::bench::{Comparison, bare, failover, http, replicated, volume};
 use penncloud::tools::logfile::{LOG_BYTES_MAX, LogFile};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,10 +80,7 @@ enum BenchAlone {
     /// PUT and GET of three replicas that sync every write, beside etcd and Redis where they are installed.
     Kv {
         #[command(flatten)]
-        time: CaseTime,
-        /// A directory on the disk to be measured; a new one in it holds all data, and is removed.
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
+        cases: Cases,
         /// Only cases that hold this text: "GET", "PUT 100 B", "PUT 100 B, 64".
         #[arg(long, default_value = "")]
         only: String,
@@ -91,10 +88,7 @@ enum BenchAlone {
     /// How much data with how little memory: a million cells, a value of a gigabyte, and a start with all that.
     Store {
         #[command(flatten)]
-        time: CaseTime,
-        /// A directory on the disk to be measured; a new one in it holds all data, and is removed.
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
+        cases: Cases,
         /// Small cells that are written.
         #[arg(long, default_value_t = 1_000_000)]
         cells: u64,
@@ -111,10 +105,7 @@ enum BenchAlone {
     /// Pages of 1 to 1,000 connections, beside nginx where it is installed and the least server of our shape.
     Http {
         #[command(flatten)]
-        time: CaseTime,
-        /// A new directory in this one holds all data, and is removed.
-        #[arg(long, default_value = ".")]
-        dir: PathBuf,
+        cases: Cases,
         /// Only cases that hold this text: "a redirect", "kept, 16", "one each".
         #[arg(long, default_value = "")]
         only: String,
@@ -144,6 +135,16 @@ struct CaseTime {
     /// How long each case runs, in seconds.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+}
+
+/// Cases that are measured on a disk.
+#[derive(clap::Args)]
+struct Cases {
+    #[command(flatten)]
+    time: CaseTime,
+    /// A directory on the disk to be measured; a new one in it holds all data, and is removed.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
 }
 
 /// Which cluster.
@@ -277,12 +278,11 @@ fn bench(config: &Path, time: &CaseTime) -> Result<()> {
 fn bench_alone(what: BenchAlone) -> Result<()> {
     let (program, out) = (std::env::current_exe()?, &mut std::io::stdout());
     match what {
-        BenchAlone::Kv { time, dir, only } => {
+        BenchAlone::Kv { cases: Cases { time, dir }, only } => {
             let time = time.duration()?;
-            let settings = replicated::Settings { program, dir, time, only };
-            replicated::run(&settings, out)
+            replicated::run(&Comparison { program, dir, time, only }, out)
         }
-        BenchAlone::Store { time, dir, cells, overwrites, large, memory } => {
+        BenchAlone::Store { cases: Cases { time, dir }, cells, overwrites, large, memory } => {
             let (time, large_bytes, memory_limit_bytes) = (time.duration()?, large, memory << 20);
             let settings = volume::Settings {
                 program,
@@ -295,9 +295,9 @@ fn bench_alone(what: BenchAlone) -> Result<()> {
             };
             volume::run(&settings, out)
         }
-        BenchAlone::Http { time, dir, only } => {
+        BenchAlone::Http { cases: Cases { time, dir }, only } => {
             let time = time.duration()?;
-            http::run(&http::Settings { program, dir, time, only }, out)
+            http::run(&Comparison { program, dir, time, only }, out)
         }
         BenchAlone::Bare { address, answer } => bare::run(&address, &answer),
         BenchAlone::Failover { runs, dir } => {

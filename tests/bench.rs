@@ -1,7 +1,7 @@
 //! `penncloud bench` measures every case of a running cluster. How fast it is, no test says.
 
 use crate::harness::Cluster;
-use penncloud::tools::bench::{self, Settings, failover, http, replicated, volume};
+use penncloud::tools::bench::{self, Comparison, Settings, failover, http, replicated, volume};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ fn program() -> PathBuf {
 #[test]
 fn replicated_cases_are_measured_and_leave_nothing_behind() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let settings = replicated::Settings {
+    let settings = Comparison {
         program: program(),
         dir: dir.path().into(),
         time: Duration::from_millis(10),
@@ -89,7 +89,7 @@ fn a_store_with_much_data_is_measured_and_leaves_nothing_behind() {
 #[test]
 fn pages_are_measured_beside_the_least_server() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let settings = http::Settings {
+    let settings = Comparison {
         program: program(),
         dir: dir.path().into(),
         time: Duration::from_millis(10),

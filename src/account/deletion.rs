@@ -45,21 +45,18 @@ impl Accounts {
     /// what is left of its data follows by itself.
     pub fn delete(&self, session: &Session, password: &str) -> Result<LogIn> {
         let user = session.user.as_str();
-        let fitted = match self.verify(user, password)? {
-            LogIn::Welcome(fitted) => fitted,
-            LogIn::Wrong => return Ok(LogIn::Wrong),
-            LogIn::Wait(seconds) => return Ok(LogIn::Wait(seconds)),
-        };
-        self.note_deletion(user)?;
-        if !self.replace_password(user, fitted, DELETED, &[])? {
-            return Ok(LogIn::Wrong);
-        }
-        self.note_deletion(user)?;
-        log::info!("{user}: the account is being deleted");
-        if let Err(error) = self.finish_deletion(user, Instant::now() + WAIT_MAX) {
-            log::info!("{user}: the deletion is still to be finished: {error}");
-        }
-        Ok(LogIn::Welcome(()))
+        self.verify(user, password)?.and_then(|fitted| {
+            self.note_deletion(user)?;
+            if !self.replace_password(user, fitted, DELETED, &[])? {
+                return Ok(LogIn::Wrong);
+            }
+            self.note_deletion(user)?;
+            log::info!("{user}: the account is being deleted");
+            if let Err(error) = self.finish_deletion(user, Instant::now() + WAIT_MAX) {
+                log::info!("{user}: the deletion is still to be finished: {error}");
+            }
+            Ok(LogIn::Welcome(()))
+        })
     }
 
     /// Goes on with every deletion that is not finished. One that cannot go on now holds up no other.

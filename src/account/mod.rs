@@ -99,6 +99,17 @@ pub enum LogIn<T = ()> {
     Wait(u64),
 }
 
+impl<T> LogIn<T> {
+    /// What comes of a password that fits; one that does not stays what it is.
+    fn and_then<U>(self, next: impl FnOnce(T) -> Result<LogIn<U>>) -> Result<LogIn<U>> {
+        match self {
+            LogIn::Welcome(fitted) => next(fitted),
+            LogIn::Wrong => Ok(LogIn::Wrong),
+            LogIn::Wait(seconds) => Ok(LogIn::Wait(seconds)),
+        }
+    }
+}
+
 /// What a user says about themselves.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Profile {
@@ -130,15 +141,6 @@ impl Accounts {
     /// Whether a user exists.
     pub fn exists(&self, user: &str) -> Result<bool> {
         Ok(self.known_password(user)?.is_some())
-    }
-
-    /// Checks a name and a password without making a session (SMTP's AUTH). Tries are counted.
-    pub fn check(&self, user: &str, password: &str) -> Result<LogIn> {
-        Ok(match self.verify(user, password)? {
-            LogIn::Welcome(_) => LogIn::Welcome(()),
-            LogIn::Wrong => LogIn::Wrong,
-            LogIn::Wait(seconds) => LogIn::Wait(seconds),
-        })
     }
 
     /// Checks a name and a password; Welcome carries what it fitted.
@@ -185,25 +187,22 @@ impl Accounts {
         password: &str,
         device: &Device,
     ) -> Result<LogIn<session::New>> {
-        let hash = match self.verify(user, password)? {
-            LogIn::Welcome(cell) => cell.hash,
-            LogIn::Wrong => return Ok(LogIn::Wrong),
-            LogIn::Wait(seconds) => return Ok(LogIn::Wait(seconds)),
-        };
-        if let Err(error) = self.keep_address(user, &hash) {
-            log::warn!("{user}: the address could not be kept: {error}");
-        }
-        let new = session::New::make(user, device);
-        let kept = if password::is_outdated(&hash) {
-            self.passwords.hash(password)?
-        } else {
-            hash.clone()
-        };
-        let mut items = vec![cput(user, "password", &hash, &kept), new.put()];
-        items.extend(session::surplus(&self.client, user)?);
-        Ok(match self.client.batch(user, items)? {
-            Written::Done { .. } => LogIn::Welcome(new),
-            _ => LogIn::Wrong,
+        self.verify(user, password)?.and_then(|PasswordCell { hash, .. }| {
+            if let Err(error) = self.keep_address(user, &hash) {
+                log::warn!("{user}: the address could not be kept: {error}");
+            }
+            let new = session::New::make(user, device);
+            let kept = if password::is_outdated(&hash) {
+                self.passwords.hash(password)?
+            } else {
+                hash.clone()
+            };
+            let mut items = vec![cput(user, "password", &hash, &kept), new.put()];
+            items.extend(session::surplus(&self.client, user)?);
+            Ok(match self.client.batch(user, items)? {
+                Written::Done { .. } => LogIn::Welcome(new),
+                _ => LogIn::Wrong,
+            })
         })
     }
 
@@ -247,15 +246,12 @@ impl Accounts {
     ) -> Result<LogIn<session::New>> {
         let user = session.user.as_str();
         password::check(user, new)?;
-        let fitted = match self.verify(user, old)? {
-            LogIn::Welcome(cell) => cell,
-            LogIn::Wrong => return Ok(LogIn::Wrong),
-            LogIn::Wait(seconds) => return Ok(LogIn::Wait(seconds)),
-        };
-        let fresh = session::New::make(user, &session.device());
-        let changed =
-            self.replace_password(user, fitted, &self.passwords.hash(new)?, &[fresh.put()])?;
-        Ok(if changed { LogIn::Welcome(fresh) } else { LogIn::Wrong })
+        self.verify(user, old)?.and_then(|fitted| {
+            let fresh = session::New::make(user, &session.device());
+            let hash = self.passwords.hash(new)?;
+            let changed = self.replace_password(user, fitted, &hash, &[fresh.put()])?;
+            Ok(if changed { LogIn::Welcome(fresh) } else { LogIn::Wrong })
+        })
     }
 
     /// Writes over the password that fitted and ends all sessions, in one BATCH with what is to be made. False

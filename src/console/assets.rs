@@ -3,7 +3,6 @@
 use super::app::Guest;
 use crate::error::Result;
 use crate::http::{Request, Response, conditional};
-use std::ops::Range;
 
 /// Name, content type and bytes of every file.
 const FILES: &[(&str, &str, &[u8])] = &[
@@ -20,10 +19,6 @@ pub(super) fn serve(_guest: &Guest, request: &mut Request<'_>) -> Result<Respons
         return Ok(Response::text(404, "There is no such file.\n"));
     };
     let etag = format!("\"{:08x}\"", crc32c::crc32c(bytes));
-    let cut = |range: Range<u64>| {
-        let part = &bytes[range.start as usize..range.end as usize];
-        Ok(Some(Response::bytes(200, kind, part.to_vec())))
-    };
-    let answer = conditional::answer(request, &etag, bytes.len() as u64, cut)?;
-    Ok(answer.expect("a file in the binary is never gone").with_header("Cache-Control", "no-cache"))
+    let answer = conditional::answer_bytes(request, &etag, kind, bytes)?;
+    Ok(answer.with_header("Cache-Control", "no-cache"))
 }

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::http::{Request, Response, conditional};
 use rust_embed::RustEmbed;
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::LazyLock;
 
 #[derive(RustEmbed)]
@@ -55,12 +54,8 @@ pub(super) fn serve(_guest: &Guest, request: &mut Request) -> Result<Response> {
     let etag = format!("\"{}\"", asset.hash);
     let current = request.query("v") == Some(&asset.hash);
     let keep = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let cut = |range: Range<u64>| {
-        let bytes = &asset.bytes[range.start as usize..range.end as usize];
-        Ok(Some(Response::bytes(200, asset.content_type, bytes.to_vec())))
-    };
-    let answer = conditional::answer(request, &etag, asset.bytes.len() as u64, cut)?;
-    Ok(answer.expect("an asset is never gone").with_header("Cache-Control", keep))
+    let answer = conditional::answer_bytes(request, &etag, asset.content_type, &asset.bytes)?;
+    Ok(answer.with_header("Cache-Control", keep))
 }
 
 /// Refuses a start without the files that every page needs.

@@ -48,6 +48,21 @@ pub fn answer(
     Ok(response.map(describe))
 }
 
+/// Answers with what a request wants of bytes that are at hand and never gone.
+pub fn answer_bytes(
+    request: &Request<'_>,
+    etag: &str,
+    content_type: &str,
+    bytes: &[u8],
+) -> Result<Response> {
+    let open = |range: Range<u64>| {
+        let part = &bytes[range.start as usize..range.end as usize];
+        Ok(Some(Response::bytes(200, content_type, part.to_vec())))
+    };
+    let answer = answer(request, etag, bytes.len() as u64, open)?;
+    Ok(answer.expect("what is at hand is never gone"))
+}
+
 /// What a request's fields say, in the order in which they count (RFC 9110, section 13.2.2).
 pub fn wanted(method: Method, headers: &Headers, etag: &str, length: u64) -> Wanted {
     if headers.get("if-match").is_some() && !names(headers, "if-match", |tag| tag == etag) {

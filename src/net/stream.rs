@@ -142,34 +142,38 @@ fn name_timeout(e: io::Error) -> io::Error {
     if e.kind() == io::ErrorKind::WouldBlock { timed_out() } else { e }
 }
 
-/// A process that is stopped and goes on finds its reads interrupted, where the socket has a time-out: they are tried again.
+/// A process that is stopped and goes on finds what it was at interrupted, where the socket has a time-out: it is tried
+/// again.
+fn uninterrupted(mut step: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match step() {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result.map_err(name_timeout),
+        }
+    }
+}
+
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
+        uninterrupted(|| {
             let patience = self.patience()?;
             if let Some(ms) = other_timeout(&self.limits.read_timeout, patience) {
                 self.socket.set_read_timeout(timeout(ms))?;
             }
-            match (&*self.socket).read(buffer) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                result => return result.map_err(name_timeout),
-            }
-        }
+            (&*self.socket).read(buffer)
+        })
     }
 }
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
+        uninterrupted(|| {
             let patience = self.patience()?;
             if let Some(ms) = other_timeout(&self.limits.write_timeout, patience) {
                 self.socket.set_write_timeout(timeout(ms))?;
             }
-            match (&*self.socket).write(bytes) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                result => return result.map_err(name_timeout),
-            }
-        }
+            (&*self.socket).write(bytes)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -6,14 +6,13 @@ use super::group::Group;
 use super::load::{self, Load, Measured};
 use super::table::{COLUMNS, numbers};
 use super::web::Account;
-use super::{nginx, smtp};
+use super::{Comparison, nginx, smtp};
 use crate::config::Scheme;
 use crate::error::{Error, Result};
 use crate::http::client::{self, Answer};
 use crate::net::Stream;
 use memchr::memmem;
 use std::io::{ErrorKind, Read, Write};
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -35,19 +34,6 @@ Everything runs on this machine, the load too: so what counts is not only how ma
 how many for each second of processor time that the server takes (per core). The bare loop is a thread a connection that
 parses nothing and always sends the bytes of our answer. The last column is our rate per core by that server's.
 ";
-
-/// What is measured, and where.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The program `penncloud`, of which the processes are started.
-    pub program: PathBuf,
-    /// A new directory in this one holds all data, and is removed.
-    pub dir: PathBuf,
-    /// How long each case runs.
-    pub time: Duration,
-    /// Only cases whose name holds this text.
-    pub only: String,
-}
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +58,7 @@ struct Server<'c> {
 }
 
 /// Starts all servers, measures them case by case in turn, and prints a table.
-pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<()> {
+pub fn run(settings: &Comparison, out: &mut dyn Write) -> Result<()> {
     let [web, balancer, exchange] = free_addresses()?;
     let more = format!(
         "[[frontend]]\nname = \"f1\"\naddress = {web:?}\n[[balancer]]\nname = \"lb\"\naddress = {balancer:?}\n\
@@ -112,7 +98,7 @@ impl Page {
 fn pages<'c>(
     group: &'c Group,
     others: &'c Children,
-    settings: &Settings,
+    settings: &Comparison,
 ) -> Result<Vec<(Page, Vec<Server<'c>>)>> {
     let config = group.config();
     let (web, balancer) = (&config.frontends[0].address, &config.balancers[0].address);
@@ -184,7 +170,7 @@ fn inbox(group: &Group) -> Result<String> {
 }
 
 /// The bare loop, with the bytes that our server answers.
-fn bare<'c>(ours: &Server<'_>, others: &'c Children, settings: &Settings) -> Result<Server<'c>> {
+fn bare<'c>(ours: &Server<'_>, others: &'c Children, settings: &Comparison) -> Result<Server<'c>> {
     let (target, fields) = (ours.target.clone(), ours.fields.clone());
     let mut line = Line::new(ours.address.clone()?, ours.request(true), ours.status, true);
     line.ask()?;

@@ -66,6 +66,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use limits::Limits;
 use load::{Load, Measured};
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 use table::Row;
 
@@ -82,6 +83,19 @@ pub struct Settings {
     pub time: Duration,
     /// Bytes in flight at once: the largest product of value size and connections that is measured.
     pub flight_bytes_max: u64,
+}
+
+/// What is measured beside other programs, and where.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// The program `penncloud`, of which the processes are started.
+    pub program: PathBuf,
+    /// A directory on the disk that is measured; a new one in it holds all data, and is removed.
+    pub dir: PathBuf,
+    /// How long each case runs.
+    pub time: Duration,
+    /// Only cases whose name holds this text.
+    pub only: String,
 }
 
 impl Settings {

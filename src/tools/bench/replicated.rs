@@ -1,5 +1,6 @@
 //! `penncloud bench kv`: PUT and GET of three replicas that sync every write, beside etcd and Redis.
 
+use super::Comparison;
 use super::etcd::Etcd;
 use super::group::Group;
 use super::limits::Limits;
@@ -9,9 +10,7 @@ use super::store::Store;
 use super::table::{COLUMNS, numbers, size};
 use crate::error::{Error, Result};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Sizes of values, in bytes.
 const SIZES: [u64; 3] = [100, 10_000, 1_000_000];
@@ -21,19 +20,6 @@ const CONNECTIONS: [usize; 3] = [1, 16, 64];
 
 /// Bytes that one case moves at most in each store.
 const CASE_BYTES_MAX: u64 = 256 << 20;
-
-/// What is measured, and where.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The program `penncloud`, of which the nodes are started.
-    pub program: PathBuf,
-    /// Directory on the disk that is measured.
-    pub dir: PathBuf,
-    /// How long each case runs in each store.
-    pub time: Duration,
-    /// Only cases whose name holds this text.
-    pub only: String,
-}
 
 /// What a case does.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +45,7 @@ replicas answer what they have. etcd is spoken to in gRPC. The last column is Pe
 ";
 
 /// Starts the stores, measures them case by case in turn, and prints a table.
-pub fn run(settings: &Settings, out: &mut dyn Write) -> Result<()> {
+pub fn run(settings: &Comparison, out: &mut dyn Write) -> Result<()> {
     let (program, dir) = (&settings.program, settings.dir.as_path());
     let limits = Limits::measure(dir, settings.time)?;
     let ours: Arc<dyn Store> = Arc::new(Group::start(program, dir)?);
@@ -161,6 +147,7 @@ fn ratio(ours: &Measured, theirs: &Measured) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn measured(requests: u64) -> Measured {
         let times = vec![Duration::from_millis(1); requests as usize];
