@@ -108,13 +108,13 @@ impl Balancer {
 
     fn send_on(&self, request: &Request<'_>) -> Response {
         let Some(frontend) = self.fleet.choose() else { return none_is_up(&request.target) };
-        let response =
+        let mut response =
             Response::redirect(&format!("{}://{frontend}{}", self.scheme, request.target))
                 .with_header("Cache-Control", "no-store");
-        match request.method {
-            Method::Get | Method::Head | Method::Post => response,
-            _ => Response { status: 307, ..response },
+        if !matches!(request.method, Method::Get | Method::Head | Method::Post) {
+            response.status = 307;
         }
+        response
     }
 }
 
@@ -133,7 +133,7 @@ fn none_is_up(again: &str) -> Response {
         "No frontend is up. Please try again in a moment.".into()
     });
     Response::html(503, page)
-        .with_header("Retry-After", &RETRY_AFTER_S.to_string())
+        .with_header("Retry-After", RETRY_AFTER_S.to_string())
         .with_header("Cache-Control", "no-store")
         .with_header("Content-Security-Policy", PAGE_POLICY)
 }

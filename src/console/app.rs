@@ -7,7 +7,7 @@ use super::{assets, audit, browse, dashboard, door, orders};
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::http::{self, Method, Request, Response, Routed, Router, guard, status_of};
+use crate::http::{self, Method, Request, RequestId, Response, Routed, Router, guard, status_of};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,7 +132,7 @@ impl http::App for Front {
         guard::add_headers(self.route(request), PAGE_POLICY)
     }
 
-    fn error(&self, status: u16, why: &str, id: &str) -> Response {
+    fn error(&self, status: u16, why: &str, id: RequestId) -> Response {
         let guest = Guest { app: self.app.clone() };
         guard::add_headers(problem(guest.shell("Problem"), status, why, id), PAGE_POLICY)
     }
@@ -142,16 +142,16 @@ fn finish(routed: Routed, shell: impl FnOnce() -> Shell, request: &Request<'_>) 
     match routed {
         Routed::Response(response) => response,
         Routed::Error(error) => failed(shell(), &error, request),
-        Routed::NotFound => problem(shell(), 404, "The address may be mistyped.", &request.id),
+        Routed::NotFound => problem(shell(), 404, "The address may be mistyped.", request.id),
         Routed::MethodNotAllowed(methods) => {
             let why = format!("This address knows {}.", Method::list(&methods));
-            problem(shell(), 405, &why, &request.id).with_header("Allow", &Method::list(&methods))
+            problem(shell(), 405, &why, request.id).with_header("Allow", Method::list(&methods))
         }
     }
 }
 
 fn failed(shell: Shell, error: &Error, request: &Request<'_>) -> Response {
-    problem(shell, status_of(error), &error.to_string(), &request.id)
+    problem(shell, status_of(error), &error.to_string(), request.id)
 }
 
 fn ping(_guest: &Guest, _request: &mut Request<'_>) -> Result<Response> {

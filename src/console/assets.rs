@@ -19,6 +19,6 @@ pub(super) fn serve(_guest: &Guest, request: &mut Request<'_>) -> Result<Respons
         return Ok(Response::text(404, "There is no such file.\n"));
     };
     let etag = format!("\"{:08x}\"", crc32c::crc32c(bytes));
-    let answer = conditional::answer_bytes(request, &etag, kind, bytes)?;
+    let answer = conditional::answer_bytes(request, etag, kind, bytes)?;
     Ok(answer.with_header("Cache-Control", "no-cache"))
 }

@@ -259,7 +259,7 @@ fn address_of<'a>(visit: &'a Visit, node: &'a Backend) -> &'a str {
 
 fn no_node(visit: &Visit, request: &Request<'_>) -> Response {
     let why = "The configuration names no storage node of this name.";
-    problem(visit.shell("Data", "data"), 404, why, &request.id)
+    problem(visit.shell("Data", "data"), 404, why, request.id)
 }
 
 /// A name in the query, as bytes; empty counts as absent.

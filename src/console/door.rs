@@ -38,7 +38,7 @@ fn page(guest: &Guest, status: u16, fault: Option<String>) -> Result<Response> {
     let cookie =
         format!("{FORM_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={FORM_S}");
     let login = Login { shell: guest.shell("Sign in"), name: NAME, token, fault };
-    Ok(render(status, &login)?.with_header("Set-Cookie", &cookie))
+    Ok(render(status, &login)?.with_header("Set-Cookie", cookie))
 }
 
 /// Judges a login.
@@ -55,7 +55,7 @@ pub(super) fn log_in(guest: &Guest, request: &mut Request<'_>) -> Result<Respons
             let cookie =
                 format!("{COOKIE}={cookie}; Path=/; HttpOnly; SameSite=Strict; Max-Age={AGE_S}");
             let _ = super::audit::write(&guest.app.client, request.peer, "sign in");
-            Ok(Response::redirect("/").with_header("Set-Cookie", &cookie))
+            Ok(Response::redirect("/").with_header("Set-Cookie", cookie))
         }
         Verdict::Wrong => {
             let _ = super::audit::write(&guest.app.client, request.peer, "wrong name or password");
@@ -64,7 +64,7 @@ pub(super) fn log_in(guest: &Guest, request: &mut Request<'_>) -> Result<Respons
         }
         Verdict::Wait(seconds) => {
             let why = format!("Too many wrong passwords. Try again in {seconds} s.");
-            Ok(page(guest, 429, Some(why))?.with_header("Retry-After", &seconds.to_string()))
+            Ok(page(guest, 429, Some(why))?.with_header("Retry-After", seconds.to_string()))
         }
     }
 }
@@ -75,6 +75,6 @@ pub(super) fn log_out(visit: &Visit, request: &mut Request<'_>) -> Result<Respon
     visit.app.sessions.end(&visit.session);
     let cookie = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
     Ok(Response::redirect("/login")
-        .with_header("Set-Cookie", &cookie)
+        .with_header("Set-Cookie", cookie)
         .with_header("Clear-Site-Data", "\"cache\", \"storage\""))
 }

@@ -1,7 +1,7 @@
 //! What all pages share: the frame, and how sizes are said.
 
 use crate::error::{Error, Result};
-use crate::http::Response;
+use crate::http::{RequestId, Response};
 use askama::Template;
 
 /// The frame of a page.
@@ -42,11 +42,11 @@ struct Problem<'a> {
     status: u16,
     title: &'a str,
     why: &'a str,
-    id: &'a str,
+    id: RequestId,
 }
 
 /// A page that says what went wrong.
-pub(super) fn problem(shell: Shell, status: u16, why: &str, id: &str) -> Response {
+pub(super) fn problem(shell: Shell, status: u16, why: &str, id: RequestId) -> Response {
     let title = match status {
         400 => "This request is not understood",
         403 => "This is not allowed",

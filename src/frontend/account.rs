@@ -140,7 +140,7 @@ fn log_in(guest: &Guest, request: &mut Request) -> Result<Response> {
         LogIn::Wait(seconds) => {
             let fault = Some("Too many tries.".into());
             let page = login_page(guest, 429, Door { fault, wait: Some(Wait(seconds)), ..door })?;
-            Ok(page.with_header("Retry-After", &seconds.to_string()))
+            Ok(page.with_header("Retry-After", seconds.to_string()))
         }
     }
 }
@@ -181,7 +181,7 @@ fn device(request: &Request) -> Device {
 pub(super) fn sign_in(response: Response, new: &session::New) -> Response {
     let cookie =
         format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={AGE_S}", new.cookie);
-    response.with_header("Set-Cookie", &cookie)
+    response.with_header("Set-Cookie", cookie)
 }
 
 /// What a newcomer has typed.
@@ -259,7 +259,7 @@ fn log_out(guest: &Guest, request: &mut Request) -> Result<Response> {
 pub(super) fn signed_out(code: &str) -> Response {
     let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0");
     flash::set(Response::redirect("/login"), code, 1)
-        .with_header("Set-Cookie", &gone)
+        .with_header("Set-Cookie", gone)
         .with_header("Clear-Site-Data", "\"cache\", \"storage\"")
 }
 

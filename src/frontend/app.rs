@@ -7,7 +7,7 @@ use crate::account::Accounts;
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
-use crate::http::{self, Request, Response, Routed, Router, guard};
+use crate::http::{self, Request, RequestId, Response, Routed, Router, guard};
 use crate::quota::Quota;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -159,7 +159,7 @@ impl http::App for Front {
         open.until_sent(guard::add_headers(response, PAGE_POLICY))
     }
 
-    fn error(&self, status: u16, why: &str, id: &str) -> Response {
+    fn error(&self, status: u16, why: &str, id: RequestId) -> Response {
         let shell = Guest::anyone(&self.app).shell("Problem");
         guard::add_headers(problem::of_server(&shell, status, why, id), PAGE_POLICY)
     }

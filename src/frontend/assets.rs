@@ -5,6 +5,7 @@ use super::Guest;
 use crate::error::{Error, Result};
 use crate::http::{Request, Response, conditional};
 use rust_embed::RustEmbed;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
@@ -13,10 +14,12 @@ use std::sync::LazyLock;
 struct Embedded;
 
 struct Asset {
-    bytes: Vec<u8>,
+    bytes: Cow<'static, [u8]>,
     content_type: &'static str,
     /// First 16 hexadecimal digits of its SHA-256.
     hash: String,
+    /// The same in quotes.
+    etag: String,
 }
 
 static ASSETS: LazyLock<BTreeMap<String, Asset>> = LazyLock::new(|| {
@@ -26,8 +29,10 @@ static ASSETS: LazyLock<BTreeMap<String, Asset>> = LazyLock::new(|| {
 
 fn load(name: &str) -> Option<Asset> {
     let file = Embedded::get(name)?;
-    let hash = file.metadata.sha256_hash()[..8].iter().map(|b| format!("{b:02x}")).collect();
-    Some(Asset { bytes: file.data.into_owned(), content_type: content_type(name), hash })
+    let sum = file.metadata.sha256_hash();
+    let hash: String = sum[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let etag = format!("\"{hash}\"");
+    Some(Asset { bytes: file.data, content_type: content_type(name), hash, etag })
 }
 
 fn content_type(name: &str) -> &'static str {
@@ -51,10 +56,10 @@ pub(super) fn serve(_guest: &Guest, request: &mut Request) -> Result<Response> {
     let Some(asset) = ASSETS.get(request.param("path")) else {
         return Ok(Response::text(404, "There is no such file.\n"));
     };
-    let etag = format!("\"{}\"", asset.hash);
     let current = request.query("v") == Some(&asset.hash);
     let keep = if current { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let answer = conditional::answer_bytes(request, &etag, asset.content_type, &asset.bytes)?;
+    let answer =
+        conditional::answer_bytes(request, asset.etag.as_str(), asset.content_type, &asset.bytes)?;
     Ok(answer.with_header("Cache-Control", keep))
 }
 

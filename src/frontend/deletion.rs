@@ -43,6 +43,6 @@ fn delete(visit: &Visit, request: &mut Request) -> Result<Response> {
         LogIn::Welcome(()) => Ok(account::signed_out("account-deleted")),
         LogIn::Wrong => page(visit, 403, Some("the password is not right"), None),
         LogIn::Wait(seconds) => Ok(page(visit, 429, Some("too many tries"), Some(Wait(seconds)))?
-            .with_header("Retry-After", &seconds.to_string())),
+            .with_header("Retry-After", seconds.to_string())),
     }
 }

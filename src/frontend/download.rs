@@ -17,7 +17,7 @@ pub(super) fn download(visit: &Visit, request: &mut Request) -> Result<Response>
     };
     let etag = format!("\"{}\"", file.data.simple());
     let response =
-        conditional::answer(request, &etag, file.size, |bytes| open(visit, &file, bytes))?;
+        conditional::answer(request, etag, file.size, |bytes| open(visit, &file, bytes))?;
     let Some(response) = response else { return Ok(files::gone(visit, request)) };
     Ok(response.with_header("Cache-Control", "private, no-cache"))
 }
@@ -29,7 +29,7 @@ fn open(visit: &Visit, file: &Node, bytes: Range<u64>) -> Result<Option<Response
         return Ok(None);
     };
     let response = Response::stream(harmless_type(&file.name), Some(length), Box::new(reader))
-        .with_header("Content-Disposition", &attachment(&file.name))
+        .with_header("Content-Disposition", attachment(&file.name))
         .with_header("Content-Security-Policy", USER_BYTES_POLICY);
     Ok(Some(response))
 }

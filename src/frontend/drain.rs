@@ -56,14 +56,14 @@ impl Open {
     }
 
     /// Keeps the request open until a streamed body has been sent.
-    pub(super) fn until_sent(self, response: Response) -> Response {
-        let body = match response.body {
+    pub(super) fn until_sent(self, mut response: Response) -> Response {
+        response.body = match response.body {
             Body::Stream { length, from } => {
                 Body::Stream { length, from: Box::new(Sending { from, _open: self }) }
             }
             body => body,
         };
-        Response { body, ..response }
+        response
     }
 }
 

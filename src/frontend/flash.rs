@@ -69,12 +69,12 @@ fn parse(cookie: &str) -> Option<Flash> {
 /// Has the next page say something.
 pub(super) fn set(response: Response, code: &str, n: usize) -> Response {
     debug_assert!(TEXTS.iter().any(|(known, ..)| *known == code), "{code:?} has no text");
-    response.with_header("Set-Cookie", &cookie(&format!("{code}.{n}"), MAX_AGE_S))
+    response.with_header("Set-Cookie", cookie(&format!("{code}.{n}"), MAX_AGE_S))
 }
 
 /// It was said.
 pub(super) fn clear(response: Response) -> Response {
-    response.with_header("Set-Cookie", &cookie("", 0))
+    response.with_header("Set-Cookie", cookie("", 0))
 }
 
 fn cookie(value: &str, age_s: u64) -> String {

@@ -8,7 +8,7 @@ use super::visit::COOKIE;
 use crate::account::password::CROWD;
 use crate::error::Error;
 use crate::http::target::is_local;
-use crate::http::{self, Method, Request, Response};
+use crate::http::{self, Method, Request, RequestId, Response};
 use askama::Template;
 
 /// What is said while no storage node leads.
@@ -30,7 +30,7 @@ struct ProblemPage<'a> {
     /// What its author may send again from here.
     letter: Option<Kept>,
     /// Names the request in the log.
-    id: &'a str,
+    id: RequestId,
 }
 
 /// What is said of a failure.
@@ -181,7 +181,7 @@ pub(super) fn wrong_method(shell: &Shell, request: &Request, allowed: &[Method])
         advice: "Nothing was changed. Go back and use the page's own buttons.",
     };
     let names: Vec<String> = allowed.iter().map(|m| format!("{m:?}").to_uppercase()).collect();
-    respond(shell, request, problem, None).with_header("Allow", &names.join(", "))
+    respond(shell, request, problem, None).with_header("Allow", names.join(", "))
 }
 
 /// The page for someone who has to wait.
@@ -194,11 +194,11 @@ pub(super) fn wait(shell: &Shell, request: &Request, seconds: u64) -> Response {
     };
     let page = shown(shell, request, problem, None);
     page_of(ProblemPage { wait: Some(Wait(seconds)), ..page })
-        .with_header("Retry-After", &seconds.to_string())
+        .with_header("Retry-After", seconds.to_string())
 }
 
 /// The page for an error that the server found before any handler.
-pub(super) fn of_server(shell: &Shell, status: u16, why: &str, id: &str) -> Response {
+pub(super) fn of_server(shell: &Shell, status: u16, why: &str, id: RequestId) -> Response {
     let (title, advice) = match status {
         503 => ("Too busy", "Nothing was changed. Please try again in a few seconds."),
         500.. => (
@@ -235,7 +235,7 @@ fn shown<'p>(
 ) -> ProblemPage<'p> {
     let signed = shell.user.is_some() || request.cookie(COOKIE).is_some();
     let again = again(request).filter(|_| problem.status == 429 || problem.status >= 500);
-    ProblemPage { shell, problem, signed, again, wait: None, letter, id: &request.id }
+    ProblemPage { shell, problem, signed, again, wait: None, letter, id: request.id }
 }
 
 fn page_of(page: ProblemPage<'_>) -> Response {
@@ -243,7 +243,7 @@ fn page_of(page: ProblemPage<'_>) -> Response {
     let plain = format!("{}: {}\n{}\n", problem.title, problem.what, problem.advice);
     let response = page::render(status, &page).unwrap_or_else(|_| Response::text(status, plain));
     if status == 503 {
-        response.with_header("Retry-After", &RETRY_AFTER_S.to_string())
+        response.with_header("Retry-After", RETRY_AFTER_S.to_string())
     } else {
         response
     }

@@ -112,7 +112,7 @@ fn change_password(visit: &Visit, request: &mut Request) -> Result<Response> {
         Ok(LogIn::Wait(seconds)) => {
             let (password, wait) = (Some("Too many tries.".into()), Some(Wait(seconds)));
             let page = settings_page(visit, 429, Faults { password, wait, ..Faults::default() })?;
-            Ok(page.with_header("Retry-After", &seconds.to_string()))
+            Ok(page.with_header("Retry-After", seconds.to_string()))
         }
         Err(Error::Bad(why)) => password_fault(visit, 400, problem::sentence(&why)),
         Err(error) => Err(error),

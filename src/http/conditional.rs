@@ -6,6 +6,7 @@ use crate::http::headers::Headers;
 use crate::http::method::Method;
 use crate::http::request::Request;
 use crate::http::response::Response;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What is wanted.
@@ -27,20 +28,21 @@ pub enum Wanted {
 /// 200 with the bytes of a range, or `None` when the resource is gone after all.
 pub fn answer(
     request: &Request<'_>,
-    etag: &str,
+    etag: impl Into<Cow<'static, str>>,
     length: u64,
     open: impl FnOnce(Range<u64>) -> Result<Option<Response>>,
 ) -> Result<Option<Response>> {
-    let response = match wanted(request.method, &request.headers, etag, length) {
+    let etag = etag.into();
+    let response = match wanted(request.method, &request.headers, &etag, length) {
         Wanted::Nothing => Some(Response::empty(304)),
         Wanted::Whole => open(0..length)?,
-        Wanted::Part(part) => open(part.clone())?.map(|response| {
-            let said = content_range(&part, length);
-            Response { status: 206, ..response }.with_header("Content-Range", &said)
+        Wanted::Part(part) => open(part.clone())?.map(|mut response| {
+            response.status = 206;
+            response.with_header("Content-Range", content_range(&part, length))
         }),
         Wanted::Missing => Some(
             Response::text(416, "There are no such bytes.\n")
-                .with_header("Content-Range", &format!("bytes */{length}")),
+                .with_header("Content-Range", format!("bytes */{length}")),
         ),
         Wanted::Other => Some(Response::text(412, "It is another version by now.\n")),
     };
@@ -51,13 +53,13 @@ pub fn answer(
 /// Answers with what a request wants of bytes that are at hand and never gone.
 pub fn answer_bytes(
     request: &Request<'_>,
-    etag: &str,
-    content_type: &str,
-    bytes: &[u8],
+    etag: impl Into<Cow<'static, str>>,
+    content_type: &'static str,
+    bytes: &'static [u8],
 ) -> Result<Response> {
     let open = |range: Range<u64>| {
         let part = &bytes[range.start as usize..range.end as usize];
-        Ok(Some(Response::bytes(200, content_type, part.to_vec())))
+        Ok(Some(Response::bytes(200, content_type, part)))
     };
     let answer = answer(request, etag, bytes.len() as u64, open)?;
     Ok(answer.expect("what is at hand is never gone"))

@@ -12,9 +12,16 @@ pub fn format(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (days, s) = (seconds / DAY_S, seconds % DAY_S);
     let (year, month, day) = civil(days);
-    let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[month as usize - 1]);
-    let (hour, minute, second) = (s / 3600, s / 60 % 60, s % 60);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+    let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    date[..3].copy_from_slice(DAYS[(days % 7) as usize].as_bytes());
+    date[8..11].copy_from_slice(MONTHS[month as usize - 1].as_bytes());
+    let day = [(5, day), (12, year / 100), (14, year % 100)];
+    let clock = [(17, s / 3600), (20, s / 60 % 60), (23, s % 60)];
+    for (at, number) in day.into_iter().chain(clock) {
+        date[at] = b'0' + (number / 10 % 10) as u8;
+        date[at + 1] = b'0' + (number % 10) as u8;
+    }
+    date.iter().copied().map(char::from).collect()
 }
 
 /// Year, month and day of a day after 1970-01-01. Years are counted from March, so that the leap day

@@ -17,9 +17,11 @@ const HEADERS: &[(&str, &str)] = &[
 
 /// Adds what every answer carries, where the handler has not said otherwise; to a page also the policy of
 /// what it may load.
-pub fn add_headers(response: Response, page_policy: &str) -> Response {
+pub fn add_headers(response: Response, page_policy: &'static str) -> Response {
     let policy = response.is_page().then_some(("Content-Security-Policy", page_policy));
-    let add = |response: Response, (name, value): (&str, &str)| match response.header(name) {
+    let add = |response: Response, (name, value): (&'static str, &'static str)| match response
+        .header(name)
+    {
         Some(_) => response,
         None => response.with_header(name, value),
     };
@@ -116,6 +118,6 @@ mod tests {
         let kept = Response::text(200, "x").with_header("Cache-Control", "max-age=1");
         let kept = add_headers(kept, "default-src 'none'");
         assert_eq!(kept.header("content-security-policy"), None);
-        assert_eq!(kept.headers.iter().filter(|(n, _)| n == "Cache-Control").count(), 1);
+        assert_eq!(kept.fields().filter(|(n, _)| *n == "Cache-Control").count(), 1);
     }
 }

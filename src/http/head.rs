@@ -11,8 +11,8 @@ use std::ops::Range;
 pub const FIELDS_MAX: usize = 100;
 /// Bytes of a target.
 pub const TARGET_BYTES_MAX: usize = 8 << 10;
-/// Bytes of a request line beside its target: the longest method, the version, two spaces.
-const REQUEST_LINE_REST: usize = 64;
+/// Bytes of a request line: a target, the longest method, the version, two spaces.
+const REQUEST_LINE_MAX: usize = TARGET_BYTES_MAX + 64;
 /// Bytes of empty lines before a request.
 const LEADING_MAX: usize = 16;
 
@@ -74,6 +74,10 @@ impl Scan {
     ) -> Result<Option<Range<usize>>, Refusal> {
         self.skip_empty_lines(bytes);
         while self.begun && self.at < bytes.len() {
+            self.skip_plain(bytes, bytes_max);
+            if self.at == bytes.len() {
+                break;
+            }
             self.check_byte(bytes, bytes_max)?;
             self.at += 1;
             if bytes[self.at - 1] != b'\n' {
@@ -103,11 +107,22 @@ impl Scan {
         }
     }
 
+    /// Goes over bytes that need no look of their own: within the limits, not control characters, not after a CR.
+    fn skip_plain(&mut self, bytes: &[u8], bytes_max: usize) {
+        if self.at > self.line && bytes[self.at - 1] == b'\r' {
+            return;
+        }
+        let allowed = if self.lines == 0 { bytes_max.min(REQUEST_LINE_MAX) } else { bytes_max };
+        let rest = &bytes[self.at..bytes.len().min(self.start + allowed).max(self.at)];
+        let plain = rest.iter().position(|b| b.is_ascii_control() && *b != b'\t');
+        self.at += plain.unwrap_or(rest.len());
+    }
+
     fn check_byte(&self, bytes: &[u8], bytes_max: usize) -> Result<(), Refusal> {
         if self.at - self.start >= bytes_max {
             return Err(Refusal::new(431, "the head is too long"));
         }
-        if self.lines == 0 && self.at - self.start > TARGET_BYTES_MAX + REQUEST_LINE_REST {
+        if self.lines == 0 && self.at - self.start >= REQUEST_LINE_MAX {
             return Err(Refusal::new(414, "the target is too long"));
         }
         let after_cr = self.at > self.line && bytes[self.at - 1] == b'\r';
@@ -149,7 +164,7 @@ impl Head {
         }
         let version = if split.version == Some(0) { Version::Http10 } else { Version::Http11 };
         let method = method(split.method.unwrap_or_default())?;
-        let mut headers = Headers::default();
+        let mut headers = Headers::with_room(split.headers.len(), bytes.len());
         for field in split.headers.iter() {
             headers.add(field.name, field.value);
         }
@@ -214,20 +229,20 @@ fn check_host(headers: &mut Headers, version: Version, target: &Target) -> Resul
 
 /// RFC 9112, section 6, without its leniency: two opinions about a length are how requests are smuggled.
 fn framing(headers: &Headers, version: Version, method: Method) -> Result<Framing, Refusal> {
-    let lengths: Vec<&str> = headers.all("content-length").collect();
-    let codings: Vec<&str> = headers.all("transfer-encoding").collect();
-    match (lengths[..].as_ref(), codings[..].as_ref()) {
-        ([], []) if version == Version::Http10 && has_body(method) => {
+    let mut lengths = headers.all("content-length").fuse();
+    let mut codings = headers.all("transfer-encoding").fuse();
+    match ((lengths.next(), lengths.next()), (codings.next(), codings.next())) {
+        ((None, _), (None, _)) if version == Version::Http10 && has_body(method) => {
             Err(Refusal::new(411, "an HTTP/1.0 body needs a Content-Length"))
         }
-        ([], []) => Ok(Framing::Length(0)),
-        ([length], []) => content_length(length).map(Framing::Length),
-        (_, []) => Err(Refusal::bad("more than one Content-Length")),
-        ([], [_]) if version == Version::Http10 => {
+        ((None, _), (None, _)) => Ok(Framing::Length(0)),
+        ((Some(length), None), (None, _)) => content_length(length).map(Framing::Length),
+        ((Some(_), Some(_)), (None, _)) => Err(Refusal::bad("more than one Content-Length")),
+        ((None, _), (Some(_), None)) if version == Version::Http10 => {
             Err(Refusal::bad("Transfer-Encoding in HTTP/1.0"))
         }
-        ([], [coding]) => transfer_coding(coding),
-        ([], _) => Err(Refusal::bad("more than one Transfer-Encoding")),
+        ((None, _), (Some(coding), None)) => transfer_coding(coding),
+        ((None, _), (Some(_), Some(_))) => Err(Refusal::bad("more than one Transfer-Encoding")),
         _ => Err(Refusal::bad("Content-Length with Transfer-Encoding")),
     }
 }

@@ -1,23 +1,44 @@
-//! The fields of a request's head.
+//! The fields of a head that was received.
 
-/// Header fields in the order received; names in lower case.
+use std::ops::Range;
+
+/// Header fields in the order received; names in lower case. All of them lie in one text, so that a head costs two
+/// allocations, however many fields it has.
 #[derive(Clone, Debug, Default)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers {
+    text: String,
+    fields: Vec<Field>,
+}
+
+/// Where a field lies in the text.
+#[derive(Clone, Debug)]
+struct Field {
+    name: Range<usize>,
+    value: Range<usize>,
+}
 
 impl Headers {
+    /// No fields yet, and room for so many of so many bytes.
+    pub fn with_room(fields: usize, bytes: usize) -> Headers {
+        Headers { text: String::with_capacity(bytes), fields: Vec::with_capacity(fields) }
+    }
+
     /// Adds a field. A value that is not UTF-8 is read as Latin-1.
     pub fn add(&mut self, name: &str, value: &[u8]) {
-        let value = match std::str::from_utf8(value) {
-            Ok(text) => text.to_string(),
-            Err(_) => value.iter().map(|&b| char::from(b)).collect(),
-        };
-        let value = value.trim_matches([' ', '\t']).to_string();
-        self.0.push((name.to_ascii_lowercase(), value));
+        let name = self.keep(|text| text.push_str(name));
+        self.text[name.clone()].make_ascii_lowercase();
+        let value = value.trim_ascii();
+        let value = self.keep(|text| match std::str::from_utf8(value) {
+            Ok(value) => text.push_str(value),
+            Err(_) => text.extend(value.iter().copied().map(char::from)),
+        });
+        self.fields.push(Field { name, value });
     }
 
     /// Puts a field in the place of all of its name.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.0.retain(|(n, _)| !n.eq_ignore_ascii_case(name));
+        let Headers { text, fields } = self;
+        fields.retain(|field| !text[field.name.clone()].eq_ignore_ascii_case(name));
         self.add(name, value.as_bytes());
     }
 
@@ -28,7 +49,7 @@ impl Headers {
 
     /// All values of a name, in any case.
     pub fn all<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s str> {
-        self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
     }
 
     /// Whether a list field (such as `Connection`) holds a token, in any case.
@@ -40,6 +61,13 @@ impl Headers {
 
     /// Name and value of every field.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(n, v)| (n.as_str(), v.as_str()))
+        self.fields.iter().map(|f| (&self.text[f.name.clone()], &self.text[f.value.clone()]))
+    }
+
+    /// Adds to the text; where it lies.
+    fn keep(&mut self, add: impl FnOnce(&mut String)) -> Range<usize> {
+        let start = self.text.len();
+        add(&mut self.text);
+        start..self.text.len()
     }
 }

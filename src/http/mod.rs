@@ -118,7 +118,7 @@ pub use form::Form;
 pub use headers::Headers;
 pub use method::Method;
 pub use multipart::{Multipart, Part};
-pub use request::Request;
+pub use request::{Request, RequestId};
 pub use response::{Body, Response};
 pub use router::{Handler, Routed, Router};
 pub use server::{App, serve};

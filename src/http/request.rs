@@ -11,6 +11,7 @@ use crate::http::method::Method;
 use crate::http::multipart::Multipart;
 use crate::http::params::Value;
 use crate::http::target::query_of;
+use std::fmt;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub struct Request<'a> {
     /// How it came: in the clear or under TLS.
     pub scheme: Scheme,
     /// Names this request in logs and on error pages.
-    pub id: String,
+    pub id: RequestId,
     /// Connections of this listener that were open when the request came.
     pub connections: usize,
     query: Vec<(String, String)>,
@@ -40,12 +41,27 @@ pub struct Request<'a> {
     form_time: Duration,
 }
 
+/// Names a request among all of all processes: `<tag of the process>-<number>`, both hexadecimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    /// Random: makes the ids of two processes differ.
+    pub tag: u32,
+    /// Counts the requests of a process.
+    pub number: u64,
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{:x}", self.tag, self.number)
+    }
+}
+
 /// Where a request came in, and by which limits.
 pub struct Arrival<'l> {
     /// The other side of the connection.
     pub peer: SocketAddr,
     /// The request's name.
-    pub id: String,
+    pub id: RequestId,
     /// Open connections.
     pub connections: usize,
     /// Limits of the listener.

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::Read;
 
+/// Fields of most responses.
+const FIELDS: usize = 12;
 /// Type of an HTML page.
 const HTML: &str = "text/html; charset=utf-8";
 /// Type of plain text.
@@ -18,8 +20,8 @@ const JSON: &str = "application/json";
 pub struct Response {
     /// Status code.
     pub status: u16,
-    /// Fields, in the order in which they are sent.
-    pub headers: Vec<(String, String)>,
+    /// Fields, in the order in which they are sent. No value has a control character.
+    headers: Vec<(&'static str, Cow<'static, str>)>,
     /// What follows the head.
     pub body: Body,
 }
@@ -29,7 +31,7 @@ pub enum Body {
     /// Nothing.
     Empty,
     /// Bytes in memory.
-    Bytes(Vec<u8>),
+    Bytes(Cow<'static, [u8]>),
     /// Bytes that are read while they are sent.
     Stream {
         /// How many, where it is known; else the body is sent chunked, or until close to HTTP/1.0.
@@ -59,7 +61,7 @@ impl fmt::Debug for Body {
 impl Response {
     /// A response without a body.
     pub fn empty(status: u16) -> Response {
-        Response { status, headers: Vec::new(), body: Body::Empty }
+        Response { status, headers: Vec::with_capacity(FIELDS), body: Body::Empty }
     }
 
     /// A page.
@@ -82,25 +84,37 @@ impl Response {
 
     /// 303: the visitor goes on with a GET of `to`.
     pub fn redirect(to: &str) -> Response {
-        Response::empty(303).with_header("Location", &printable(to))
+        Response::empty(303).with_header("Location", printable(to))
     }
 
     /// Bytes of a content type.
-    pub fn bytes(status: u16, content_type: &str, bytes: Vec<u8>) -> Response {
+    pub fn bytes(
+        status: u16,
+        content_type: &'static str,
+        bytes: impl Into<Cow<'static, [u8]>>,
+    ) -> Response {
         let response = Response::empty(status).with_header("Content-Type", content_type);
-        Response { body: Body::Bytes(bytes), ..response }
+        Response { body: Body::Bytes(bytes.into()), ..response }
     }
 
     /// 200 with bytes that are read while they are sent.
-    pub fn stream(content_type: &str, length: Option<u64>, from: Box<dyn Read + Send>) -> Response {
+    pub fn stream(
+        content_type: impl Into<Cow<'static, str>>,
+        length: Option<u64>,
+        from: Box<dyn Read + Send>,
+    ) -> Response {
         let response = Response::empty(200).with_header("Content-Type", content_type);
         Response { body: Body::Stream { length, from }, ..response }
     }
 
     /// Adds a field. Control characters in the value become spaces: no value can start another line.
-    pub fn with_header(mut self, name: &str, value: &str) -> Response {
+    pub fn with_header(
+        mut self,
+        name: &'static str,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Response {
         debug_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{name:?}");
-        self.headers.push((name.to_string(), clean(value).into_owned()));
+        self.headers.push((name, clean(value.into())));
         self
     }
 
@@ -111,17 +125,23 @@ impl Response {
 
     /// The first value of a field, by its name in any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+        self.fields().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+
+    /// Name and value of every field, in the order in which they are sent.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (*name, &**value))
     }
 }
 
-/// A field value without control characters.
-pub(super) fn clean(value: &str) -> Cow<'_, str> {
-    let is_odd = |c: char| c.is_control() && c != '\t';
-    match value.contains(is_odd) {
-        true => value.replace(is_odd, " ").into(),
-        false => value.into(),
+/// A field value without control characters. Most values are plain, which is seen without decoding them.
+fn clean(value: Cow<'static, str>) -> Cow<'static, str> {
+    let is_plain = value.bytes().fold(true, |plain, b| plain & (b' '..=b'~').contains(&b));
+    if is_plain {
+        return value;
     }
+    let is_odd = |c: char| c.is_control() && c != '\t';
+    value.replace(is_odd, " ").into()
 }
 
 /// A URL in which everything but printable ASCII is percent-encoded.

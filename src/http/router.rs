@@ -78,7 +78,7 @@ impl<S> Router<S> {
         match (allowed.is_empty(), method) {
             (true, _) => Routed::NotFound,
             (false, Method::Options) => {
-                Routed::Response(Response::empty(204).with_header("Allow", &Method::list(&allowed)))
+                Routed::Response(Response::empty(204).with_header("Allow", Method::list(&allowed)))
             }
             (false, _) => Routed::MethodNotAllowed(allowed),
         }
@@ -105,7 +105,7 @@ fn matched(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
     for part in pattern.strip_prefix('/')?.split('/') {
         let left = rest?;
         if let Some(name) = part.strip_prefix('*') {
-            params.push((name, decode(left).ok()?));
+            params.push((name, decode(left).ok()?.into_owned()));
             return Some(params);
         }
         let (segment, after) = match left.split_once('/') {
@@ -114,7 +114,7 @@ fn matched(pattern: &'static str, path: &str) -> Option<Vec<(&'static str, Strin
         };
         let segment = decode(segment).ok()?;
         match part.strip_prefix(':') {
-            Some(name) if !segment.is_empty() => params.push((name, segment)),
+            Some(name) if !segment.is_empty() => params.push((name, segment.into_owned())),
             None if segment == part => {}
             _ => return None,
         }

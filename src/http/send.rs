@@ -5,7 +5,7 @@ use crate::http::cookie;
 use crate::http::date;
 use crate::http::head::Version;
 use crate::http::method::Method;
-use crate::http::response::{Body, Response, clean};
+use crate::http::response::{Body, Response};
 use crate::http::status::reason;
 use crate::http::wire::Wire;
 use std::io::{self, Read, Write};
@@ -66,12 +66,12 @@ pub fn head(response: &Response, manner: Manner, ending: Ending, now: SystemTime
     say(&["HTTP/1.1 ", &status.to_string(), " ", reason(status), "\r\nDate: ", &date::format(now)]);
     say(&["\r\n"]);
     let theirs = |name: &str| !OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours));
-    for (name, value) in response.headers.iter().filter(|(name, _)| theirs(name)) {
+    for (name, value) in response.fields().filter(|(name, _)| theirs(name)) {
         let value = match name.eq_ignore_ascii_case("set-cookie") {
             true => cookie::set(value, manner.scheme),
             false => value.into(),
         };
-        say(&[name, ": ", &clean(&value), "\r\n"]);
+        say(&[name, ": ", &value, "\r\n"]);
     }
     if manner.scheme == Scheme::Https {
         say(&[NEVER_IN_THE_CLEAR]);

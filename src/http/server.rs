@@ -4,7 +4,7 @@ use crate::config::{self, Scheme};
 use crate::error::Result;
 use crate::http::head::{Framing, Head, Version};
 use crate::http::method::Method;
-use crate::http::request::{Arrival, Request};
+use crate::http::request::{Arrival, Request, RequestId};
 use crate::http::response::Response;
 use crate::http::send::{Ending, Manner, send};
 use crate::http::status::{Refusal, reason};
@@ -35,7 +35,7 @@ pub trait App: Send + Sync + 'static {
 
     /// The page for an error that the server itself found: 4xx for what it cannot read, 500 after a panic,
     /// 503 over the cap of connections.
-    fn error(&self, status: u16, why: &str, id: &str) -> Response {
+    fn error(&self, status: u16, why: &str, id: RequestId) -> Response {
         Response::text(status, format!("{status} {}: {why}\nrequest {id}\n", reason(status)))
     }
 }
@@ -67,13 +67,13 @@ struct Server {
     tls: Option<Arc<Tls>>,
     open: AtomicUsize,
     requests: AtomicU64,
-    /// Makes the request ids of two processes differ.
+    /// Of the ids of requests.
     tag: u32,
 }
 
 /// A request whose head has been read, without its head.
 struct Exchange {
-    id: String,
+    id: RequestId,
     manner: Manner,
     what: String,
     began: Instant,
@@ -119,7 +119,7 @@ impl Server {
     fn refuse_in_the_clear(&self, stream: Stream, error: &io::Error) {
         if error.kind() == io::ErrorKind::InvalidData {
             let refusal = Refusal::bad("this port speaks TLS: the address begins with https://");
-            let response = self.refusal(&refusal, &self.next_id());
+            let response = self.refusal(&refusal, self.next_id());
             if let Some(mut wire) = self.say_last(Channel::Plain(stream), response) {
                 wire.linger();
             }
@@ -134,7 +134,7 @@ impl Server {
         let (response, exchange) = match head {
             Err(Missing::Nothing) => return false,
             Err(Missing::Refused(refusal)) => {
-                (self.refusal(&refusal, &id), Exchange::unread(id, peer, self.last_words()))
+                (self.refusal(&refusal, id), Exchange::unread(id, peer, self.last_words()))
             }
             Ok(head) => {
                 let mut exchange = Exchange::new(id, peer, &head, self.limits.scheme());
@@ -154,23 +154,23 @@ impl Server {
     ) -> Response {
         let keep_alive = std::mem::take(&mut exchange.manner.keep_alive);
         if matches!(head.framing, Framing::Length(n) if n > self.limits.upload_bytes_max) {
-            return self.refusal(&Refusal::new(413, "the body is too large"), &exchange.id);
+            return self.refusal(&Refusal::new(413, "the body is too large"), exchange.id);
         }
         let arrival = Arrival {
             peer,
-            id: exchange.id.clone(),
+            id: exchange.id,
             connections: self.open.load(Ordering::Relaxed),
             limits: &self.limits,
         };
         let mut request = Request::new(head, wire, arrival);
         let Some(response) = self.respond(&mut request) else {
-            return self.error(500, "an error of the server itself", &exchange.id);
+            return self.error(500, "an error of the server itself", exchange.id);
         };
         let body = request.body_mut();
         body.settle();
         exchange.manner.keep_alive = keep_alive && body.is_over();
         match body.failed() {
-            Some(refusal) => self.refusal(refusal, &exchange.id),
+            Some(refusal) => self.refusal(refusal, exchange.id),
             None => response,
         }
     }
@@ -178,22 +178,22 @@ impl Server {
     /// The application's answer; `None` when it panicked.
     fn respond(&self, request: &mut Request<'_>) -> Option<Response> {
         if request.path == "*" {
-            return Some(Response::empty(204).with_header("Allow", &Method::list(&Method::ALL)));
+            return Some(Response::empty(204).with_header("Allow", Method::list(&Method::ALL)));
         }
         catch_unwind(AssertUnwindSafe(|| self.app.respond(request)))
             .inspect_err(|_| log::error!("request {} panicked", request.id))
             .ok()
     }
 
-    fn refusal(&self, refusal: &Refusal, id: &str) -> Response {
+    fn refusal(&self, refusal: &Refusal, id: RequestId) -> Response {
         let response = self.error(refusal.status, refusal.why, id);
         match refusal.status {
-            405 => response.with_header("Allow", &Method::list(&Method::ALL)),
+            405 => response.with_header("Allow", Method::list(&Method::ALL)),
             _ => response,
         }
     }
 
-    fn error(&self, status: u16, why: &str, id: &str) -> Response {
+    fn error(&self, status: u16, why: &str, id: RequestId) -> Response {
         catch_unwind(AssertUnwindSafe(|| self.app.error(status, why, id)))
             .unwrap_or_else(|_| Response::text(status, format!("{status} {why}\n")))
     }
@@ -205,8 +205,8 @@ impl Server {
         if crowded { idle.min(CROWDED_IDLE) } else { idle }
     }
 
-    fn next_id(&self) -> String {
-        format!("{:08x}-{:x}", self.tag, self.requests.fetch_add(1, Ordering::Relaxed))
+    fn next_id(&self) -> RequestId {
+        RequestId { tag: self.tag, number: self.requests.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Answers a connection over the cap, on the acceptor's thread; what takes longer is left to another.
@@ -232,7 +232,7 @@ impl Server {
     }
 
     fn say_full(&self, channel: Channel) -> Option<Wire> {
-        let response = self.error(503, "too many connections", &self.next_id());
+        let response = self.error(503, "too many connections", self.next_id());
         self.say_last(channel, response.with_header("Retry-After", "1"))
     }
 
@@ -251,7 +251,7 @@ impl Server {
 }
 
 impl Exchange {
-    fn new(id: String, peer: SocketAddr, head: &Head, scheme: Scheme) -> Exchange {
+    fn new(id: RequestId, peer: SocketAddr, head: &Head, scheme: Scheme) -> Exchange {
         let Head { method, version, keep_alive, .. } = *head;
         let what = match log::log_enabled!(log::Level::Debug) {
             true => format!("{peer} {method} {:?}", head.target.path),
@@ -262,7 +262,7 @@ impl Exchange {
     }
 
     /// A request whose head could not be read.
-    fn unread(id: String, peer: SocketAddr, manner: Manner) -> Exchange {
+    fn unread(id: RequestId, peer: SocketAddr, manner: Manner) -> Exchange {
         Exchange { id, manner, what: format!("{peer} unreadable"), began: Instant::now() }
     }
 
@@ -273,10 +273,10 @@ impl Exchange {
         let ends = response.header("connection") == Some("close") || ending == Ending::Close;
         self.manner.keep_alive &= !ends;
         let sent = send(wire, response, self.manner, ending);
-        let (id, what, ms) = (&self.id, &self.what, self.began.elapsed().as_millis());
-        match &sent {
-            Ok(()) => log::debug!("{id} {what} {status} {ms} ms"),
-            Err(e) => log::debug!("{id} {what} {status} {ms} ms, cut off: {e}"),
+        if log::log_enabled!(log::Level::Debug) {
+            let (id, what, ms) = (self.id, &self.what, self.began.elapsed().as_millis());
+            let cut = sent.as_ref().err().map_or(String::new(), |e| format!(", cut off: {e}"));
+            log::debug!("{id} {what} {status} {ms} ms{cut}");
         }
         if sent.is_ok() && !self.manner.keep_alive {
             wire.linger();

@@ -1,6 +1,7 @@
 //! The target of a request: its path, its query, and the authority of an absolute one (RFC 9112, section 3.2).
 
 use crate::http::status::Refusal;
+use std::borrow::Cow;
 
 /// A checked target in origin form, or `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ impl Target {
             true => (None, sent.to_string()),
             false => absolute(sent)?,
         };
-        let path = decode(path_of(&raw))?;
+        let path = decode(path_of(&raw))?.into_owned();
         if path.split('/').any(|segment| segment == "." || segment == "..") {
             return Err(Refusal::bad("a path has no . and .. segments"));
         }
@@ -50,7 +51,10 @@ pub fn query_of(raw: &str) -> &str {
 }
 
 /// Percent-decodes a path, or one segment of it, once.
-pub fn decode(text: &str) -> Result<String, Refusal> {
+pub fn decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
+    if text.bytes().all(|b| b != b'%' && !b.is_ascii_control()) {
+        return Ok(text.into());
+    }
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -61,7 +65,7 @@ pub fn decode(text: &str) -> Result<String, Refusal> {
         }
         decoded.push(byte);
     }
-    String::from_utf8(decoded).map_err(|_| Refusal::bad("a path is UTF-8"))
+    String::from_utf8(decoded).map(Cow::from).map_err(|_| Refusal::bad("a path is UTF-8"))
 }
 
 fn take_octet(rest: &mut &[u8]) -> Result<u8, Refusal> {

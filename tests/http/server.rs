@@ -24,7 +24,7 @@ impl App for Site {
                 count(&(), request).unwrap_or_else(|e| Response::text(400, e.to_string()))
             }
             Routed::MethodNotAllowed(methods) => {
-                Response::text(405, "no").with_header("Allow", &http::Method::list(&methods))
+                Response::text(405, "no").with_header("Allow", http::Method::list(&methods))
             }
         }
     }

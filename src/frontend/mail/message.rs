@@ -194,7 +194,7 @@ pub(super) fn eml(visit: &Visit, request: &mut Request) -> Result<Response> {
 fn whole(
     visit: &Visit,
     request: &mut Request,
-    content_type: &str,
+    content_type: &'static str,
     disposition: fn(&Held) -> String,
 ) -> Result<Response> {
     let Some(held) = find(visit, request)? else { return Ok(gone(visit, request)) };
@@ -202,7 +202,7 @@ fn whole(
         return Ok(gone(visit, request));
     };
     Ok(Response::stream(content_type, Some(body.len), Box::new(body))
-        .with_header("Content-Disposition", &disposition(&held))
+        .with_header("Content-Disposition", disposition(&held))
         .with_header("Content-Security-Policy", USER_BYTES_POLICY))
 }
 
@@ -214,7 +214,7 @@ pub(super) fn file(visit: &Visit, request: &mut Request) -> Result<Response> {
     let Some((file, bytes)) = found else { return Ok(gone(visit, request)) };
     let length = file.size as u64;
     Ok(Response::stream(harmless_type(&file.name), Some(length), Box::new(bytes))
-        .with_header("Content-Disposition", &attachment(&file.name))
+        .with_header("Content-Disposition", attachment(&file.name))
         .with_header("Content-Security-Policy", USER_BYTES_POLICY))
 }
 
