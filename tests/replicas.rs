@@ -4,8 +4,9 @@
 mod damage;
 mod tables;
 
+use crate::harness::proxy::Fault;
 use crate::harness::{Cluster, EndOnPanic, Text, eventually, noise};
-use penncloud::protocol::cluster::{Routes, TabletRoute};
+use penncloud::protocol::cluster::{Class, Routes, TabletRoute};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -179,6 +180,39 @@ fn a_primary_that_dies_is_replaced_and_everything_acknowledged_is_there() {
     eventually("the primary is where it was", || (roles(&cluster, row).0 == primary).then_some(()));
     writer.write_on(SOME);
     assert_whole(&cluster, &writer.acknowledged);
+}
+
+/// As with netcat, where nobody sends anything twice.
+#[test]
+fn a_big_value_on_its_way_outlives_a_primary() {
+    let cluster = Cluster::start_store(|_| {});
+    let value = noise(3, 24 * cluster.config().store.cell_bytes as usize);
+    let routes = cluster.routes();
+    let chunks = routes.tablets.iter().find(|t| t.class == Class::Large).expect("one for chunks");
+    let primary = chunks.primary.clone().expect("a primary");
+    let others: Vec<String> = cluster.backends().into_iter().filter(|n| *n != primary).collect();
+    let mut store = text(&cluster, &primary);
+    let (begin, end) = value.split_at(value.len() / 2);
+    store.send(format!("PUT row0 big {}\n", value.len())).unwrap();
+    // A chunk that its replicas never hear of: its primary cannot know what becomes of it.
+    let mut status = text(&cluster, &primary);
+    others.iter().for_each(|other| cluster.network().set(&primary, other, Fault::Cut));
+    store.send(begin).unwrap();
+    eventually("a chunk waits for replicas", || {
+        let lines = status.lines("STATUS").unwrap();
+        let waits = |line: &String| line.contains(&chunks.id) && !line.contains("primary, lag 0");
+        lines.iter().any(waits).then_some(())
+    });
+    cluster.pause(&primary);
+    wait_for_tablets(&cluster, "another is primary", |t| t.primary.as_ref() != Some(&primary));
+    others.iter().for_each(|other| cluster.network().reset(&primary, other));
+    cluster.network().heal();
+    cluster.resume(&primary);
+    store.send(end).unwrap();
+    let answer = store.line().unwrap();
+    assert!(answer.starts_with("OK "), "{answer}");
+    let (_, found) = text(&cluster, &others[0]).get("row0", "big").unwrap().expect("it is there");
+    assert!(found == value, "its bytes have changed");
 }
 
 /// Has somebody write through a node for as long as something goes on; no write may be refused. The scene is told how

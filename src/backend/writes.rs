@@ -102,9 +102,32 @@ impl Node {
         self.check_staged(row, id, deadline)?;
         let slot = slot(row);
         let write = own(Op::Chunk { slot, id, offset, value });
-        match self.propose(|routes| routes.tablet_of_chunk(slot, id, offset), &write, deadline)? {
-            Outcome::Done(_) => Ok(Reply::ok(end)),
-            other => Ok(reply(other, true)),
+        let answer = self.until_known(deadline, || {
+            self.propose(|routes| routes.tablet_of_chunk(slot, id, offset), &write, deadline)
+                .map(|outcome| reply(outcome, true))
+        })?;
+        Ok(if matches!(answer, Reply::Ok(_)) { Reply::ok(end) } else { answer })
+    }
+
+    /// Tries again even what may have been executed: only for what may be executed twice. A value that takes minutes
+    /// to send outlives a primary by it.
+    fn until_known(
+        &self,
+        deadline: Instant,
+        mut attempt: impl FnMut() -> Result<Reply>,
+    ) -> Result<Reply> {
+        let mut unknown = None;
+        let answer = self.patiently(deadline, || match attempt() {
+            Ok(Reply::Error(error @ Error::Unknown(_))) | Err(error @ Error::Unknown(_)) => {
+                let again = Error::retry(&error);
+                unknown = Some(error);
+                Err(again)
+            }
+            answer => answer,
+        });
+        match (answer, unknown) {
+            (Err(Error::Retry(_)), Some(unknown)) => Err(unknown),
+            (answer, _) => answer,
         }
     }
 
@@ -221,10 +244,8 @@ impl Node {
             return Err(Error::bad("only PUT takes a value larger than a cell"));
         };
         self.check_length(len)?;
-        let id = ValueId::new();
-        let stage = Op::Stage { row: row.clone(), id, renew: false };
-        let staged = self.write(stage, Options::default(), deadline).and_then(refused);
-        staged.map_err(|error| before_the_tablet(error, &request.options))?;
+        let id = self.stage_anew(row, deadline);
+        let id = id.map_err(|error| before_the_tablet(error, &request.options))?;
         let limit = self.config.request_time();
         let cell_bytes = self.config.store.cell_bytes;
         let mut value = from.take(len);
@@ -232,7 +253,10 @@ impl Node {
         let term = Term::new(self.config.store.stage_ms);
         let sent = send_chunks(first, &mut value, cell_bytes, len, |offset, bytes| {
             if term.is_due() {
-                refused(self.stage(row, Some(id), Options::default(), Instant::now() + limit)?)?;
+                let deadline = Instant::now() + limit;
+                refused(self.until_known(deadline, || {
+                    self.stage(row, Some(id), Options::default(), deadline)
+                })?)?;
             }
             refused(self.put_chunk(row, id, offset, bytes, Instant::now() + limit)?)
         });
@@ -255,6 +279,17 @@ impl Node {
                 Err(before_the_tablet(error, &request.options))
             }
         }
+    }
+
+    /// Begins a big value of the node's own. An id of which nobody knows whether it was staged waits for its deadline.
+    fn stage_anew(&self, row: &[u8], deadline: Instant) -> Result<ValueId> {
+        let mut id = ValueId::new();
+        let staged = self.until_known(deadline, || {
+            id = ValueId::new();
+            let stage = Op::Stage { row: row.to_vec(), id, renew: false };
+            self.write(stage, Options::default(), deadline)
+        });
+        staged.and_then(refused).map(|()| id)
     }
 
     /// Gives up what a PUT had staged. If this fails too, the deadline does it.
