@@ -37,7 +37,8 @@ pub fn run(dir: &Path, hosts: &[String]) -> Result<Made> {
     let (certificate, key) =
         pair(hosts).map_err(|e| Error::config(format!("cannot make a certificate: {e}")))?;
     write(&made.key, 0o600, &key)?;
-    write(&made.certificate, 0o644, &certificate)?;
+    let written = write(&made.certificate, 0o644, &certificate);
+    written.inspect_err(|_| remove(&made.key))?;
     Ok(made)
 }
 
@@ -78,9 +79,18 @@ fn certificate(key: &PKey<Private>, hosts: &[String]) -> Result<X509, ErrorStack
 }
 
 fn write(path: &Path, mode: u32, pem: &[u8]) -> Result<()> {
+    let cannot = |e| Error::config(format!("cannot write {}: {e}", path.display()));
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    let written = file.and_then(|mut file| file.write_all(pem).and_then(|()| file.sync_all()));
-    written.map_err(|e| Error::config(format!("cannot write {}: {e}", path.display())))
+    let mut file = file.map_err(cannot)?;
+    let written = file.write_all(pem).and_then(|()| file.sync_all());
+    written.inspect_err(|_| remove(path)).map_err(cannot)
+}
+
+/// Half a pair would be in the way of the next try.
+fn remove(path: &Path) {
+    if let Err(e) = std::fs::remove_file(path) {
+        log::warn!("{} is left: {e}", path.display());
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +115,14 @@ mod tests {
         run(dir.path(), &["h".into()]).expect("a pair");
         let why = run(dir.path(), &["h".into()]).expect_err("a second pair").to_string();
         assert!(why.starts_with("cannot write ") && why.contains("key.pem"), "{why}");
+    }
+
+    #[test]
+    fn half_a_pair_is_not_left() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("cert.pem"), "mine").expect("a file");
+        run(dir.path(), &["h".into()]).expect_err("the certificate is there");
+        assert!(!dir.path().join("key.pem").exists());
     }
 
     #[test]

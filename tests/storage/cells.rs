@@ -456,11 +456,12 @@ fn a_changed_byte_of_any_run_is_never_read() {
     drop(recovered);
     let files = [names(dir.path(), "checkpoint-"), names(dir.path(), "run-")].concat();
     let (mut opened, mut damaged) = (0, 0);
+    let (sparse, dense) = if crate::harness::long() { (19, 1) } else { (97, 5) };
     for name in &files {
         let path = dir.path().join(name);
         let len = fs::metadata(&path).expect("there").len() as usize;
         let end = len.saturating_sub(1500);
-        for byte in (0..end).step_by(19).chain(end..len) {
+        for byte in (0..end).step_by(sparse).chain((end..len).step_by(dense)) {
             let files =
                 files.iter().map(|name| (name, fs::read(dir.path().join(name)).expect("read")));
             let copy = scratch();
@@ -478,7 +479,7 @@ fn a_changed_byte_of_any_run_is_never_read() {
             }
         }
     }
-    assert!(opened > 300 && damaged > 300, "{opened} opened, {damaged} damaged");
+    assert!(opened > 60 && damaged > 60, "{opened} opened, {damaged} damaged");
 }
 
 #[test]
