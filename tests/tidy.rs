@@ -31,6 +31,9 @@ const MASTER_PURE: [&str; 7] = [
     "record.rs",
 ];
 
+/// The frame of a letter: HTML that `mail::html` made harmless, in a sandbox with a policy of its own.
+const LETTER: &str = "html/mail/letter.html";
+
 /// What a module must not name, though it is in the standard library or in a lower layer.
 const ABSENT: [(&str, &[&str]); 14] = [
     ("storage", &["std::net", "crate::net"]),
@@ -254,7 +257,8 @@ fn no_path_of_somebodys_machine_is_in_the_source() {
 #[test]
 fn pages_escape_everything_and_load_nothing_from_elsewhere() {
     let mut faults = Vec::new();
-    for (path, text) in files("html", ".html") {
+    let pages = files("html", ".html").into_iter().filter(|(path, _)| path != LETTER);
+    for (path, text) in pages {
         let text = text.to_lowercase();
         let inline = text
             .split("<script")

@@ -1,5 +1,7 @@
 //! Webmail through its real pages, over a real cluster. The visitors here have no scripts.
 
+mod letters;
+
 use crate::harness::web::{Page, Upload};
 use crate::harness::{Cluster, Smtp, Web, eventually, html, noise};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -30,6 +30,20 @@ function chooser(form) {
   show();
 }
 
+// The frame of a message is as high as what is in it: it scrolls with the page.
+function fit(frame) {
+  const body = () => frame.contentDocument && frame.contentDocument.body;
+  const show = () => {
+    if (body()) frame.style.height = `${body().scrollHeight + 4}px`;
+  };
+  const watch = () => {
+    show();
+    if (body()) new ResizeObserver(show).observe(body());
+  };
+  frame.addEventListener("load", watch);
+  watch();
+}
+
 // Composing: Ctrl+Enter sends; leaving a changed page asks; a long upload says that it goes on.
 function composer(form) {
   let changed = false;
@@ -89,3 +103,4 @@ document.addEventListener("keydown", (event) => {
 
 document.querySelectorAll(".letters-form").forEach(chooser);
 document.querySelectorAll(".compose").forEach(composer);
+document.querySelectorAll("iframe.letter-frame").forEach(fit);

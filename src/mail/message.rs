@@ -3,6 +3,7 @@
 //! Messages come from anywhere: whatever is shown went through [`clean`], and every text has a limit.
 
 use super::address::Address;
+use super::html::picture_type;
 use super::nesting::is_bounded;
 use crate::error::{Error, Result};
 use mail_parser::{
@@ -11,6 +12,7 @@ use mail_parser::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 
 /// How much of a message's beginning is read for its [`Summary`].
 pub const HEAD_BYTES_MAX: usize = 256 << 10;
@@ -219,6 +221,21 @@ impl<'a> Letter<'a> {
         (text, cut)
     }
 
+    /// The HTML to read, where its author wrote some.
+    pub fn html(&self) -> Option<String> {
+        let parts = self.message.html_bodies().filter(|part| part.is_text_html());
+        let bodies: Vec<&str> = parts.filter_map(MessagePart::text_contents).collect();
+        (!bodies.is_empty() && self.raw.is_none()).then(|| bodies.join("\n<hr>\n"))
+    }
+
+    /// Which attachments are pictures with a Content-ID, by which HTML shows them (RFC 2392).
+    pub fn pictures(&self) -> HashMap<String, usize> {
+        let parts = self.message.attachments().take(ATTACHMENTS_MAX).enumerate();
+        let pictures = parts.filter(|(_, part)| picture_type(&content_type(part)).is_some());
+        let named = pictures.filter_map(|(index, part)| Some((part.content_id()?, index)));
+        named.map(|(id, index)| (id.trim_matches(['<', '>']).to_string(), index)).collect()
+    }
+
     /// What is attached, in order.
     pub fn attachments(&self) -> Vec<Attachment> {
         self.message.attachments().take(ATTACHMENTS_MAX).enumerate().map(attachment).collect()
@@ -232,13 +249,17 @@ impl<'a> Letter<'a> {
 }
 
 fn attachment((index, part): (usize, &MessagePart<'_>)) -> Attachment {
+    let name = part.attachment_name().map(file_name).unwrap_or_default();
+    let name = if name.is_empty() { nameless(index, part) } else { name };
+    Attachment { name, content_type: content_type(part), size: part.contents().len() }
+}
+
+fn content_type(part: &MessagePart<'_>) -> String {
     let content_type = part.content_type().map_or_else(
         || "application/octet-stream".to_string(),
         |t| format!("{}/{}", t.ctype(), t.subtype().unwrap_or("octet-stream")),
     );
-    let name = part.attachment_name().map(file_name).unwrap_or_default();
-    let name = if name.is_empty() { nameless(index, part) } else { name };
-    Attachment { name, content_type: clean(&content_type, 100), size: part.contents().len() }
+    clean(&content_type, 100)
 }
 
 fn nameless(index: usize, part: &MessagePart<'_>) -> String {

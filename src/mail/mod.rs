@@ -33,7 +33,7 @@
 //! # The parts
 //!
 //! * [`address`]: addresses of RFC 5321 and lists as people type them.
-//! * [`message`]: reading messages. [`compose`]: writing them, attachments streamed.
+//! * [`message`]: reading messages. [`html`]: making HTML harmless. [`compose`]: writing them, attachments streamed.
 //! * [`entry`]: what a list shows of a message. [`mailbox`]: folders, pages, flags, moves.
 //! * [`staging`]: a message on its way in, written once and staged in each mailbox, in constant memory.
 //! * [`delivery`]: exactly once into each mailbox. [`send`]: drafts, and mail between our users.
@@ -53,6 +53,7 @@ mod budget;
 pub mod compose;
 pub mod delivery;
 pub mod entry;
+pub mod html;
 pub mod mailbox;
 pub mod message;
 mod nesting;

@@ -1,5 +1,6 @@
 //! A message, its files, and its original.
 
+use super::letter::{self, Frame};
 use super::text::{Block, blocks};
 use super::{Moment, Side, folder_url};
 use crate::error::{Error, Result};
@@ -31,6 +32,10 @@ struct MessagePage<'a> {
     /// Names and addresses of a field each, by its name; fields without any are left out.
     people: Vec<(&'static str, String)>,
     date: Moment,
+    /// Its HTML, where it has some and its text is not wanted.
+    frame: Option<Frame>,
+    /// Whether it has both.
+    has_html: bool,
     blocks: Vec<Block<'a>>,
     /// Whether the text is longer than what is shown.
     cut: bool,
@@ -49,6 +54,15 @@ struct File {
 impl MessagePage<'_> {
     fn is(&self, folder: &str) -> bool {
         self.place.folder.id() == folder
+    }
+
+    /// The page with the frame; what is shown within it is not listed as a file.
+    fn framed(mut self, frame: Option<Frame>, has_html: bool) -> Self {
+        if let Some(frame) = &frame {
+            self.files.retain(|file| !frame.own.contains(&file.index));
+        }
+        (self.frame, self.has_html) = (frame, has_html);
+        self
     }
 
     fn initial(&self) -> char {
@@ -73,7 +87,9 @@ pub(super) fn show(visit: &Visit, request: &mut Request) -> Result<Response> {
     let (text, cut, page) = match Letter::parse(&whole.bytes) {
         Ok(letter) => {
             let (text, cut) = letter.text();
-            (text, cut || whole.cut, read(visit, &held, Some(&letter))?)
+            let frame = letter::frame(held.place, &letter, request);
+            let page = read(visit, &held, Some(&letter))?;
+            (text, cut || whole.cut, page.framed(frame, letter.html().is_some()))
         }
         Err(_) => (raw, true, read(visit, &held, None)?),
     };
@@ -99,6 +115,8 @@ fn read<'a>(visit: &Visit, held: &'a Held, letter: Option<&Letter<'_>>) -> Resul
         to: letter.map_or_else(String::new, recipients),
         people: people(visit, held, letter)?,
         date: Moment::of(date),
+        frame: None,
+        has_html: false,
         blocks: Vec::new(),
         cut: false,
         files: letter.map(files).unwrap_or_default(),
@@ -219,7 +237,7 @@ pub(super) fn file(visit: &Visit, request: &mut Request) -> Result<Response> {
 }
 
 /// The message that a path names.
-fn find(visit: &Visit, request: &Request) -> Result<Option<Held>> {
+pub(super) fn find(visit: &Visit, request: &Request) -> Result<Option<Held>> {
     let place = Place::parse(&format!("{}/{}", request.param("folder"), request.param("number")));
     place.map_or(Ok(None), |place| visit.mailboxes().entry(visit.user(), place))
 }

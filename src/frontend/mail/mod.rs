@@ -3,7 +3,7 @@
 //! | path | |
 //! |---|---|
 //! | `/mail`, `/mail/f/<folder>` | a page of a folder; `?before=<number>` and `?after=<number>` are other pages |
-//! | `/mail/m/<folder>/<number>` | a message; below it `original`, `eml` and `file/<n>` are downloads |
+//! | `/mail/m/<folder>/<number>` | a message; below it `original`, `eml` and `file/<n>` are downloads, `html` is what its frame shows, `inline/<n>` a picture in there |
 //! | `/mail/compose` | empty, or `?draft=`, `?reply=`, `?reply_all=`, `?forward=` with a place |
 //! | `/mail/act` | POST: what the buttons of lists and messages do |
 //!
@@ -17,6 +17,7 @@ mod act;
 mod compose;
 mod fields;
 mod kept;
+mod letter;
 mod list;
 mod message;
 mod text;
@@ -41,6 +42,8 @@ pub(super) fn routes(router: Router<Visit>) -> Router<Visit> {
         .get("/mail/m/:folder/:number/original", message::original)
         .get("/mail/m/:folder/:number/eml", message::eml)
         .get("/mail/m/:folder/:number/file/:index", message::file)
+        .get("/mail/m/:folder/:number/html", letter::show)
+        .get("/mail/m/:folder/:number/inline/:index", letter::inline)
         .post("/mail/act", act::act)
         .get("/mail/compose", compose::show)
         .post("/mail/compose", compose::submit)
