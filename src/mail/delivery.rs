@@ -43,7 +43,14 @@ impl DeliveryId {
         DeliveryId::of(&[b"sent", author.as_bytes(), guid.as_bytes()])
     }
 
-    fn of(parts: &[&[u8]]) -> DeliveryId {
+    /// One of so many shards, the same for the same id.
+    pub(super) fn shard(&self, shards: u16) -> u16 {
+        let digits = self.0.get(..4).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+        digits.unwrap_or(0) % shards
+    }
+
+    /// Whatever is named by these parts.
+    pub(super) fn of(parts: &[&[u8]]) -> DeliveryId {
         let mut hash = Sha256::new();
         for part in parts {
             hash.update((part.len() as u64).to_be_bytes());

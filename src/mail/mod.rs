@@ -37,6 +37,7 @@
 //! * [`entry`]: what a list shows of a message. [`mailbox`]: folders, pages, flags, moves.
 //! * [`staging`]: a message on its way in, written once and staged in each mailbox, in constant memory.
 //! * [`delivery`]: exactly once into each mailbox. [`send`]: drafts, and mail between our users.
+//! * [`queue`]: what leaves for other hosts, durable until each recipient has it or its sender knows.
 //!
 //! # Caveats
 //!
@@ -56,6 +57,7 @@ pub mod entry;
 pub mod mailbox;
 pub mod message;
 mod nesting;
+pub mod queue;
 pub mod reply;
 pub mod send;
 mod staging;
@@ -66,5 +68,6 @@ pub use delivery::{Delivered, DeliveryId, Incoming};
 pub use entry::{Entry, Flags, Folder, Held, Place, Tally};
 pub use mailbox::Mailboxes;
 pub use message::{Letter, Summary};
+pub use queue::Queue;
 pub use send::{DraftWriter, Recipient, Typed, Unreachable};
 pub use staging::Body;
