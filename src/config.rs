@@ -5,9 +5,11 @@
 //! with mode 0600.
 
 mod http;
+mod relay;
 mod secrets;
 
 pub use http::{Http, Scheme};
+pub use relay::{Relay, Route};
 pub use secrets::Secrets;
 
 use crate::error::{Error, Result};
@@ -325,6 +327,9 @@ pub struct Smtp {
     /// Silence after which a session is told 421 and closed.
     #[serde(default = "default_smtp_idle")]
     pub idle_ms: u64,
+    /// How it sends mail to other hosts.
+    #[serde(default)]
+    pub relay: Relay,
 }
 
 /// A balancer.
@@ -402,6 +407,7 @@ impl Config {
         self.check_times()?;
         self.check_replication()?;
         self.http.check()?;
+        self.smtps.iter().try_for_each(|smtp| smtp.relay.check())?;
         if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
             return Err(Error::config(
                 "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
@@ -431,7 +437,8 @@ impl Config {
     fn check_times(&self) -> Result<()> {
         let (store, master, replication) = (&self.store, &self.master, &self.replication);
         let http = &self.http;
-        for (name, ms) in [
+        let relays = self.smtps.iter().flat_map(|smtp| smtp.relay.times());
+        let all = [
             ("http.head_ms", http.head_ms),
             ("http.form_ms", http.form_ms),
             ("http.idle_ms", http.idle_ms),
@@ -446,7 +453,8 @@ impl Config {
             ("master.heartbeat_interval_ms", master.heartbeat_interval_ms),
             ("master.heartbeat_timeout_ms", master.heartbeat_timeout_ms),
             ("accounts.address_rest_s", self.accounts.address_rest_s.saturating_mul(1000)),
-        ] {
+        ];
+        for (name, ms) in all.into_iter().chain(relays) {
             if !(1..=YEAR_MS).contains(&ms) {
                 return Err(Error::config(format!("{name} must lie between 1 ms and a year")));
             }
@@ -584,6 +592,7 @@ mod tests {
         let (store, http) = (Store::default(), Http::default());
         let limits = format!("{:?} {:?} {:?}", config.store, config.http, config.accounts);
         assert_eq!(limits, format!("{store:?} {http:?} {:?}", Accounts::default()));
+        assert_eq!(format!("{:?}", config.smtps[0].relay), format!("{:?}", Relay::default()));
         assert_eq!(config.cluster.quota_bytes, default_quota());
     }
 

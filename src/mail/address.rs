@@ -1,6 +1,7 @@
 //! Mail addresses: those of SMTP (RFC 5321, 4.1.2) and those that people type into a To field.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +19,8 @@ pub const LIST_MAX: usize = 100;
 const NAME_CHARS_MAX: usize = 128;
 
 /// `local@domain`. The local part is kept without its quotes, the domain in lower case.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Address {
     local: String,
     domain: String,
@@ -72,6 +74,20 @@ impl Address {
     /// The name under which our own addresses are stored: all in lower case.
     pub fn key(&self) -> String {
         self.to_string().to_ascii_lowercase()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Address> {
+        Address::parse(&text)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        address.to_string()
     }
 }
 

@@ -230,13 +230,13 @@ fn depth(html: &str) -> usize {
         let same = |other: &&str| other.eq_ignore_ascii_case(name);
         match end {
             Some(_) => {
-                let at = open.iter().rposition(|other| same(other));
+                let at = open.iter().rposition(same);
                 open.truncate(at.unwrap_or(open.len()));
             }
             None => {
                 let ends_the_last =
                     ENDED_BY_THEIR_LIKE.iter().any(|one| name.eq_ignore_ascii_case(one));
-                open.pop_if(|last| ends_the_last && same(&&**last));
+                open.pop_if(|last| ends_the_last && same(last));
                 open.push(name);
                 deepest = deepest.max(open.len());
             }

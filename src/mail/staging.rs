@@ -72,19 +72,31 @@ pub(super) struct Staging {
     bytes_max: u64,
 }
 
-/// One mailbox that the message goes to.
+/// One row that the message goes to.
 struct Lane {
     user: String,
+    row: String,
     staged: Option<ValueId>,
     failed: Option<Error>,
 }
 
 impl Staging {
+    /// For the mailboxes of these users.
     pub fn new(mailboxes: &Mailboxes, users: Vec<String>, bytes_max: u64) -> Staging {
-        let lane = |user| Lane { user, staged: None, failed: None };
+        let lane = |user: String| Lane { row: row(&user), user, staged: None, failed: None };
+        Staging::for_lanes(mailboxes, users.into_iter().map(lane).collect(), bytes_max)
+    }
+
+    /// For one row that is no mailbox.
+    pub fn for_row(mailboxes: &Mailboxes, row: String, bytes_max: u64) -> Staging {
+        let lane = Lane { user: String::new(), row, staged: None, failed: None };
+        Staging::for_lanes(mailboxes, vec![lane], bytes_max)
+    }
+
+    fn for_lanes(mailboxes: &Mailboxes, lanes: Vec<Lane>, bytes_max: u64) -> Staging {
         Staging {
             mailboxes: mailboxes.clone(),
-            lanes: users.into_iter().map(lane).collect(),
+            lanes,
             buffer: Vec::new(),
             flushed: 0,
             head: Vec::new(),
@@ -174,15 +186,14 @@ impl Staging {
 
 impl Lane {
     fn send(&mut self, mailboxes: &Mailboxes, offset: u64, bytes: Vec<u8>) -> Result<()> {
-        let row = row(&self.user);
         let id = match self.staged {
             Some(id) => id,
-            None => *self.staged.insert(mailboxes.client.stage(&row)?),
+            None => *self.staged.insert(mailboxes.client.stage(&self.row)?),
         };
         if bytes.is_empty() {
             return Ok(());
         }
-        mailboxes.client.chunk(&row, id, offset, bytes)
+        mailboxes.client.chunk(&self.row, id, offset, bytes)
     }
 }
 
@@ -190,7 +201,7 @@ impl Drop for Staging {
     fn drop(&mut self) {
         for lane in &self.lanes {
             if let Some(id) = lane.staged {
-                self.mailboxes.abandon_id(&lane.user, id);
+                self.mailboxes.abandon_id(&lane.row, id);
             }
         }
     }
@@ -199,15 +210,20 @@ impl Drop for Staging {
 impl Mailboxes {
     /// Gives up a body that is not needed.
     pub(super) fn abandon(&self, user: &str, body: &Body) {
+        self.abandon_in(&row(user), body);
+    }
+
+    /// Gives up a body that is staged in a row and not needed.
+    pub(super) fn abandon_in(&self, row: &str, body: &Body) {
         if let Body::Staged { id, .. } = body {
-            self.abandon_id(user, *id);
+            self.abandon_id(row, *id);
         }
     }
 
     /// What fails here is removed when its deadline is over.
-    fn abandon_id(&self, user: &str, id: ValueId) {
-        if let Err(error) = self.client.abandon(row(user), id) {
-            log::debug!("a staged message of {user} waits for its deadline: {error}");
+    fn abandon_id(&self, row: &str, id: ValueId) {
+        if let Err(error) = self.client.abandon(row, id) {
+            log::debug!("a staged message in {row} waits for its deadline: {error}");
         }
     }
 }

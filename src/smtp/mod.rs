@@ -1,4 +1,5 @@
-//! SMTP: mail from anyone to our users (RFC 5321), into their mailboxes before it is acknowledged.
+//! SMTP: mail from anyone to our users (RFC 5321), into their mailboxes before it is acknowledged; and mail from our
+//! users to other hosts, out of the queue.
 //!
 //! # Parts
 //!
@@ -14,6 +15,8 @@
 //!   golden scripts in `tests/smtp_session/` show whole conversations.
 //! * [`data`]: the message after DATA: dots unstuffed, its end found, header fields counted.
 //! * [`server`]: the shell: sockets, time limits, the store.
+//! * [`client`]: one message to another host. [`relay`]: the workers that take messages out of the queue, find the hosts
+//!   for them, and tell senders what could not be delivered.
 //!
 //! # Rules
 //!
@@ -39,19 +42,22 @@
 //!
 //! # Threads
 //!
-//! One for each session; it holds one cell of a message at most. One waits for the signal to end: then open
-//! messages are received and answered, and all else is answered 421.
+//! One for each session; it holds one cell of a message at most. The relay has one that looks for due messages and a fixed
+//! number of workers. One waits for the signal to end: then open
+//! messages are received, answered and sent, for half a minute at most, and all else is answered 421.
 //!
 //! # Caveats
 //!
-//! * The exchange listener only: no AUTH, no TLS, no submission, no mail to other hosts.
+//! * The exchange listener only: no AUTH, no TLS, no submission. What leaves was composed on a page.
 //! * A message without a Message-ID that was stored for some recipients and not for others is stored again
 //!   for those when the client repeats it: nothing says that it is the same.
 
+pub mod client;
 pub mod command;
 pub mod data;
 mod drain;
 mod input;
+pub mod relay;
 pub mod reply;
 mod server;
 pub mod session;

@@ -3,6 +3,7 @@
 use super::data::{Decoded, Decoder};
 use super::drain::Drain;
 use super::input::Input;
+use super::relay;
 use super::reply::Reply;
 use super::session::{Action, EXCESS_FACTOR, Envelope, Outcome, Session, Settings};
 use super::{SESSION_TIME_MAX, SESSIONS_PER_ADDRESS};
@@ -24,6 +25,7 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     let own = own.ok_or_else(|| Error::config(format!("no smtp {name:?} is configured")))?;
     let listener = net::bind(&own.exchange)?;
     let exchange = Exchange::new(config, own)?;
+    relay::start(config, own, &exchange.mailboxes, &exchange.drain)?;
     log::info!("smtp {name} takes mail for {} on {}", exchange.settings.domain, own.exchange);
     let limits = Limits { connections: own.sessions_max, per_address: SESSIONS_PER_ADDRESS };
     net::serve(listener, limits, move |stream, peer| exchange.talk(stream, peer), refuse);

@@ -99,6 +99,9 @@ address = "{f2}"
 name = "s1"
 exchange = "{s1}"
 
+[smtp.relay]
+route = "none"
+
 [[smtp]]
 name = "s2"
 exchange = "{s2}"
@@ -106,6 +109,9 @@ message_bytes_max = 100000
 recipients_max = 2
 sessions_max = 3
 idle_ms = 3000
+
+[smtp.relay]
+route = "none"
 
 [[balancer]]
 name = "lb"
