@@ -16,7 +16,7 @@ use super::compose::{Composer, Outline, Sink};
 use super::delivery::{Delivered, DeliveryId};
 use super::entry::{Entry, Folder, Held, Place, now, prefix, row, typed_column};
 use super::mailbox::{Plan, held};
-use super::message::{Summary, id_hash, received};
+use super::message::{Received, Summary, id_hash};
 use super::staging::{Body, Staging};
 use crate::client::{Bytes, LIMIT_MAX, Op, Written};
 use crate::error::{Error, Result};
@@ -209,7 +209,9 @@ impl Mailboxes {
         let users = recipients.iter().map(|recipient| recipient.user.clone());
         let bytes_max = draft.entry.size + TRACE_BYTES_MAX;
         let mut incoming = self.incoming(Some(from.clone()), users, bytes_max)?;
-        incoming.trace(&received(user, self.domain(), "HTTP", guid, now()))?;
+        let (by, seconds) = (self.domain(), now());
+        let line = Received { from: user, by, with: "HTTP", id: guid, to: None, seconds };
+        incoming.trace(&line.to_string())?;
         let mut body = self
             .open(user, &draft.entry.guid)?
             .ok_or_else(|| Error::retry("this draft was changed in another window"))?;
