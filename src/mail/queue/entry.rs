@@ -253,10 +253,10 @@ impl Entry {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    pub fn entry(states: &[State]) -> Entry {
+    fn entry(states: &[State]) -> Entry {
         let recipient = |(n, state): (usize, &State)| Recipient {
             state: *state,
             ..Recipient::new(Address::parse(&format!("r{n}@x.org")).unwrap())
