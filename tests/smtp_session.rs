@@ -11,6 +11,7 @@ use penncloud::smtp::data::{Decoded, Decoder, Fault};
 use penncloud::smtp::session::{
     Action, Envelope, LineFault, Outcome, Service, Session, Settings, Target,
 };
+use proptest::prelude::*;
 use std::fmt::Write;
 
 #[derive(goldenscript::Command)]
@@ -55,7 +56,6 @@ impl Runner {
             domain: "penn.test".into(),
             has_tls: has("tls") || has("secure"),
             auth_in_clear: has("clear"),
-            relays: true,
             message_bytes_max: 2000,
             recipients_max: 3,
         };
@@ -285,5 +285,63 @@ fn conversations() {
     let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/smtp_session");
     for script in std::fs::read_dir(scripts).unwrap() {
         goldenscript::run(&mut Runner::new(""), script.unwrap().path()).unwrap();
+    }
+}
+
+/// Whether the class of each enhanced code is that of its code (RFC 2034, 4).
+fn is_consistent(transcript: &str) -> bool {
+    transcript.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_digit())).all(|line| {
+        let enhanced = line.get(4..).and_then(|rest| rest.split(' ').next()).unwrap_or_default();
+        enhanced.split('.').count() != 3 || enhanced[..1] == line[..1]
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_said_in_whatever_order_is_answered(
+        kind in "(submission/)?(tls|secure|clear|)",
+        steps in prop::collection::vec((0..17usize, "[ -~ü]{0,12}"), 1..40),
+    ) {
+        let (mut runner, mut out) = (Runner::new(&kind), String::new());
+        for (at, junk) in steps {
+            let line = match at {
+                0 => "EHLO a",
+                1 => "HELO a",
+                2 => "STARTTLS",
+                3 => "AUTH PLAIN AGFsaWNlAHNlY3JldA==",
+                4 => "AUTH LOGIN",
+                5 => "YWxpY2U=",
+                6 => "MAIL FROM:<alice@penn.test> SMTPUTF8",
+                7 => "MAIL FROM:<>",
+                8 => "RCPT TO:<alice@penn.test>",
+                9 => "RCPT TO:<x@other.org> NOTIFY=NEVER",
+                10 => "RSET",
+                11 | 12 => {
+                    runner.chunk(b"From: alice@penn.test\r\n", at == 12, &mut out);
+                    continue;
+                }
+                13 => {
+                    let action = runner.session.line(b"DATA");
+                    runner.show(action, &mut out);
+                    if out.ends_with("ends it\r\n") {
+                        runner.receive(b"From: alice@penn.test\r\n.\r\n", &mut out).unwrap();
+                    }
+                    continue;
+                }
+                14 => {
+                    let action = runner.session.bad_line(LineFault::TooLong);
+                    runner.show(action, &mut out);
+                    continue;
+                }
+                15 => "MAIL FROM:<carol@penn.test>",
+                _ => &junk,
+            };
+            let action = runner.session.line(line.as_bytes());
+            runner.show(action, &mut out);
+            if out.ends_with("closed\n") {
+                break;
+            }
+        }
+        prop_assert!(is_consistent(&out), "{out}");
     }
 }

@@ -1,7 +1,6 @@
 //! Our users' own mail: who they are, by which of the listeners, and what becomes of it.
 
-use crate::harness::cluster::Shared;
-use crate::harness::{Cluster, Smtp, command, skipped};
+use crate::harness::{Cluster, Smtp, command, long, skipped};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use penncloud::account::{Accounts, Device, LogIn, Made, SignUp};
@@ -12,21 +11,26 @@ use penncloud::mail::queue::{Entry, SHARDS};
 use penncloud::mail::send::new_guid;
 use penncloud::mail::{Folder, Mailboxes, Queue};
 use std::io::Read;
+use std::ops::Deref;
 use std::process::Command;
 
 const PASSWORD: &str = "correct horse battery";
 
-/// The shared cluster, seen by its users.
+/// A cluster, seen by its users.
 struct House {
-    cluster: Shared,
+    cluster: Box<dyn Deref<Target = Cluster>>,
     accounts: Accounts,
     mailboxes: Mailboxes,
     client: Client,
 }
 
 impl House {
+    /// The one that tests share.
     fn new() -> House {
-        let cluster = Cluster::shared();
+        House::on(Box::new(Cluster::shared()))
+    }
+
+    fn on(cluster: Box<dyn Deref<Target = Cluster>>) -> House {
         let config = cluster.config();
         let client = Client::new(config).unwrap();
         House {
@@ -224,6 +228,35 @@ fn a_large_message_arrives_whole_in_chunks_and_under_tls() {
     let inbox = house.inbox(&bob);
     assert_eq!(inbox.len(), 2);
     assert!(inbox.iter().all(|text| text.ends_with(&message)));
+}
+
+/// Most memory that a process has had, in KiB.
+fn peak_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_message_of_the_largest_size_takes_the_memory_of_a_cell() {
+    if !long() {
+        return;
+    }
+    let house = House::on(Box::new(Box::new(Cluster::start())));
+    let (alice, bob) = (house.user("alice"), house.user("bob"));
+    let mut smtp = house.submitter(&alice);
+    smtp.envelope(&at(&alice), &[&at(&bob), "x@elsewhere.test"]).unwrap();
+    let before = peak_of(house.cluster.pid("s1"));
+    let head = format!("From: {}\r\n\r\n", at(&alice));
+    let chunk = "0123456789 0123456789 0123456789\r\n".repeat(200_000);
+    smtp.send(format!("BDAT {}\r\n{head}", head.len())).unwrap();
+    for i in 0..7 {
+        let last = if i == 6 { " LAST" } else { "" };
+        smtp.send(format!("BDAT {}{last}\r\n{chunk}", chunk.len())).unwrap();
+    }
+    (0..8).for_each(|_| drop(smtp.expect("250 2.0.0").unwrap()));
+    let grown = peak_of(house.cluster.pid("s1")) - before;
+    assert!(grown < 24 << 10, "{grown} KiB more for 45 MiB");
 }
 
 #[test]

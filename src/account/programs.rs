@@ -12,7 +12,7 @@
 //! Whatever is typed, one hash is made: of what has the form of one and names an id that exists, for that one, else for
 //! the account's password. So names that exist take as long as those that do not.
 
-use super::{Accounts, LogIn, cput, json, now_s, throttle};
+use super::{Accounts, LogIn, cput, json, name, now_s, throttle};
 use crate::client::{Op, Scan, Written};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -83,10 +83,7 @@ impl Accounts {
             return Ok(LogIn::Wait(seconds));
         }
         let known = self.known_password(user)?;
-        let program = match (&known, id_of(password)) {
-            (Some(_), Some(id)) => self.program(user, &id)?,
-            _ => None,
-        };
+        let program = self.program_of(user, password)?.filter(|_| known.is_some());
         let typed = program.as_ref().map_or_else(|| password.to_string(), |_| normal(password));
         let own = known.as_ref().map(|cell| cell.hash.as_str());
         let stored = program.as_ref().map(|(program, _)| program.hash.as_str()).or(own);
@@ -151,10 +148,11 @@ impl Accounts {
         Ok(columns.into_iter().map(|c| Op::delete(user, c.name)).collect())
     }
 
-    /// One of them, with its cell as it is.
-    fn program(&self, user: &str, id: &str) -> Result<Option<(Program, Vec<u8>)>> {
-        let found = self.client.get(user, column(id), CELL_BYTES_MAX)?;
-        found.map(|found| Ok((Program::parse(id, &found.value)?, found.value))).transpose()
+    /// The one that what was typed may be, with its cell as it is. It is looked for whoever the name is, for the same time.
+    fn program_of(&self, user: &str, typed: &str) -> Result<Option<(Program, Vec<u8>)>> {
+        let Some(id) = id_of(typed).filter(|_| name::check(user).is_ok()) else { return Ok(None) };
+        let found = self.client.get(user, column(&id), CELL_BYTES_MAX)?;
+        found.map(|found| Ok((Program::parse(&id, &found.value)?, found.value))).transpose()
     }
 
     /// Over the cell that was read: one that was taken away meanwhile stays so.

@@ -115,7 +115,6 @@ impl Desk {
             domain: house.mailboxes.domain().to_string(),
             has_tls: house.tls.is_some(),
             auth_in_clear: own.auth_in_clear,
-            relays: true,
             message_bytes_max: own.message_bytes_max,
             recipients_max: own.recipients_max,
         };

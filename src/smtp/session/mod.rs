@@ -41,8 +41,6 @@ pub struct Settings {
     pub has_tls: bool,
     /// Whether passwords are taken in the clear.
     pub auth_in_clear: bool,
-    /// Whether mail of our users for other domains is taken.
-    pub relays: bool,
     /// Octets of a message.
     pub message_bytes_max: u64,
     /// Recipients of a message (RFC 5321, 4.5.3.1.8: at least 100).
@@ -314,7 +312,7 @@ impl Session {
 
     /// RFC 3461 asks for notices of success too: only our own users are sent any.
     fn offers_dsn(&self) -> bool {
-        self.settings.service == Service::Submission && self.settings.relays
+        self.settings.service == Service::Submission
     }
 
     fn start_tls(&mut self) -> Action {
