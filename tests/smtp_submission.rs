@@ -1,6 +1,6 @@
 //! Our users' own mail: who they are, by which of the listeners, and what becomes of it.
 
-use crate::harness::{Cluster, Smtp, command, long, skipped};
+use crate::harness::{Cluster, Smtp, command, eventually, long, skipped};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use penncloud::account::{Accounts, Device, LogIn, Made, SignUp};
@@ -10,6 +10,8 @@ use penncloud::mail::mailbox::{From, first_cells};
 use penncloud::mail::queue::{Entry, SHARDS};
 use penncloud::mail::send::new_guid;
 use penncloud::mail::{Folder, Mailboxes, Queue};
+use penncloud::tools::cert;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;
 use std::ops::Deref;
 use std::process::Command;
@@ -228,6 +230,26 @@ fn a_large_message_arrives_whole_in_chunks_and_under_tls() {
     let inbox = house.inbox(&bob);
     assert_eq!(inbox.len(), 2);
     assert!(inbox.iter().all(|text| text.ends_with(&message)));
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_after_sighup() {
+    let house = House::new();
+    let first = Smtp::connect_tls(house.submissions()).unwrap().certificate();
+    let smtp = &house.cluster.config().smtps[0];
+    let dir = tempfile::tempdir().unwrap();
+    let made = cert::run(dir.path(), &["penn.test".into()]).unwrap();
+    std::fs::copy(made.key, &smtp.tls_key).unwrap();
+    std::fs::copy(made.certificate, &smtp.tls_cert).unwrap();
+    let pid = Pid::from_raw(house.cluster.pid("s1").cast_signed()).unwrap();
+    kill_process(pid, Signal::HUP).unwrap();
+    let now = eventually("the new one is shown", || {
+        let shown = Smtp::connect_tls(house.submissions()).ok()?.certificate();
+        (shown != first).then_some(shown)
+    });
+    let mut starttls = Smtp::connect(house.submission()).unwrap();
+    assert!(starttls.say("STARTTLS").unwrap().starts_with("220 "));
+    assert_eq!(starttls.secured().unwrap().certificate(), now);
 }
 
 /// Most memory that a process has had, in KiB.

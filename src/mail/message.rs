@@ -407,7 +407,8 @@ pub fn date(seconds: u64) -> String {
     DateTime::from_timestamp(seconds as i64).to_rfc822()
 }
 
-/// The addresses in the value of a From field, as far as they can be read; `None` where something in it is none.
+/// The addresses in the value of a From field; `None` where something in it is none, or where another reader may find one
+/// more.
 pub fn authors(from: &[u8]) -> Option<Vec<Address>> {
     let field = [b"From: ", from, b"\r\n\r\n"].concat();
     let (message, _) = parse(&field)?;
@@ -417,7 +418,24 @@ pub fn authors(from: &[u8]) -> Option<Vec<Address>> {
             authors.push(Address::parse_utf8(one.address()?).ok()?);
         }
     }
-    Some(authors)
+    (bare_at_signs(from) == authors.len()).then_some(authors)
+}
+
+/// How many `@` stand outside of quotes and comments.
+fn bare_at_signs(field: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped, mut depth) = (0, false, false, 0_usize);
+    for byte in field {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted || depth > 0 => escaped = true,
+            b'"' if depth == 0 => quoted = !quoted,
+            b'(' if !quoted => depth += 1,
+            b')' if !quoted => depth = depth.saturating_sub(1),
+            b'@' if !quoted && depth == 0 => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 #[cfg(test)]
@@ -435,11 +453,21 @@ mod tests {
             ("\"boss@x.org\" <alice@penn.test>", "alice@penn.test"),
             ("Alice <alice@penn.test>, Boss <boss@x.org>", "alice@penn.test boss@x.org"),
             ("We: a@x.org, b@x.org;", "a@x.org b@x.org"),
+            ("\"a\\\"@b\" (at @ home) <a@x.org>", "a@x.org"),
             ("=?utf-8?q?J=C3=BCrg?=\r\n <j@x.org>", "j@x.org"),
         ] {
             assert_eq!(read(from).as_deref(), Some(all), "{from}");
         }
-        for from in ["", "alice", "<>", "alice@penn.test, boss", "a@b@c"] {
+        for from in [
+            "",
+            "alice",
+            "<>",
+            "alice@penn.test, boss",
+            "a@b@c",
+            "<boss@x.org> <a@x.org>",
+            "<a@x.org> boss@x.org",
+            "boss@x.org <a@x.org>",
+        ] {
             assert!(read(from).is_none_or(|all| all.is_empty()), "{from}: {:?}", read(from));
         }
     }

@@ -79,6 +79,12 @@ impl Smtp {
         Ok(smtp)
     }
 
+    /// The certificate that the server has shown, in DER.
+    pub fn certificate(&self) -> Vec<u8> {
+        let Wire::Tls(stream) = self.stream.get_ref() else { panic!("TLS is not on") };
+        stream.peer_certificate().unwrap().expect("a server shows one").to_der().unwrap()
+    }
+
     /// Sends octets as they are.
     pub fn send(&mut self, octets: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.get_mut().write_all(octets.as_ref())
