@@ -5,10 +5,12 @@
 //! with mode 0600.
 
 mod http;
+mod relay;
 mod secrets;
 mod smtp;
 
 pub use http::{Http, Scheme};
+pub use relay::{Relay, Route};
 pub use secrets::Secrets;
 pub use smtp::Smtp;
 
@@ -400,7 +402,8 @@ impl Config {
     fn check_times(&self) -> Result<()> {
         let (store, master, replication) = (&self.store, &self.master, &self.replication);
         let http = &self.http;
-        for (name, ms) in [
+        let relays = self.smtps.iter().flat_map(|smtp| smtp.relay.times());
+        let all = [
             ("http.head_ms", http.head_ms),
             ("http.form_ms", http.form_ms),
             ("http.idle_ms", http.idle_ms),
@@ -415,7 +418,8 @@ impl Config {
             ("master.heartbeat_interval_ms", master.heartbeat_interval_ms),
             ("master.heartbeat_timeout_ms", master.heartbeat_timeout_ms),
             ("accounts.address_rest_s", self.accounts.address_rest_s.saturating_mul(1000)),
-        ] {
+        ];
+        for (name, ms) in all.into_iter().chain(relays) {
             if !(1..=YEAR_MS).contains(&ms) {
                 return Err(Error::config(format!("{name} must lie between 1 ms and a year")));
             }
@@ -563,6 +567,7 @@ mod tests {
         let (store, http) = (Store::default(), Http::default());
         let limits = format!("{:?} {:?} {:?}", config.store, config.http, config.accounts);
         assert_eq!(limits, format!("{store:?} {http:?} {:?}", Accounts::default()));
+        assert_eq!(format!("{:?}", config.smtps[0].relay), format!("{:?}", Relay::default()));
         assert_eq!(config.cluster.quota_bytes, default_quota());
     }
 

@@ -138,7 +138,7 @@ impl Post {
         let audience = self.mailboxes.audience(&to, &self.alice, guid, draft).unwrap();
         assert!(audience.lost.is_empty(), "{audience:?}");
         let from = address(&self.at(&[&self.alice]));
-        self.mailboxes.send(&from, &self.alice, guid, draft, &audience.reached).unwrap()
+        self.mailboxes.send(&from, &self.alice, guid, draft, &audience).unwrap()
     }
 }
 

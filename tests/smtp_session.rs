@@ -17,7 +17,7 @@ use std::fmt::Write;
 #[derive(goldenscript::Command)]
 enum Step {
     /// A new session: `submission` for our users; `tls` with a certificate, `secure` under TLS already; `clear` takes
-    /// passwords in the clear. Slashes between.
+    /// passwords in the clear; `alone` sends nothing to other hosts. Slashes between.
     Connect(Option<String>),
     /// Lines of the client, each ended by CR LF.
     Say(Vec<String>),
@@ -56,6 +56,7 @@ impl Runner {
             domain: "penn.test".into(),
             has_tls: has("tls") || has("secure"),
             auth_in_clear: has("clear"),
+            relays: !has("alone"),
             message_bytes_max: 2000,
             recipients_max: 3,
         };

@@ -1,5 +1,6 @@
 //! An SMTP server: its listeners, its certificate, its limits.
 
+use super::Relay;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ pub struct Smtp {
     /// Silence after which a session is told 421 and closed; also the most time for one command line.
     #[serde(default = "default_idle")]
     pub idle_ms: u64,
+    /// How it sends mail to other hosts.
+    #[serde(default)]
+    pub relay: Relay,
 }
 
 impl Smtp {
@@ -59,6 +63,7 @@ impl Smtp {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        self.relay.check()?;
         let name = &self.name;
         if self.has_tls() == self.tls_key.as_os_str().is_empty() {
             return Err(Error::config(format!(

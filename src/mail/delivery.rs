@@ -38,9 +38,39 @@ impl DeliveryId {
         DeliveryId::of(&[b"compose", author.as_bytes(), guid.as_bytes()])
     }
 
+    /// The same for those at other hosts: with others among them it is another entry of the queue.
+    pub fn of_compose_outside(author: &str, guid: &str, outside: &[Address]) -> DeliveryId {
+        let outside: BTreeSet<String> = outside.iter().map(Address::to_string).collect();
+        let mut parts: Vec<&[u8]> = vec![b"outside", author.as_bytes(), guid.as_bytes()];
+        parts.extend(outside.iter().map(String::as_bytes));
+        DeliveryId::of(&parts)
+    }
+
     /// The copy in the author's Sent folder.
     pub fn of_sent_copy(author: &str, guid: &str) -> DeliveryId {
         DeliveryId::of(&[b"sent", author.as_bytes(), guid.as_bytes()])
+    }
+
+    /// What lies in the queue under one guid is delivered once to each user.
+    pub fn of_queued(guid: &str) -> DeliveryId {
+        DeliveryId::of(&[b"queued", guid.as_bytes()])
+    }
+
+    /// What the sender of a queued message is told about some of its recipients.
+    pub fn of_report(
+        guid: &str,
+        kind: &str,
+        recipients: impl Iterator<Item = String>,
+    ) -> DeliveryId {
+        let recipients: Vec<String> = recipients.collect();
+        let mut parts: Vec<&[u8]> = vec![b"report", guid.as_bytes(), kind.as_bytes()];
+        parts.extend(recipients.iter().map(String::as_bytes));
+        DeliveryId::of(&parts)
+    }
+
+    /// Its name: 32 or 64 hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// One of so many shards, the same for the same id.

@@ -7,6 +7,7 @@ use super::entry::{
     typed_column,
 };
 use super::message::{Attachment, Letter};
+use super::queue::Schedule;
 use crate::client::{BATCH_ITEMS_MAX, Client, Column, Op, Scan, ValueReader, Written};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -36,6 +37,8 @@ pub struct Mailboxes {
     /// The user behind our postmaster's address; may be empty.
     postmaster: String,
     pub(super) quota: Quota,
+    /// How what leaves for other hosts is tried; none where nothing leaves.
+    pub(super) outside: Option<Schedule>,
 }
 
 /// Which page of a folder; newest messages come first.
@@ -76,7 +79,8 @@ impl Mailboxes {
         let cell_bytes = config.store.cell_bytes.min(INLINE_BYTES_MAX) as usize;
         let domain = config.cluster.mail_domain.to_ascii_lowercase();
         let postmaster = config.cluster.postmaster.to_ascii_lowercase();
-        Mailboxes { client, cell_bytes, domain, postmaster, quota: Quota::new(config) }
+        let (quota, outside) = (Quota::new(config), schedule(config));
+        Mailboxes { client, cell_bytes, domain, postmaster, quota, outside }
     }
 
     /// The same mailboxes with another time limit for each request.
@@ -279,6 +283,12 @@ impl Mailboxes {
             local: false,
         })
     }
+}
+
+/// The schedule of those that send to other hosts, if there are any.
+fn schedule(config: &Config) -> Option<Schedule> {
+    let mut senders = config.smtps.iter().map(|smtp| &smtp.relay).filter(|relay| relay.sends());
+    senders.next().map(|relay| Schedule { minute_ms: relay.minute_ms })
 }
 
 /// Definite: whoever sends mail asks again who has the address, and hears that nobody has.

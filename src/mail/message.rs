@@ -402,6 +402,11 @@ impl std::fmt::Display for Received<'_> {
     }
 }
 
+/// The line of a message that was not received from a peer: one of our own programs had it before.
+pub fn received(from: &str, by: &str, with: &str, id: &str, seconds: u64) -> String {
+    Received { from, by, with, id, to: None, seconds }.to_string()
+}
+
 /// A moment, as a Date field shows it.
 pub fn date(seconds: u64) -> String {
     DateTime::from_timestamp(seconds as i64).to_rfc822()

@@ -11,6 +11,7 @@
 //! | `count/<folder>/total`, `…/unread`, `…/bytes` | counters, changed by ADD in the BATCH that changes entries |
 //! | `body/<guid>` | the message as it was received, byte for byte, below our trace lines |
 //! | `typed/<guid>` | JSON: the address fields of a draft or of a sent message as they were typed. Blind recipients are never in the message |
+//! | `outcome/<guid>` | JSON: how far each recipient of a sent message at another host is; for 30 days |
 //! | `done/<delivery>` | this delivery was made; for 7 days |
 //!
 //! and `~address/<address in lower case>`, column `user`, says whose an address is (empty: its account was
@@ -41,7 +42,7 @@
 //!
 //! # Caveats
 //!
-//! * No mail goes to other hosts yet: a recipient outside our domain is refused before anything is sent.
+//! * Recipients here get a composed message before the page is answered; only those of other hosts wait in the queue.
 //! * A message is parsed in memory when it is read: up to [`mailbox::READ_BYTES_MAX`], and all of
 //!   them in a process together up to a budget; who comes when it is used up waits. A file out of a message
 //!   is in memory until it has been sent, within a budget of the same size.
@@ -69,5 +70,5 @@ pub use entry::{Entry, Flags, Folder, Held, Place, Tally};
 pub use mailbox::Mailboxes;
 pub use message::{Letter, Summary};
 pub use queue::Queue;
-pub use send::{DraftWriter, Recipient, Typed, Unreachable};
+pub use send::{Audience, DraftWriter, Recipient, Typed, Unreachable};
 pub use staging::Body;

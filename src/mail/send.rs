@@ -1,4 +1,4 @@
-//! Composing: drafts, and mail from one of our users to others of them.
+//! Composing: drafts, and mail from one of our users to others of them and to other hosts.
 //!
 //! A message that is composed has a guid from the first time its page is shown; its Message-ID is
 //! `<guid@domain>`. Under this guid its draft is found, and each recipient and the Sent folder get it once.
@@ -7,8 +7,12 @@
 //! Every try to send saves the draft first: whatever fails afterwards, nothing that was typed is lost.
 //!
 //! ```text
-//! draft saved ──▶ recipients checked ──▶ delivered to each (done/…) ──▶ draft becomes the copy in Sent (done/…)
+//! draft saved ──▶ recipients checked ──▶ delivered to each of ours (done/…) ──▶ queued for the others (done/…)
+//!             ──▶ draft becomes the copy in Sent (done/…)
 //! ```
+//!
+//! No page waits for another host: what is for others is in the [`queue`](super::queue) when the page is answered, and
+//! the copy in Sent shows what came of it.
 
 use super::Mailboxes;
 use super::address::{Address, Contact};
@@ -16,9 +20,10 @@ use super::compose::{Composer, Outline, Sink};
 use super::delivery::{Delivered, DeliveryId};
 use super::entry::{Entry, Folder, Held, Place, now, prefix, row, typed_column};
 use super::mailbox::{Plan, held};
-use super::message::{Received, Summary, id_hash};
+use super::message::{Summary, id_hash, received};
+use super::queue::{self, Envelope, Identity, Origin, Queue};
 use super::staging::{Body, Staging};
-use crate::client::{Bytes, LIMIT_MAX, Op, Written};
+use crate::client::{Bytes, LIMIT_MAX, Op, ValueReader, Written};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -92,6 +97,8 @@ pub struct Recipient {
 pub struct Audience {
     /// Our users, each once.
     pub reached: Vec<Recipient>,
+    /// Addresses of other hosts, each once.
+    pub outside: Vec<Address>,
     /// Addresses that reach nobody.
     pub lost: Vec<(String, Unreachable)>,
 }
@@ -99,7 +106,7 @@ pub struct Audience {
 /// Why an address gets no mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreachable {
-    /// It is of another host: nothing is sent there yet.
+    /// It is of another host, and this cluster sends nothing to others.
     OtherHost,
     /// Nobody here has it.
     Nobody,
@@ -179,7 +186,9 @@ impl Mailboxes {
                 }
                 Some(_) => audience.lost.push(lost(Unreachable::Full)),
                 None if self.is_local(&address) => audience.lost.push(lost(Unreachable::Nobody)),
-                None => audience.lost.push(lost(Unreachable::OtherHost)),
+                None if self.outside.is_none() => audience.lost.push(lost(Unreachable::OtherHost)),
+                None if audience.outside.contains(&address) => {}
+                None => audience.outside.push(address),
             }
         }
         Ok(audience)
@@ -196,9 +205,25 @@ impl Mailboxes {
         }
     }
 
-    /// Sends a saved draft, and says for each recipient what came of it. When all have it, the draft
-    /// becomes the copy in Sent. Sent again under the same guid, nobody gets it twice.
+    /// Sends a saved draft, and says for each of our users what came of it. When all have it, it is queued for
+    /// other hosts, and the draft becomes the copy in Sent. Sent again under the same guid, nobody gets it twice.
     pub fn send(
+        &self,
+        from: &Address,
+        user: &str,
+        guid: &str,
+        draft: &Held,
+        audience: &Audience,
+    ) -> Result<Vec<(Address, Result<Delivered>)>> {
+        let made = self.send_here(from, user, guid, draft, &audience.reached)?;
+        if made.iter().all(|(_, outcome)| outcome.is_ok()) {
+            self.send_outside(from, user, guid, draft, &audience.outside)?;
+            self.file_sent_copy(user, guid, draft)?;
+        }
+        Ok(made)
+    }
+
+    fn send_here(
         &self,
         from: &Address,
         user: &str,
@@ -206,25 +231,52 @@ impl Mailboxes {
         draft: &Held,
         recipients: &[Recipient],
     ) -> Result<Vec<(Address, Result<Delivered>)>> {
+        if recipients.is_empty() {
+            return Ok(Vec::new());
+        }
         let users = recipients.iter().map(|recipient| recipient.user.clone());
         let bytes_max = draft.entry.size + TRACE_BYTES_MAX;
         let mut incoming = self.incoming(Some(from.clone()), users, bytes_max)?;
-        let (by, seconds) = (self.domain(), now());
-        let line = Received { from: user, by, with: "HTTP", id: guid, to: None, seconds };
-        incoming.trace(&line.to_string())?;
-        let mut body = self
-            .open(user, &draft.entry.guid)?
-            .ok_or_else(|| Error::retry("this draft was changed in another window"))?;
-        copy(&mut body, |bytes| incoming.add(bytes))?;
+        incoming.trace(&received(user, self.domain(), "HTTP", guid, now()))?;
+        copy(&mut self.open_draft(user, draft)?, |bytes| incoming.add(bytes))?;
         let made = incoming.deliver_as(DeliveryId::of_compose(user, guid))?;
-        if made.iter().all(|(_, outcome)| outcome.is_ok()) {
-            self.file_sent_copy(user, guid, draft)?;
-        }
         let address_of = |user: &str| recipients.iter().find(|r| r.user == user);
         Ok(made
             .into_iter()
             .filter_map(|(user, outcome)| Some((address_of(&user)?.address.clone(), outcome)))
             .collect())
+    }
+
+    /// Queues it for other hosts. The same recipients are queued once.
+    fn send_outside(
+        &self,
+        from: &Address,
+        user: &str,
+        guid: &str,
+        draft: &Held,
+        outside: &[Address],
+    ) -> Result<()> {
+        let Some(schedule) = self.outside.filter(|_| !outside.is_empty()) else { return Ok(()) };
+        let origin = Origin { user: user.into(), guid: draft.entry.guid.clone() };
+        let recipients: Vec<_> = outside.iter().cloned().map(queue::Recipient::new).collect();
+        self.show_outcomes(&origin, &recipients)?;
+        let envelope = Envelope {
+            sender: Some(from.clone()),
+            recipients,
+            origin: Some(origin),
+            ..Envelope::default()
+        };
+        let id = Identity::Known(DeliveryId::of_compose_outside(user, guid, outside));
+        let bytes_max = draft.entry.size + TRACE_BYTES_MAX;
+        let mut incoming = Queue::new(self.clone()).incoming(envelope, id, bytes_max)?;
+        incoming.trace(&received(user, self.domain(), "HTTP", guid, now()))?;
+        copy(&mut self.open_draft(user, draft)?, |bytes| incoming.add(bytes))?;
+        incoming.enqueue(queue::now_ms(), schedule.life_ms()).map(drop)
+    }
+
+    fn open_draft(&self, user: &str, draft: &Held) -> Result<ValueReader> {
+        let body = self.open(user, &draft.entry.guid)?;
+        body.ok_or_else(|| Error::retry("this draft was changed in another window"))
     }
 
     /// The draft becomes the copy in Sent. Where there is one already, the draft goes.

@@ -6,8 +6,10 @@
 //!   a byte a second cannot hold a thread for ever.
 //! * [`tls`]: connections under TLS, and the certificate of a listener.
 //! * [`auth`]: the challenge and response with which a connection between processes begins.
+//! * [`dns`]: where other mail hosts are.
 
 pub mod auth;
+pub mod dns;
 pub mod listen;
 pub mod stream;
 pub mod tls;

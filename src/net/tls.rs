@@ -4,8 +4,8 @@
 //! # Caveats
 //!
 //! * `native-tls` accepts TLS 1.2 alone: its acceptor knows neither 1.3 nor which host name was asked for.
-//! * A client of ours takes any certificate: it asks only whether a process is there, sends no secret, and goes to
-//!   addresses of the configuration.
+//! * Of those of our clients that send no secret, each takes any certificate: the one that asks whether a process is
+//!   there, and the one that brings mail to hosts which strangers have named.
 
 use super::Stream;
 use crate::error::{Error, Result};
@@ -100,6 +100,13 @@ impl Channel {
     /// Shakes hands with a server, within the stream's deadline. Its certificate may be any.
     pub fn connect_tls(stream: Stream) -> Result<Channel> {
         Ok(shaken(CONNECTOR.connect("penncloud", Clocked(stream)))?)
+    }
+
+    /// Shakes hands with a server that must be the named host by a certificate that somebody vouches for, within the
+    /// stream's deadline.
+    pub fn connect_tls_to(host: &str, stream: Stream) -> Result<Channel> {
+        let connector = TlsConnector::new().map_err(|e| Error::retry(format!("TLS: {e}")))?;
+        Ok(shaken(connector.connect(host, Clocked(stream)))?)
     }
 
     /// The connection below, with its clocks.

@@ -25,6 +25,8 @@
 //! * [`data`]: the octets of a message: dots unstuffed, its end found; [`header`]: what is looked at of its header.
 //! * [`receipt`]: a message on its way into mailboxes or the queue.
 //! * [`talk`]: a session over its connection. [`server`]: listeners, and what sessions share.
+//! * [`client`]: one message to another host. [`relay`]: the workers that take messages out of the queue, find the hosts
+//!   for them, and tell senders what could not be delivered.
 //!
 //! # Rules
 //!
@@ -62,9 +64,9 @@
 //!
 //! # Threads
 //!
-//! One for each session; it holds one cell of a message at most, and the header of a submitted one. One waits for the
-//! signal to end: then open messages are received and answered, and all else is answered 421. One reads the certificate
-//! again at SIGHUP.
+//! One for each session; it holds one cell of a message at most, and the header of a submitted one. The relay has one that
+//! looks for due messages and a fixed number of workers. One waits for the signal to end: then open messages are received,
+//! answered and sent, for half a minute at most, and all else is answered 421. One reads the certificate again at SIGHUP.
 //!
 //! # Caveats
 //!
@@ -75,6 +77,7 @@
 //! * A local part beyond ASCII is nobody's here: our users' names are ASCII.
 
 pub mod auth;
+pub mod client;
 pub mod command;
 pub mod data;
 mod drain;
@@ -82,6 +85,7 @@ pub mod header;
 mod input;
 pub mod parameters;
 mod receipt;
+pub mod relay;
 pub mod reply;
 mod server;
 pub mod session;

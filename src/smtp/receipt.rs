@@ -10,9 +10,6 @@ use crate::mail::message::{self, Received};
 use crate::mail::queue::{self, Identity, Schedule, now_ms};
 use crate::mail::{self, Address};
 
-/// How long a message is tried: the times of the queue with minutes of their full length.
-const SCHEDULE: Schedule = Schedule { minute_ms: 60_000 };
-
 /// A message on its way in. Memory is one cell of it, and the header of one that our users submit.
 pub(super) struct Receipt<'a> {
     desk: &'a Desk,
@@ -76,10 +73,10 @@ impl<'a> Receipt<'a> {
         self.add(&rest);
         self.complete_header();
         let refused = self.judge();
-        let Receipt { id, from, recipients, decoder, target, .. } = self;
+        let Receipt { desk, id, from, recipients, decoder, target, .. } = self;
         let bytes = decoder.bytes();
         let outcome = refused.unwrap_or_else(|| {
-            let stored = target.and_then(|target| target.store(&id));
+            let stored = target.and_then(|target| target.store(&id, desk.house.schedule));
             stored.map_or_else(Outcome::Failed, |()| Outcome::Stored(id))
         });
         match &outcome {
@@ -206,7 +203,7 @@ impl Destination {
     }
 
     /// After `Ok` it is durable for every recipient, and a repeat finds it.
-    fn store(self, id: &str) -> Result<()> {
+    fn store(self, id: &str, schedule: Schedule) -> Result<()> {
         match self {
             Destination::Mailboxes(incoming) => {
                 incoming.deliver()?.into_iter().try_for_each(|(user, delivered)| {
@@ -214,7 +211,7 @@ impl Destination {
                 })
             }
             Destination::Queue(incoming) => {
-                let enqueued = incoming.enqueue(now_ms(), SCHEDULE.life_ms())?;
+                let enqueued = incoming.enqueue(now_ms(), schedule.life_ms())?;
                 log::info!("{id} is in the queue: {enqueued:?}");
                 Ok(())
             }

@@ -1,6 +1,7 @@
 //! The shell: listeners, and what their sessions share.
 
 use super::drain::Drain;
+use super::relay;
 use super::reply::Reply;
 use super::session::{Service, Settings};
 use super::talk::Talk;
@@ -8,6 +9,7 @@ use crate::account::{Accounts, LogIn};
 use crate::client::Client;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
+use crate::mail::queue::Schedule;
 use crate::mail::{Address, Mailboxes, Queue};
 use crate::net::{self, Limits, Stream, Tls};
 use std::io::Write;
@@ -29,6 +31,7 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
     };
     let (submission, submissions) = (bound(&own.submission)?, bound(&own.submissions)?);
     let house = Arc::new(House::new(config, own)?);
+    relay::start(config, own, &house.mailboxes, &house.drain)?;
     log::info!("smtp {name} takes mail for {} on {}", house.mailboxes.domain(), own.exchange);
     let desk = |service, handshake| Desk::new(&house, own, service, handshake);
     if let Some(listener) = submission {
@@ -47,6 +50,8 @@ pub fn run(config: &Config, name: &str) -> Result<()> {
 pub(super) struct House {
     pub mailboxes: Mailboxes,
     pub queue: Queue,
+    /// How long a message in it is tried.
+    pub schedule: Schedule,
     pub accounts: Accounts,
     pub tls: Option<Arc<Tls>>,
     pub idle: Duration,
@@ -62,6 +67,7 @@ impl House {
         tls.as_ref().map_or(Ok(()), Tls::reload_on_hangup)?;
         Ok(House {
             queue: Queue::new(mailboxes.clone()),
+            schedule: Schedule { minute_ms: own.relay.minute_ms },
             mailboxes,
             accounts: Accounts::new(client, &config.cluster, &config.accounts),
             tls,
@@ -115,6 +121,7 @@ impl Desk {
             domain: house.mailboxes.domain().to_string(),
             has_tls: house.tls.is_some(),
             auth_in_clear: own.auth_in_clear,
+            relays: own.relay.route() != Ok(config::Route::None),
             message_bytes_max: own.message_bytes_max,
             recipients_max: own.recipients_max,
         };

@@ -105,6 +105,10 @@ submissions = "{submissions}"
 tls_cert = "{dir}/data/smtp-cert.pem"
 tls_key = "{dir}/data/smtp-key.pem"
 
+[smtp.relay]
+route = "mx"
+workers = 0
+
 [[smtp]]
 name = "s2"
 exchange = "{s2}"
@@ -112,6 +116,10 @@ message_bytes_max = 100000
 recipients_max = 2
 sessions_max = 3
 idle_ms = 3000
+
+[smtp.relay]
+route = "none"
+workers = 0
 
 [[balancer]]
 name = "lb"

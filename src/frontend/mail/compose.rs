@@ -224,7 +224,7 @@ fn send(visit: &Visit, fields: Fields, held: &Held) -> Result<Response> {
         return unsent(visit, fields, faults);
     }
     let from = own_address(visit)?;
-    let made = visit.mailboxes().send(&from, visit.user(), &fields.guid, held, &audience.reached);
+    let made = visit.mailboxes().send(&from, visit.user(), &fields.guid, held, &audience);
     match made {
         Ok(made) if made.iter().all(|(_, outcome)| outcome.is_ok()) => {
             mark_origin(visit, &fields);
@@ -244,7 +244,7 @@ fn unreachable(to: &str, why: Unreachable, domain: &str) -> String {
             )
         }
         Unreachable::OtherHost => {
-            format!("{to} is not at {domain}: mail to other hosts cannot be sent yet.")
+            format!("{to} is not at {domain}: this cluster sends no mail to other hosts.")
         }
     }
 }

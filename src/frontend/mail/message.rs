@@ -9,6 +9,7 @@ use crate::frontend::text::size;
 use crate::frontend::{Shell, Visit, problem};
 use crate::http::{Request, Response};
 use crate::mail::message::Person;
+use crate::mail::queue::{Shown, State};
 use crate::mail::{Address, Folder, Held, Letter, Place};
 use askama::Template;
 
@@ -30,6 +31,8 @@ struct MessagePage<'a> {
     to: String,
     /// Names and addresses of a field each, by its name; fields without any are left out.
     people: Vec<(&'static str, String)>,
+    /// Recipients at other hosts, and how far they are.
+    outcomes: Vec<(String, String)>,
     date: Moment,
     blocks: Vec<Block<'a>>,
     /// Whether the text is longer than what is shown.
@@ -98,12 +101,31 @@ fn read<'a>(visit: &Visit, held: &'a Held, letter: Option<&Letter<'_>>) -> Resul
         from: letter.map(Letter::from).unwrap_or_default(),
         to: letter.map_or_else(String::new, recipients),
         people: people(visit, held, letter)?,
+        outcomes: outcomes(visit, held),
         date: Moment::of(date),
         blocks: Vec::new(),
         cut: false,
         files: letter.map(files).unwrap_or_default(),
         targets: Folder::ALL.into_iter().filter(is_target).collect(),
     })
+}
+
+/// How far the recipients of a message in Sent are, in words. A page without them is better than none.
+fn outcomes(visit: &Visit, held: &Held) -> Vec<(String, String)> {
+    if held.place.folder != Folder::Sent {
+        return Vec::new();
+    }
+    let shown = visit.mailboxes_briefly().outcomes(visit.user(), &held.entry.guid);
+    let words = |shown: Shown| {
+        let said = match shown.state {
+            State::Queued => "waits to be sent".into(),
+            State::Sent => format!("taken by {}", shown.answer),
+            State::Deferred(_) => format!("not yet, it is tried again: {}", shown.answer),
+            State::Failed => format!("failed: {}", shown.answer),
+        };
+        (shown.address, said)
+    };
+    shown.unwrap_or_default().into_iter().map(words).collect()
 }
 
 fn people(

@@ -35,6 +35,7 @@
 //!
 //! * [`entry`]: what a cell says. [`schedule`]: when it is tried again (pure).
 //! * [`incoming`]: into the queue. [`taken`]: in a worker's hands. [`orders`]: an operator's orders.
+//! * [`outcome`]: what authors see of it.
 //!
 //! # Caveats
 //!
@@ -46,12 +47,14 @@
 pub mod entry;
 pub mod incoming;
 pub mod orders;
+pub mod outcome;
 pub mod schedule;
 pub mod taken;
 
 pub use entry::{Answer, Entry, Lease, Notify, Options, Origin, Recipient, Return, State};
 pub use incoming::{Enqueued, Envelope, Identity, Incoming};
 pub use orders::Order;
+pub use outcome::Shown;
 pub use schedule::Schedule;
 pub use taken::{LAPSES_MAX, Taken};
 
@@ -66,6 +69,8 @@ pub const SHARDS: u16 = 16;
 pub const RECIPIENTS_MAX: usize = 1000;
 /// Bytes of an entry that is read.
 const ENTRY_BYTES_MAX: u64 = 2 << 20;
+/// When what is held is due: after all else.
+const NEVER: u64 = 9_999_999_999_999;
 /// Digits of a time in a column.
 const DUE_DIGITS: usize = 13;
 

@@ -36,7 +36,10 @@ impl Queue {
         let mut moved = place.clone();
         match order {
             Order::Delete => return self.remove(&place, version, &entry.guid),
-            Order::Hold => entry.held = Some("an operator holds it".into()),
+            Order::Hold => {
+                entry.held = Some("an operator holds it".into());
+                moved.column = column_of(super::NEVER, &entry.guid);
+            }
             Order::Release | Order::Retry => {
                 entry.held = None;
                 entry.lapses = 0;

@@ -102,10 +102,11 @@ impl Taken {
     }
 
     /// Five workers died with it in their hands.
-    fn hold_for_lapses(&mut self) -> Result<()> {
+    fn hold_for_lapses(mut self) -> Result<()> {
         self.entry.held = Some(format!("{LAPSES_MAX} workers ended while they were sending it"));
         log::error!("message {} is held: {LAPSES_MAX} leases ended", self.entry.guid);
-        self.put()
+        let held = self.place.due_at(super::NEVER, &self.entry.guid);
+        self.queue.replace(&self.place, self.version, &held, &self.entry)
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Settings {
     pub has_tls: bool,
     /// Whether passwords are taken in the clear.
     pub auth_in_clear: bool,
+    /// Whether mail of our users for other domains is taken.
+    pub relays: bool,
     /// Octets of a message.
     pub message_bytes_max: u64,
     /// Recipients of a message (RFC 5321, 4.5.3.1.8: at least 100).

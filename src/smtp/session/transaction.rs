@@ -155,7 +155,7 @@ impl Session {
             transaction.looked_up = Some(target);
             return Action::LookUp(address, transaction.envelope.parameters.size.unwrap_or(0));
         }
-        if self.user.is_none() {
+        if self.user.is_none() || !self.settings.relays {
             let why = "Mail for other domains is not relayed";
             return Action::Reply(Reply::new(550, "5.7.1", why));
         }
