@@ -3,11 +3,12 @@
 use super::admin::Admin;
 use super::page::{Shell, problem};
 use super::session::{Session, Sessions};
-use super::{assets, audit, browse, dashboard, door, orders};
+use super::{assets, audit, browse, dashboard, door, orders, queue};
 use crate::client::Client;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{self, Method, Request, Response, Routed, Router, guard, status_of};
+use crate::mail::{Mailboxes, Queue};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(super) struct App {
     pub(super) client: Client,
     pub(super) admin: Admin,
     pub(super) sessions: Sessions,
+    pub(super) queue: Queue,
 }
 
 impl App {
@@ -37,6 +39,7 @@ impl App {
             name: name.into(),
             admin: Admin::new(config, client.clone())?,
             sessions: Sessions::new(client.clone()),
+            queue: Queue::new(Mailboxes::new(client.clone(), config)),
             client,
         })
     }
@@ -99,6 +102,8 @@ impl Front {
             .get("/kv/:node", browse::rows)
             .get("/kv/:node/row", browse::columns)
             .get("/kv/:node/cell", browse::cell)
+            .get("/queue", queue::show)
+            .post("/queue", queue::give)
             .get("/audit", audit::show)
             .post("/logout", door::log_out);
         Front { app, public, private }

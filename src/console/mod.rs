@@ -8,6 +8,7 @@
 //! | `/` | the dashboard: one headline ([`judge`]), the nodes, the tablets and their replicas, the web processes; looks again every 5 s |
 //! | `/nodes/<node>/shutdown`, `…/wakeup` | asks for the node's name, then gives the order to the master |
 //! | `/kv`, `/kv/<node>`, `…/row`, `…/cell` | rows, columns and values as the node itself holds them |
+//! | `/queue` | messages that leave: how many, for which domains, what each waits for; hold, release, retry now, delete |
 //! | `/audit` | who did what, newest first |
 //! | `/login`, `/logout`, `/ping`, `/static/…` | |
 //!
@@ -34,6 +35,7 @@
 //!
 //! * One account. Without TLS the console listens on loopback only.
 //! * The audit row is never cut.
+//! * The queue's page reads the first 200 messages of each shard and shows the first 100; deleting one tells nobody.
 
 mod admin;
 mod app;
@@ -46,6 +48,7 @@ mod gather;
 mod judge;
 mod orders;
 mod page;
+mod queue;
 mod session;
 mod value;
 

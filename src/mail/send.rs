@@ -11,7 +11,7 @@
 //!             ──▶ draft becomes the copy in Sent (done/…)
 //! ```
 //!
-//! No page waits for another host: what is for others is in the [`queue`](super::queue) when the page is answered, and
+//! No page waits for another host: what is for others is in the [`queue`] when the page is answered, and
 //! the copy in Sent shows what came of it.
 
 use super::Mailboxes;

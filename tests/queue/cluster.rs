@@ -202,7 +202,17 @@ fn what_waits_is_held_released_and_deleted(world: &World) {
     let tries = world.entry(&guid).unwrap().tries;
     order(Order::Release);
     eventually("it is tried again", || world.entry(&guid).filter(|entry| entry.tries > tries));
-    order(Order::Delete);
+    let mut web = Web::new(&world.cluster.address("console"));
+    let password = world.cluster.config().secrets().unwrap().admin_password;
+    let login = [("username", "admin"), ("password", password.as_str())];
+    web.submit("/login", "/login", &login, &[]).unwrap();
+    let shown = web.get("/queue").unwrap().text();
+    assert!(shown.contains("x@lost.test") && shown.contains("4.4.3"), "{shown}");
+    eventually("the operator deletes it", || {
+        let page = web.submit("/queue", "/queue", &[("order", "delete")], &[]).ok()?;
+        (page.status == 200).then_some(())
+    });
+    assert!(web.get("/audit").unwrap().text().contains("delete message"));
     assert!(world.entry(&guid).is_none() && world.inbox("waiter").is_empty());
 }
 

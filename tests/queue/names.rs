@@ -24,7 +24,7 @@ fn each_answer_of_a_dns_server_is_told_apart() {
         ("silent.test", &[Silent]),
         ("cut.test", &[Truncated, Mx(5, "a.two.test")]),
     ]);
-    let dns = Dns::new(Some(server.address), Duration::from_millis(300)).unwrap();
+    let dns = Dns::new(Some(server.address), Duration::from_secs(2)).unwrap();
     let mut two = dns.mx("two.test").unwrap();
     two.sort_by_key(|mx| mx.preference);
     assert_eq!(two, [host(10, "a.two.test"), host(20, "b.two.test")]);

@@ -1,6 +1,8 @@
 //! A message on its way into the queue: its body in constant memory, then all of it in one BATCH.
 
-use super::{Entry, Options, Origin, Queue, Recipient, column_of, now_ms, shard_row};
+use super::{
+    Entry, Options, Origin, Queue, RECIPIENTS_MAX, Recipient, column_of, now_ms, shard_row,
+};
 use crate::client::Written as Outcome;
 use crate::error::{Error, Result};
 use crate::mail::Address;
@@ -59,6 +61,9 @@ impl Queue {
     ) -> Result<Incoming> {
         if envelope.recipients.is_empty() {
             return Err(Error::bad("a message without recipients"));
+        }
+        if envelope.recipients.len() > RECIPIENTS_MAX {
+            return Err(Error::TooBig(format!("at most {RECIPIENTS_MAX} recipients")));
         }
         let place = match &identity {
             Identity::Known(id) => id.clone(),

@@ -1,4 +1,4 @@
-//! What an operator orders, and what an author takes back.
+//! What an operator orders.
 
 use super::{Found, Place, Queue, column_of, now_ms};
 use crate::error::{Error, Result};
@@ -49,19 +49,6 @@ impl Queue {
         }
         entry.lease = None;
         self.replace(&place, version, &moved, &entry)
-    }
-
-    /// Takes a message back that nobody has begun to send; whether it was there to be taken.
-    pub fn withdraw(&self, place: &Place) -> Result<bool> {
-        let Some(found) = self.find(place)? else { return Ok(false) };
-        if found.entry.lease.is_some() || found.entry.tries > 0 {
-            return Ok(false);
-        }
-        match self.remove(place, found.version, &found.entry.guid) {
-            Ok(()) => Ok(true),
-            Err(Error::Denied(_)) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -48,11 +48,6 @@ impl Queue {
 }
 
 impl Taken {
-    /// Where it lies.
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Makes the entry durable as it is now, and renews the lease.
     pub fn write(&mut self) -> Result<()> {
         let until = now_ms() + self.lease_ms;
