@@ -58,12 +58,13 @@ find_binary() {
     [[ -x $binary ]] || die "there is no program $binary yet: ./run.sh builds it"
 }
 
-declare -A role address
+declare -A role address listeners
 names=()
 # 1: not everything has started.
 incomplete=0
 
-# Reads the configuration: data, domain, scheme, postmaster, names, role, address.
+# Reads the configuration: data, domain, scheme, postmaster, names, role, address, and listeners beside the main one, each
+# with what it is for.
 load_cluster() {
     find_binary
     local list kind first second third fourth
@@ -72,6 +73,8 @@ load_cluster() {
     while IFS=$'\t' read -r kind first second third fourth; do
         if [[ $kind == cluster ]]; then
             data=$first domain=$second scheme=$third postmaster=$fourth
+        elif [[ $kind == listener ]]; then
+            listeners[$first]+=" $second $third"
         else
             names+=("$first") role[$first]=$second address[$first]=$third
         fi
@@ -163,10 +166,19 @@ port_owner() {
 }
 
 need_port() {
-    local owner
-    if owner=$(port_owner "${address[$1]}"); then
-        die "$1 cannot start: $owner listens on ${address[$1]} already"
-    fi
+    local owner at
+    for at in "${address[$1]}" $(listeners_of "$1"); do
+        if owner=$(port_owner "$at"); then
+            die "$1 cannot start: $owner listens on $at already"
+        fi
+    done
+}
+
+# The addresses of a process beside its main one.
+listeners_of() {
+    local word
+    for word in ${listeners[$1]:-}; do [[ $word == *:* ]] && echo "$word"; done
+    return 0
 }
 
 launch() {
@@ -329,13 +341,29 @@ first_of() {
     done
 }
 
+# Where mail programs send, at the first process that has such a listener.
+say_submission() {
+    local name word how said=""
+    for name in "${names[@]}"; do
+        for word in ${listeners[$name]:-}; do
+            case $word in
+            submission) how=STARTTLS ;;
+            submissions) how=TLS ;;
+            *) said+="${said:+ or }$word ($how)" ;;
+            esac
+        done
+        [[ -z $said ]] || break
+    done
+    echo "${said:+; mail programs send by $said}"
+}
+
 say_where() {
     local backend
     backend=$(first_of backend)
     echo "PennCloud runs: ${#names[@]} processes, data in $data."
     echo "  Web      $scheme://$(first_of balancer)/"
     echo "  Console  $scheme://$(first_of console)/   user admin, password in $data/secrets.json"
-    echo "  Mail     SMTP on $(first_of smtp), for <user>@$domain"
+    echo "  Mail     SMTP on $(first_of smtp), for <user>@$domain$(say_submission)"
     echo "  Store    nc ${backend/:/ }   then HELP, or PUT alice note 5 and hello"
     echo "  Master   nc $(first_of master | tr : ' ')   then WHERE alice"
 }
@@ -521,6 +549,7 @@ install_for_tests() {
         iptables:iptables unshare:util-linux; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
+    perl -MNet::SSLeay -e 1 2>/dev/null || missing+=(libnet-ssleay-perl) # swaks speaks TLS by it
     ((${#missing[@]} > 0)) || return 0
     if ((EUID != 0)); then sudo=(sudo -n); fi
     echo "Installing what tests need: ${missing[*]}"

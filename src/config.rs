@@ -7,10 +7,12 @@
 mod http;
 mod relay;
 mod secrets;
+mod smtp;
 
 pub use http::{Http, Scheme};
 pub use relay::{Relay, Route};
 pub use secrets::Secrets;
+pub use smtp::Smtp;
 
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -307,31 +309,6 @@ impl Frontend {
     }
 }
 
-/// An SMTP server.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Smtp {
-    /// Name of the process.
-    pub name: String,
-    /// Where it takes mail for our users from anyone (port 25 by custom).
-    pub exchange: String,
-    /// Largest message.
-    #[serde(default = "default_message_bytes")]
-    pub message_bytes_max: u64,
-    /// Recipients of one message; more are told 452.
-    #[serde(default = "default_recipients")]
-    pub recipients_max: usize,
-    /// Open sessions; one more is told 421.
-    #[serde(default = "default_sessions")]
-    pub sessions_max: usize,
-    /// Silence after which a session is told 421 and closed.
-    #[serde(default = "default_smtp_idle")]
-    pub idle_ms: u64,
-    /// How it sends mail to other hosts.
-    #[serde(default)]
-    pub relay: Relay,
-}
-
 /// A balancer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -367,18 +344,6 @@ fn default_heartbeat_interval() -> u64 {
 fn default_heartbeat_timeout() -> u64 {
     1500
 }
-fn default_message_bytes() -> u64 {
-    50 << 20
-}
-fn default_recipients() -> usize {
-    100
-}
-fn default_sessions() -> usize {
-    256
-}
-fn default_smtp_idle() -> u64 {
-    300_000
-}
 fn default_ping() -> u64 {
     2000
 }
@@ -407,7 +372,7 @@ impl Config {
         self.check_times()?;
         self.check_replication()?;
         self.http.check()?;
-        self.smtps.iter().try_for_each(|smtp| smtp.relay.check())?;
+        self.smtps.iter().try_for_each(Smtp::check)?;
         if self.master.heartbeat_timeout_ms <= self.master.heartbeat_interval_ms {
             return Err(Error::config(
                 "master.heartbeat_timeout_ms must be more than heartbeat_interval_ms",
@@ -464,7 +429,7 @@ impl Config {
 
     fn check_processes(&self) -> Result<()> {
         let mut seen = BTreeSet::new();
-        for (name, _, address) in self.processes() {
+        for (name, ..) in self.processes() {
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
                 return Err(Error::config(format!(
                     "the process name {name:?} may hold letters, digits and - only"
@@ -473,7 +438,17 @@ impl Config {
             if !seen.insert(name.to_string()) {
                 return Err(Error::config(format!("two processes are named {name:?}")));
             }
-            if !seen.insert(address.to_string()) {
+        }
+        self.check_addresses()
+    }
+
+    /// Every listener has an address of its own.
+    fn check_addresses(&self) -> Result<()> {
+        let main = self.processes().into_iter().map(|(_, _, address)| address);
+        let others = self.smtps.iter().flat_map(Smtp::other_listeners).map(|(_, address)| address);
+        let mut seen = BTreeSet::new();
+        for address in main.chain(others) {
+            if !seen.insert(address) {
                 return Err(Error::config(format!("two processes have the address {address}")));
             }
             resolve(address)?;
@@ -623,6 +598,12 @@ mod tests {
             ),
             ("small_tablets = 6", "small_tablets = 0", "must be at least 1"),
             ("tls_key = \"\"", "tls_key = \"k\"", "http.tls_cert and http.tls_key belong together"),
+            (
+                "\"data/smtp-key.pem\"",
+                "\"\"",
+                "tls_cert and tls_key of the smtp s1 belong together",
+            ),
+            ("127.0.0.1:2465", "127.0.0.1:2525", "two processes have the address 127.0.0.1:2525"),
             ("min_insync = 1", "min_insync = 4", "is more than a group has backends"),
             ("cell_bytes = 1048576", "cell_bytes = 1", "store.cell_bytes must lie between"),
             (

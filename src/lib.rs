@@ -26,7 +26,7 @@
 //! | 4 | [`backend`], [`master`] (its server), [`client`] | nodes, and how to reach them |
 //! | 5 | [`quota`] | how much a user may keep |
 //! | 6 | [`mail`], [`drive`], [`account`] | mailboxes, files, users |
-//! | 7 | [`smtp`] | mail from and to other hosts |
+//! | 7 | [`smtp`] | mail from and to other hosts, and from our users' programs |
 //! | 8 | [`frontend`], [`console`], [`balancer`] | web pages |
 //! | 9 | [`tools`], `main` | the command line |
 //!

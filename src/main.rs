@@ -25,7 +25,7 @@ enum Role {
     Backend(Process),
     /// Serves webmail and files over HTTP.
     Frontend(Process),
-    /// Receives mail.
+    /// Takes mail in, from other hosts and from our users' programs.
     Smtp(Process),
     /// Sends visitors to a frontend.
     Balancer(Process),
@@ -33,7 +33,7 @@ enum Role {
     Console(Process),
     /// The store's command line client: reads, writes and lists cells.
     Kv(tools::kv::arguments::Arguments),
-    /// Makes the data directory and its secrets, once.
+    /// Makes the data directory with its secrets and certificates, once.
     Format(ConfigFile),
     /// Makes codes with which people sign up at frontends whose `signup` is "invite"; prints one a line.
     Invite {
@@ -58,7 +58,7 @@ enum Role {
         #[command(subcommand)]
         alone: Option<BenchAlone>,
     },
-    /// Makes a certificate that its own key signs, to try HTTPS with.
+    /// Makes a certificate that its own key signs, to try TLS with.
     Cert {
         /// Names and addresses of the hosts that will show it.
         #[arg(default_values = ["localhost", "127.0.0.1", "::1"])]
@@ -231,7 +231,7 @@ fn start(process: Process, run: Start) -> Result<()> {
     run(&config, &process.name)
 }
 
-/// SIGHUP has those who serve HTTPS read their certificates again, and ends nobody: an operator sends it to all.
+/// SIGHUP has those who serve TLS read their certificates again, and ends nobody: an operator sends it to all.
 fn outlive_hangup() -> Result<()> {
     let unheard = std::sync::Arc::default();
     signal_hook::flag::register(signal_hook::consts::SIGHUP, unheard)?;
@@ -265,7 +265,7 @@ fn format(file: &ConfigFile) -> Result<()> {
 fn cert(dir: &Path, hosts: &[String]) -> Result<()> {
     let made = tools::cert::run(dir, hosts)?;
     let (days, hosts) = (tools::cert::DAYS, hosts.join(", "));
-    println!("Good for {days} days, for {hosts}. In the configuration, below [http]:");
+    println!("Good for {days} days, for {hosts}. In the configuration, below [http] or [[smtp]]:");
     println!("tls_cert = {:?}\ntls_key = {:?}", made.certificate, made.key);
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::harness::web::Upload;
 use crate::harness::{Web, eventually};
 use crate::web::{PASSWORD, at, log_in, new_name, newcomer, shared};
 use argon2::password_hash::PasswordHasher;
-use penncloud::account::Accounts;
+use penncloud::account::{Accounts, LogIn, Made};
 use penncloud::client::{Client, Op};
 use penncloud::error::Error;
 use penncloud::mail::{Address, Mailboxes};
@@ -95,6 +95,31 @@ fn sessions_are_listed_with_browser_and_address_and_end_by_their_button() {
     assert!(page.text().contains("The session was signed out."), "{}", page.text());
     assert!(there.get("/mail").unwrap().path.starts_with("/login"));
     assert_eq!(here.get("/mail").unwrap().path, "/mail");
+}
+
+#[test]
+fn a_password_for_a_program_is_shown_once_and_removed_by_its_button() {
+    let name = new_name("paula");
+    let mut web = newcomer(shared(), "f1", &name);
+    let mut make = |password: &str, label: &str| {
+        let fields = [("password", password), ("label", label)];
+        web.submit("/settings", "/settings/programs/make", &fields, &[]).unwrap()
+    };
+    assert_eq!(make("not my password", "Phone").status, 403);
+    assert_eq!(make(PASSWORD, " ").status, 400);
+    let page = make(PASSWORD, "<Phone>");
+    let text = page.text();
+    let shown = text.split("The password is").nth(1).unwrap().trim_start();
+    let made: String = shown.chars().take(24).collect();
+    assert!(text.contains("never used"), "{text}");
+    let from = "127.0.0.1".parse().unwrap();
+    let comes_in = || accounts().log_in_program(&name, &made, from).unwrap();
+    assert!(matches!(comes_in(), LogIn::Welcome(user) if user == name));
+    let text = web.get("/settings").unwrap().text();
+    assert!(!text.contains(&made) && text.contains("from 127.0.0.1"), "{text}");
+    let page = web.submit("/settings", "/settings/programs/end", &[], &[]).unwrap();
+    assert!(page.text().contains("was removed."), "{}", page.text());
+    assert!(matches!(comes_in(), LogIn::Wrong));
 }
 
 #[test]
@@ -205,6 +230,8 @@ fn a_deleted_account_leaves_nothing_and_its_name_is_free_after_a_while() {
     let name = new_name("gone.gerda");
     let mut web = settled(&name);
     let old = web.clone();
+    let program = accounts().make_program(&name, PASSWORD, "Phone").unwrap();
+    let LogIn::Welcome(Made::Password(program)) = program else { panic!("{program:?}") };
     assert_eq!(rows_of(&name).len(), 6, "three rows on two backends each");
     let page =
         web.submit("/settings/delete", "/settings/delete", &[("password", PASSWORD)], &[]).unwrap();
@@ -213,6 +240,8 @@ fn a_deleted_account_leaves_nothing_and_its_name_is_free_after_a_while() {
     wait_gone(&name);
     assert!(at(&old, shared(), "f2").get("/mail").unwrap().path.starts_with("/login"));
     assert_eq!(log_in(shared(), "f2", &name, PASSWORD).1.status, 403, "like any unknown name");
+    let from = "127.0.0.1".parse().unwrap();
+    assert!(matches!(accounts().log_in_program(&name, &program, from), Ok(LogIn::Wrong)));
     assert_eq!(owner_of_address(&name), None);
     let mut stranger = Web::new(&shared().address("f1"));
     let fields = [("username", name.as_str()), ("password", "another password")];

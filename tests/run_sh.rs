@@ -93,6 +93,10 @@ fn a_cluster_is_started_looked_at_killed_stopped_and_cleaned() {
         let address = house.address(name).replace("127.0.0.1:", "");
         assert!(first.contains(&address), "{name} at {address}: {first}");
     }
+    let smtp = &house.config.smtps[0];
+    let (starttls, tls) = (&smtp.submission, &smtp.submissions);
+    let submission = format!("; mail programs send by {starttls} (STARTTLS) or {tls} (TLS)\n");
+    assert!(first.contains(&submission), "{first}");
     assert!(house.cannot(&["start"]).starts_with("PennCloud is running already"));
     assert!(house.cannot(&["clean"]).starts_with("PennCloud is running"));
     std::fs::copy(house.dir.path().join("cluster.toml"), house.dir.path().join("other.toml"))

@@ -7,8 +7,8 @@
 //! Four steps, each of which may be the last one before a crash:
 //!
 //! 1. note the intention in `~deletion`, and after step 2 once more: it may have been taken for an old one meanwhile;
-//! 2. one BATCH on the user: the password becomes [`DELETED`], which fits nothing, and all sessions end. *This
-//!    decides*: from here on nobody can sign in, and nobody can sign up under the name;
+//! 2. one BATCH on the user: the password becomes [`DELETED`], which fits nothing, and all sessions and passwords for
+//!    programs end. *This decides*: from here on nobody can sign in, and nobody can sign up under the name;
 //! 3. the addresses are put to rest: nobody gets mail for them, and nobody can claim them, for
 //!    `accounts.address_rest_s`. A stranger who takes the name then does not get its old owner's letters;
 //! 4. the cells of the user's rows go page by page, at last the rows themselves, in one BATCH that finds the

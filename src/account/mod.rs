@@ -10,6 +10,7 @@
 //!                            usage               bytes of mail and files ([`crate::quota`])
 //!                            address/<address>   written once the address is the user's for ever
 //!                            session/<hash>      JSON, with a time to live ([`session`])
+//!                            apppass/<id>        JSON: a password for a program ([`programs`])
 //! ~throttle/<bucket>         tries               JSON, with a time to live ([`throttle`])
 //! ~invite/<hash>             for                 JSON, with a time to live ([`invite`])
 //! ~deletion                  <user>              accounts whose deletion is to be finished ([`deletion`])
@@ -34,7 +35,7 @@
 //! * The store never holds a password or a session token, only hashes of them.
 //! * A session is made in the BATCH that finds the password unchanged and writes it again. A new password is
 //!   written over the version that was there before the sessions were listed, in the BATCH that ends them all:
-//!   so no session outlives it, not even one that began at the same moment.
+//!   so no session outlives it, not even one that began at the same moment. Nor does a password for a program.
 //! * An unknown name and a wrong password cost the same time and get the same answer.
 //! * An account that is gone leaves no cell behind ([`deletion`]).
 //!
@@ -48,6 +49,7 @@ pub mod deletion;
 pub mod invite;
 pub mod name;
 pub mod password;
+pub mod programs;
 pub mod session;
 mod signup;
 pub mod throttle;
@@ -60,6 +62,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use programs::{Made, Program};
 pub use session::{Device, Session};
 pub use signup::SignUp;
 
@@ -180,6 +183,16 @@ impl Accounts {
         throttle::address_try(&self.client, from)
     }
 
+    /// Takes a try from an address back: it succeeded. A failure only leaves it counted.
+    fn address_welcome(&self, from: IpAddr) {
+        let from = from.to_canonical();
+        if !self.throttle_exempt.contains(&from)
+            && let Err(error) = throttle::address_welcome(&self.client, from)
+        {
+            log::debug!("a try from {from} stays counted: {error}");
+        }
+    }
+
     /// Logs in: a new session, whose cookie is returned with it.
     pub fn log_in(
         &self,
@@ -237,7 +250,8 @@ impl Accounts {
         Ok(n)
     }
 
-    /// Changes the password if the old one fits: all sessions end, and a new one begins.
+    /// Changes the password if the old one fits: all sessions end, and so do all passwords for programs; a new session
+    /// begins.
     pub fn change_password(
         &self,
         session: &Session,
@@ -254,8 +268,8 @@ impl Accounts {
         })
     }
 
-    /// Writes over the password that fitted and ends all sessions, in one BATCH with what is to be made. False
-    /// when the password is another one now. A login that came in between has changed the version of the
+    /// Writes over the password that fitted and ends all sessions and passwords for programs, in one BATCH with what
+    /// is to be made. False when the password is another one now. A login that came in between has changed the version of the
     /// password's cell: then the sessions are listed again.
     fn replace_password(
         &self,
@@ -268,6 +282,7 @@ impl Accounts {
         for _ in 0..RACES {
             let mut items = vec![Op::put_if(user, "password", new, version)];
             items.extend(session::end_all(&self.client, user)?);
+            items.extend(self.end_programs(user)?);
             items.extend_from_slice(made);
             if let Written::Done { .. } = self.client.batch(user, items)? {
                 return Ok(true);

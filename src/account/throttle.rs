@@ -4,7 +4,8 @@
 //! until the next is heard, up to [`WAIT_S_MAX`]. A try is counted *before* the password is looked at, by a
 //! conditional write, so that many at once do not all count as the first. The right password clears the
 //! count, and time does: nobody is locked out for good. From one address [`ADDRESS_TRIES`] a minute are
-//! heard; the configuration names addresses that are exempt (tests, proxies).
+//! heard; the configuration names addresses that are exempt (tests, proxies). A mail program signs in for each message, so
+//! its right passwords are given back to its address.
 
 use super::{json, now_s};
 use crate::client::{Client, Op, Written};
@@ -58,6 +59,12 @@ impl Count {
             Ok(Count { tries: self.tries + 1, ..self })
         }
     }
+}
+
+/// Takes a try from an address back.
+pub(super) fn address_welcome(client: &Client, from: IpAddr) -> Result<()> {
+    let less = |count: Count, _| Ok(Count { tries: count.tries.saturating_sub(1), ..count });
+    count(client, &format!("~throttle/from-{}", subscriber(from)), WINDOW_S, less).map(drop)
 }
 
 /// Counts a try of an account; the seconds to wait if it is not to be heard.

@@ -13,7 +13,12 @@ const TEXTS: &[(&str, &str, &str)] = &[
     ("signed-out", "You are signed out.", ""),
     ("everywhere", "You are signed out everywhere.", ""),
     ("account-deleted", "Your account is deleted.", ""),
-    ("password", "Password changed. All other sessions were signed out.", ""),
+    (
+        "password",
+        "Password changed. All other sessions were signed out, and passwords for programs removed.",
+        "",
+    ),
+    ("program", "The password for that program was removed.", ""),
     ("profile", "Saved.", ""),
     ("sessions", "One other session was signed out.", "# other sessions were signed out."),
     ("session", "The session was signed out.", ""),

@@ -51,6 +51,7 @@ mod headers;
 mod mail;
 mod page;
 mod problem;
+mod programs;
 mod settings;
 pub mod text;
 mod upload;

@@ -1,8 +1,8 @@
-//! The user's own settings: display name, password, sessions.
+//! The user's own settings: display name, password, passwords for programs, sessions.
 
 use super::page::Wait;
 use super::used::Used;
-use super::{Section, Shell, Visit, account, flash, problem, text};
+use super::{Section, Shell, Visit, account, flash, problem, programs, text};
 use crate::account::{LogIn, Profile, Session};
 use crate::error::{Error, Result};
 use crate::http::{Request, Response, Router};
@@ -10,7 +10,7 @@ use askama::Template;
 
 /// The routes of the settings.
 pub(super) fn routes(router: Router<Visit>) -> Router<Visit> {
-    router
+    programs::routes(router)
         .get("/settings", show)
         .post("/settings/profile", save_profile)
         .post("/settings/password", change_password)
@@ -26,9 +26,13 @@ struct SettingsPage {
     profile: Profile,
     used: Used,
     sessions: Vec<Row>,
+    programs: Vec<programs::Row>,
     profile_fault: Option<String>,
     password_fault: Option<String>,
+    program_fault: Option<String>,
     wait: Option<Wait>,
+    /// A password for a program that was made just now.
+    made: Option<String>,
 }
 
 /// A session as it is listed.
@@ -60,19 +64,21 @@ impl Row {
     }
 }
 
-/// What stands wrong on the page, if anything.
+/// What stands wrong on the page, if anything; and what was just made.
 #[derive(Default)]
-struct Faults {
-    profile: Option<String>,
-    password: Option<String>,
-    wait: Option<Wait>,
+pub(super) struct Faults {
+    pub profile: Option<String>,
+    pub password: Option<String>,
+    pub program: Option<String>,
+    pub wait: Option<Wait>,
+    pub made: Option<String>,
 }
 
 fn show(visit: &Visit, _request: &mut Request) -> Result<Response> {
     settings_page(visit, 200, Faults::default())
 }
 
-fn settings_page(visit: &Visit, status: u16, faults: Faults) -> Result<Response> {
+pub(super) fn settings_page(visit: &Visit, status: u16, faults: Faults) -> Result<Response> {
     let (accounts, user) = (&visit.app.accounts, visit.user());
     let sessions = accounts.sessions(user)?;
     let page = SettingsPage {
@@ -80,9 +86,12 @@ fn settings_page(visit: &Visit, status: u16, faults: Faults) -> Result<Response>
         profile: accounts.profile(user)?,
         used: visit.used()?,
         sessions: sessions.iter().map(|s| Row::new(s, &visit.session)).collect(),
+        programs: accounts.programs(user)?.into_iter().map(programs::Row::new).collect(),
         profile_fault: faults.profile,
         password_fault: faults.password,
+        program_fault: faults.program,
         wait: faults.wait,
+        made: faults.made,
     };
     visit.page(status, &page)
 }

@@ -29,6 +29,14 @@ pub struct Address {
 impl Address {
     /// Reads `local@domain`, with a quoted local part and an address literal where RFC 5321 allows them.
     pub fn parse(text: &str) -> Result<Address> {
+        if !text.is_ascii() {
+            return Err(Error::bad("an address has ASCII letters only"));
+        }
+        Address::parse_utf8(text)
+    }
+
+    /// The same with letters of every script (RFC 6531, 3.3): only for who has said that it can deal with them.
+    pub fn parse_utf8(text: &str) -> Result<Address> {
         if text.len() > ADDRESS_BYTES_MAX {
             return Err(Error::bad(format!("an address has at most {ADDRESS_BYTES_MAX} octets")));
         }
@@ -61,6 +69,11 @@ impl Address {
         self.local.eq_ignore_ascii_case("postmaster")
     }
 
+    /// Whether programs that know nothing of RFC 6531 can deal with it.
+    pub fn is_ascii(&self) -> bool {
+        self.local.is_ascii() && self.domain.is_ascii()
+    }
+
     /// What stands before the `@`, without quotes, in the sender's own case.
     pub fn local(&self) -> &str {
         &self.local
@@ -81,7 +94,7 @@ impl TryFrom<String> for Address {
     type Error = Error;
 
     fn try_from(text: String) -> Result<Address> {
-        Address::parse(&text)
+        Address::parse_utf8(&text)
     }
 }
 
@@ -110,8 +123,8 @@ fn parse_quoted(text: &str) -> Result<(String, &str)> {
             '\\' => chars.next().map_or('\0', |(_, escaped)| escaped),
             other => other,
         };
-        if !matches!(c, ' '..='~') {
-            return Err(Error::bad("a quoted name before the @ holds printable ASCII only"));
+        if !matches!(c, ' '..='~') && !is_foreign(c) {
+            return Err(Error::bad("a quoted name before the @ holds printable letters only"));
         }
         local.push(c);
     }
@@ -128,12 +141,18 @@ fn parse_dots(text: &str) -> Result<(String, &str)> {
 
 /// RFC 5321 `Dot-string`: atoms with single dots between.
 fn is_dot_string(local: &str) -> bool {
-    let is_atom = |atom: &str| !atom.is_empty() && atom.bytes().all(is_atext);
+    let is_atom = |atom: &str| !atom.is_empty() && atom.chars().all(is_atext);
     local.split('.').all(is_atom)
 }
 
-fn is_atext(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b)
+fn is_atext(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || is_foreign(c)
+}
+
+/// A character beyond ASCII that shows, and turns nothing around.
+fn is_foreign(c: char) -> bool {
+    let turns = matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    !c.is_ascii() && !c.is_control() && !c.is_whitespace() && !turns && c != '\u{fffd}'
 }
 
 fn check_domain(domain: &str) -> Result<()> {
@@ -150,9 +169,9 @@ fn check_domain(domain: &str) -> Result<()> {
 
 /// Letters, digits and inner hyphens (RFC 5321, `sub-domain`; RFC 1035, 63 octets).
 fn is_label(label: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || is_foreign(c);
     (1..=63).contains(&label.len())
-        && label.bytes().all(inner)
+        && label.chars().all(inner)
         && !label.starts_with('-')
         && !label.ends_with('-')
 }
@@ -339,6 +358,17 @@ mod tests {
             &label,
         ] {
             assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn letters_of_every_script_are_read_where_they_are_asked_for() {
+        let read = |text: &str| Address::parse_utf8(text).map(|a| (a.to_string(), a.is_ascii()));
+        assert_eq!(read("jürg@exämple.org"), Ok(("jürg@exämple.org".into(), false)));
+        assert_eq!(read("\"ü ü\"@例え.jp"), Ok(("\"ü ü\"@例え.jp".into(), false)));
+        assert_eq!(read("A@B.org"), Ok(("A@b.org".into(), true)));
+        for bad in ["a\u{202e}b@x", "a@x\u{a0}y", "\u{85}@x", "a\u{fffd}@x"] {
+            assert!(read(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -392,18 +392,111 @@ pub fn return_path(sender: Option<&Address>) -> String {
     }
 }
 
-/// A Received line (RFC 5321, 4.4): from whom, by whom, with which protocol, under which id, now.
-/// What a peer said of itself loses everything that could end the line or its comment.
+/// What a Received line says (RFC 5321, 4.4).
+#[derive(Clone, Debug)]
+pub struct Received<'a> {
+    /// From whom: what the peer says of itself, and its address.
+    pub from: &'a str,
+    /// By whom: our name.
+    pub by: &'a str,
+    /// With which protocol (RFC 3848).
+    pub with: &'a str,
+    /// Under which id.
+    pub id: &'a str,
+    /// For whom. Only where there is one recipient: nobody is to learn of others.
+    pub to: Option<&'a Address>,
+    /// When, in seconds since 1970.
+    pub seconds: u64,
+}
+
+/// The line. What a peer said of itself loses everything that could end the line or its comment.
+impl std::fmt::Display for Received<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let plain = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
+        let from: String = self.from.chars().map(plain).take(400).collect();
+        let Received { by, with, id, .. } = self;
+        write!(f, "Received: from {from}\r\n by {by} (PennCloud) with {with} id {id}")?;
+        if let Some(to) = self.to {
+            write!(f, "\r\n for <{to}>")?;
+        }
+        write!(f, ";\r\n {}\r\n", date(self.seconds))
+    }
+}
+
+/// The line of a message that was not received from a peer: one of our own programs had it before.
 pub fn received(from: &str, by: &str, with: &str, id: &str, seconds: u64) -> String {
-    let from: String =
-        from.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).take(400).collect();
-    let date = DateTime::from_timestamp(seconds as i64).to_rfc822();
-    format!("Received: from {from}\r\n by {by} (PennCloud) with {with} id {id};\r\n {date}\r\n")
+    Received { from, by, with, id, to: None, seconds }.to_string()
+}
+
+/// A moment, as a Date field shows it.
+pub fn date(seconds: u64) -> String {
+    DateTime::from_timestamp(seconds as i64).to_rfc822()
+}
+
+/// The addresses in the value of a From field; `None` where something in it is none, or where another reader may find one
+/// more.
+pub fn authors(from: &[u8]) -> Option<Vec<Address>> {
+    let field = [b"From: ", from, b"\r\n\r\n"].concat();
+    let (message, _) = parse(&field)?;
+    let mut authors = Vec::new();
+    for value in message.header_values(HeaderName::From) {
+        for one in value.as_address()?.iter() {
+            authors.push(Address::parse_utf8(one.address()?).ok()?);
+        }
+    }
+    (bare_at_signs(from) == authors.len()).then_some(authors)
+}
+
+/// How many `@` stand outside of quotes and comments.
+fn bare_at_signs(field: &[u8]) -> usize {
+    let (mut count, mut quoted, mut escaped, mut depth) = (0, false, false, 0_usize);
+    for byte in field {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted || depth > 0 => escaped = true,
+            b'"' if depth == 0 => quoted = !quoted,
+            b'(' if !quoted => depth += 1,
+            b')' if !quoted => depth = depth.saturating_sub(1),
+            b'@' if !quoted && depth == 0 => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn authors_are_all_that_a_field_names() {
+        let read = |from: &str| {
+            let authors = authors(from.as_bytes())?;
+            Some(authors.iter().map(Address::to_string).collect::<Vec<_>>().join(" "))
+        };
+        for (from, all) in [
+            ("alice@penn.test", "alice@penn.test"),
+            ("\"boss@x.org\" <alice@penn.test>", "alice@penn.test"),
+            ("Alice <alice@penn.test>, Boss <boss@x.org>", "alice@penn.test boss@x.org"),
+            ("We: a@x.org, b@x.org;", "a@x.org b@x.org"),
+            ("\"a\\\"@b\" (at @ home) <a@x.org>", "a@x.org"),
+            ("=?utf-8?q?J=C3=BCrg?=\r\n <j@x.org>", "j@x.org"),
+        ] {
+            assert_eq!(read(from).as_deref(), Some(all), "{from}");
+        }
+        for from in [
+            "",
+            "alice",
+            "<>",
+            "alice@penn.test, boss",
+            "a@b@c",
+            "<boss@x.org> <a@x.org>",
+            "<a@x.org> boss@x.org",
+            "boss@x.org <a@x.org>",
+        ] {
+            assert!(read(from).is_none_or(|all| all.is_empty()), "{from}: {:?}", read(from));
+        }
+    }
 
     #[test]
     fn a_message_nested_without_end_is_read_by_its_head() {
@@ -507,8 +600,12 @@ mod tests {
 
     #[test]
     fn trace_lines_are_lines() {
-        let line = received("evil\r\nBcc: x (a", "penn.test", "ESMTP", "1", 0);
-        assert_eq!(line.matches("\r\n").count(), 3, "{line}");
+        let to = Address::parse("a@x.org").unwrap();
+        let (from, by) = ("evil\r\nBcc: x (a", "penn.test");
+        let line = Received { from, by, with: "ESMTP", id: "1", to: Some(&to), seconds: 0 };
+        let line = line.to_string();
+        assert_eq!(line.matches("\r\n").count(), 4, "{line}");
+        assert!(line.contains("\r\n for <a@x.org>;"), "{line}");
         assert!(line.contains("Thu, 1 Jan 1970 00:00:00 +0000"), "{line}");
         assert_eq!(return_path(None), "Return-Path: <>\r\n");
     }

@@ -14,6 +14,6 @@ pub mod listen;
 pub mod stream;
 pub mod tls;
 
-pub use listen::{Crew, Limits, bind, serve, serve_crews, subscriber};
+pub use listen::{Crew, Limits, bind, serve, serve_crews, spawn, subscriber};
 pub use stream::Stream;
 pub use tls::{Channel, Tls};

@@ -1,11 +1,13 @@
 //! One line of a client.
 
+use super::auth::Mechanism;
+use super::parameters::{self, MailParameters, RcptParameters};
 use super::reply::Reply;
 use crate::error::Error;
 use crate::mail::Address;
 
-/// Digits of a SIZE (RFC 1870, 3).
-const SIZE_DIGITS_MAX: usize = 20;
+/// Digits of the length of a chunk (RFC 3030, 4.2).
+const CHUNK_DIGITS_MAX: usize = 20;
 
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,12 +16,20 @@ pub enum Command {
     Helo(String),
     /// `EHLO` with the client's name.
     Ehlo(String),
+    /// `STARTTLS`.
+    StartTls,
+    /// `AUTH`, with the response that may stand in it.
+    Auth(Mechanism, Option<String>),
     /// `MAIL FROM`.
     Mail(Sender),
     /// `RCPT TO`.
     Rcpt(Recipient),
     /// `DATA`.
     Data,
+    /// `BDAT`.
+    Bdat(Chunk),
+    /// `BDAT` without a length that can be read: where the next command begins is not known.
+    BadBdat,
     /// `RSET`.
     Rset,
     /// `NOOP`.
@@ -39,17 +49,26 @@ pub enum Command {
 pub struct Sender {
     /// None is the null path `<>` of a bounce.
     pub address: Option<Address>,
-    /// Octets that the client announces (RFC 1870); more than 64 bits hold count as the most they hold.
-    pub size: Option<u64>,
+    /// What stands behind the path.
+    pub parameters: MailParameters,
 }
 
 /// Whom a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Recipient {
-    /// `<postmaster>` without a domain (RFC 5321, 4.1.1.3).
-    Postmaster,
-    /// Anyone else.
-    Address(Address),
+pub struct Recipient {
+    /// None is `<postmaster>` without a domain (RFC 5321, 4.1.1.3).
+    pub address: Option<Address>,
+    /// What stands behind the path.
+    pub parameters: RcptParameters,
+}
+
+/// Octets of a message that follow the line of a `BDAT` (RFC 3030, 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// How many; more than 64 bits hold count as the most they hold.
+    pub octets: u64,
+    /// Whether the message ends with them.
+    pub last: bool,
 }
 
 /// Parses a line without its CR LF; a refusal is the reply itself.
@@ -57,7 +76,8 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
     if is_http(line) {
         return Ok(Command::Http);
     }
-    let line = std::str::from_utf8(line).map_err(|_| not_ascii())?;
+    let not_text = |_| Reply::new(500, "5.5.2", "This is neither ASCII nor UTF-8");
+    let line = std::str::from_utf8(line).map_err(not_text)?;
     let line = line.trim_end_matches([' ', '\t']);
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     // RFC 5321, 2.4: verbs in any case.
@@ -67,17 +87,24 @@ pub fn parse(line: &[u8]) -> Result<Command, Reply> {
         "MAIL" => mail(rest),
         "RCPT" => rcpt(rest),
         "DATA" => bare(rest, Command::Data),
+        "BDAT" => Ok(chunk(rest).map_or(Command::BadBdat, Command::Bdat)),
+        "AUTH" => auth(rest),
+        // RFC 3207, 4: 501 where something stands behind it.
+        "STARTTLS" => bare(rest, Command::StartTls),
         "RSET" => bare(rest, Command::Rset),
         "QUIT" => bare(rest, Command::Quit),
         "NOOP" => Ok(Command::Noop),
         "HELP" => Ok(Command::Help),
         "VRFY" if rest.is_empty() => Err(Reply::new(501, "5.5.4", "VRFY wants a name")),
         "VRFY" => Ok(Command::Vrfy),
-        "EXPN" | "AUTH" | "STARTTLS" | "BDAT" | "ETRN" | "TURN" | "SEND" | "SOML" | "SAML" => {
-            Err(Reply::new(502, "5.5.1", format!("{verb} is not offered here")))
-        }
+        verb @ ("EXPN" | "ETRN" | "TURN" | "SEND" | "SOML" | "SAML") => Err(not_offered(verb)),
         _ => Err(Reply::new(500, "5.5.1", "Unknown command; HELP lists those that are known")),
     }
+}
+
+/// RFC 5321, 4.2.4: known, but not here.
+pub(super) fn not_offered(verb: &str) -> Reply {
+    Reply::new(502, "5.5.1", format!("{verb} is not offered here"))
 }
 
 /// A page must not send mail through a visitor's browser.
@@ -106,35 +133,47 @@ fn bare(rest: &str, command: Command) -> Result<Command, Reply> {
 }
 
 fn mail(rest: &str) -> Result<Command, Reply> {
-    let (path, parameters) = path(rest, "FROM:")?;
+    let (path, words) = path(rest, "FROM:")?;
     let address = match path {
         "" => None,
-        path => Some(address(path).map_err(|why| bad_address("5.1.7", why))?),
+        path => Some(address(path).map_err(|why| bad_address("5.1.7", &why))?),
     };
-    let mut sender = Sender { address, size: None };
-    let mut body = false;
-    for parameter in parameters.split_ascii_whitespace() {
-        let (keyword, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        match keyword.to_ascii_uppercase().as_str() {
-            "SIZE" if sender.size.is_none() => sender.size = Some(size(value)?),
-            "BODY" if !body => body = is_body(value)?,
-            "SIZE" | "BODY" => return Err(bad_parameter("The same parameter twice")),
-            _ => return Err(unknown_parameter(keyword)),
-        }
-    }
-    Ok(Command::Mail(sender))
+    Ok(Command::Mail(Sender { address, parameters: parameters::mail(words)? }))
 }
 
 fn rcpt(rest: &str) -> Result<Command, Reply> {
-    let (path, parameters) = path(rest, "TO:")?;
-    if let Some(parameter) = parameters.split_ascii_whitespace().next() {
-        return Err(unknown_parameter(parameter.split('=').next().unwrap_or_default()));
-    }
+    let (path, words) = path(rest, "TO:")?;
+    let parameters = parameters::rcpt(words)?;
     if path.eq_ignore_ascii_case("postmaster") {
-        return Ok(Command::Rcpt(Recipient::Postmaster));
+        return Ok(Command::Rcpt(Recipient { address: None, parameters }));
     }
-    let address = address(path).map_err(|why| bad_address("5.1.3", why))?;
-    Ok(Command::Rcpt(Recipient::Address(address)))
+    let address = Some(address(path).map_err(|why| bad_address("5.1.3", &why))?);
+    Ok(Command::Rcpt(Recipient { address, parameters }))
+}
+
+/// RFC 3030, 2: a length, and perhaps `LAST`.
+fn chunk(rest: &str) -> Option<Chunk> {
+    let (digits, last) = match rest.split_once(' ') {
+        None => (rest, false),
+        Some((digits, word)) if word.eq_ignore_ascii_case("LAST") => (digits, true),
+        Some(_) => return None,
+    };
+    let fine = (1..=CHUNK_DIGITS_MAX).contains(&digits.len())
+        && digits.bytes().all(|b| b.is_ascii_digit());
+    fine.then(|| Chunk { octets: digits.parse().unwrap_or(u64::MAX), last })
+}
+
+/// RFC 4954, 4.
+fn auth(rest: &str) -> Result<Command, Reply> {
+    let (name, initial) = match rest.split_once(' ') {
+        Some((name, initial)) => (name, Some(initial.to_string())),
+        None => (rest, None),
+    };
+    match Mechanism::named(name) {
+        Some(mechanism) => Ok(Command::Auth(mechanism, initial)),
+        None if name.is_empty() => Err(Reply::new(501, "5.5.4", "AUTH wants a mechanism")),
+        None => Err(Reply::new(504, "5.5.4", "The mechanisms are PLAIN and LOGIN")),
+    }
 }
 
 /// The path between angle brackets, and the parameters after it (RFC 5321, 4.1.2).
@@ -169,62 +208,20 @@ fn end_of_path(text: &str) -> Option<usize> {
 }
 
 /// The address of a path. RFC 5321, 4.1.1.3: a source route is taken and has no effect.
-fn address(path: &str) -> Result<Address, AddressFault> {
-    if !path.is_ascii() {
-        return Err(AddressFault::NotAscii);
-    }
+fn address(path: &str) -> Result<Address, Error> {
     let mailbox = match path.starts_with('@') {
         true => path.split_once(':').map_or("", |(_route, mailbox)| mailbox),
         false => path,
     };
-    Address::parse(mailbox).map_err(|error| match error {
-        Error::Bad(why) => AddressFault::Syntax(why),
-        other => AddressFault::Syntax(other.to_string()),
-    })
+    Address::parse_utf8(mailbox)
 }
 
-enum AddressFault {
-    NotAscii,
-    Syntax(String),
-}
-
-fn bad_address(enhanced: &'static str, fault: AddressFault) -> Reply {
-    match fault {
-        AddressFault::NotAscii => not_ascii(),
-        AddressFault::Syntax(why) => Reply::new(501, enhanced, format!("Not an address: {why}")),
-    }
-}
-
-/// RFC 6531, 3.5: such an address needs an extension that is not offered.
-fn not_ascii() -> Reply {
-    Reply::new(553, "5.6.7", "Only ASCII: SMTPUTF8 is not offered")
-}
-
-fn size(value: &str) -> Result<u64, Reply> {
-    let digits =
-        (1..=SIZE_DIGITS_MAX).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
-    if !digits {
-        return Err(bad_parameter("SIZE wants a number"));
-    }
-    Ok(value.parse().unwrap_or(u64::MAX))
-}
-
-/// RFC 6152, 2.
-fn is_body(value: &str) -> Result<bool, Reply> {
-    match value.to_ascii_uppercase().as_str() {
-        "7BIT" | "8BITMIME" => Ok(true),
-        _ => Err(bad_parameter("BODY is 7BIT or 8BITMIME")),
-    }
-}
-
-fn bad_parameter(why: &str) -> Reply {
-    Reply::new(501, "5.5.4", why)
-}
-
-/// RFC 5321, 4.1.1.11.
-fn unknown_parameter(keyword: &str) -> Reply {
-    let keyword: String = keyword.chars().filter(char::is_ascii_graphic).take(40).collect();
-    Reply::new(555, "5.5.4", format!("Unknown parameter {keyword}"))
+fn bad_address(enhanced: &'static str, error: &Error) -> Reply {
+    let why = match error {
+        Error::Bad(why) => why.clone(),
+        other => other.to_string(),
+    };
+    Reply::new(501, enhanced, format!("Not an address: {why}"))
 }
 
 #[cfg(test)]
@@ -238,7 +235,7 @@ mod tests {
 
     fn recipient(line: &str) -> String {
         match parse(line.as_bytes()) {
-            Ok(Command::Rcpt(Recipient::Address(address))) => address.to_string(),
+            Ok(Command::Rcpt(Recipient { address: Some(address), .. })) => address.to_string(),
             other => format!("{other:?}"),
         }
     }
@@ -252,19 +249,6 @@ mod tests {
     #[test]
     fn a_quoted_bracket_does_not_end_the_path() {
         assert_eq!(recipient(r#"RCPT TO:<"a>b"@penn.test>"#), r#""a>b"@penn.test"#);
-    }
-
-    #[test]
-    fn a_size_of_more_than_64_bits_does_not_overflow() {
-        let size = |n: &str| match parse(format!("MAIL FROM:<> SIZE={n}").as_bytes()) {
-            Ok(Command::Mail(sender)) => sender.size,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(size("18446744073709551616"), Some(u64::MAX));
-        assert_eq!(size("12"), Some(12));
-        for junk in ["", "-1", "1x", "999999999999999999999"] {
-            assert_eq!(code(&format!("MAIL FROM:<> SIZE={junk}")), 501, "{junk}");
-        }
     }
 
     #[test]
@@ -282,8 +266,37 @@ mod tests {
         ] {
             assert_eq!(code(line), 501, "{line}");
         }
-        assert_eq!(code("RCPT TO:<a@b.org> NOTIFY=NEVER"), 555);
-        assert_eq!(code("RCPT TO:<ä@b.org>"), 553);
+        assert_eq!(code("RCPT TO:<a@b.org> X=1"), 555);
+        assert_eq!(parse(b"RCPT TO:<\xe4@b.org>").unwrap_err().code, 500);
+    }
+
+    #[test]
+    fn a_chunk_has_a_length() {
+        let read = |line: &str| match parse(line.as_bytes()) {
+            Ok(Command::Bdat(chunk)) => Ok((chunk.octets, chunk.last)),
+            other => Err(format!("{other:?}")),
+        };
+        assert_eq!(read("bdat 12"), Ok((12, false)));
+        assert_eq!(read("BDAT 0 last"), Ok((0, true)));
+        assert_eq!(read("BDAT 18446744073709551616"), Ok((u64::MAX, false)));
+        for bad in [
+            "BDAT",
+            "BDAT LAST",
+            "BDAT -1",
+            "BDAT 1 FIRST",
+            "BDAT 1  LAST",
+            "BDAT 999999999999999999999",
+        ] {
+            assert_eq!(parse(bad.as_bytes()), Ok(Command::BadBdat), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mechanisms_are_known_in_any_case() {
+        let auth = |mechanism, initial: &str| Ok(Command::Auth(mechanism, Some(initial.into())));
+        assert_eq!(parse(b"AUTH plain AGE="), auth(Mechanism::Plain, "AGE="));
+        assert_eq!(parse(b"auth LOGIN ="), auth(Mechanism::Login, "="));
+        assert_eq!((code("AUTH"), code("AUTH CRAM-MD5")), (501, 504));
     }
 
     proptest! {

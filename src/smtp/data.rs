@@ -1,13 +1,14 @@
-//! The message after DATA, as it comes in pieces of any size.
+//! The octets of a message, as they come in pieces of any size.
 
 use super::HOPS_MAX;
+use super::header::Header;
 
-/// Beginning of a header line that is looked at.
-const FIELD_BYTES: usize = 9;
-
-/// Finds the end of a message and takes its dots away (RFC 5321, 4.5.2).
+/// Finds the end of a message and takes its dots away (RFC 5321, 4.5.2); or takes it as it is, where BDAT says how long
+/// it is (RFC 3030, 2).
 #[derive(Debug, Default)]
 pub struct Decoder {
+    /// Whether lengths are said, and no dots stuffed.
+    chunked: bool,
     state: State,
     header: Header,
     bytes: u64,
@@ -48,9 +49,18 @@ pub enum Fault {
     Loop,
     /// It has several From fields.
     Senders,
+    /// Its header is too long to be looked at.
+    TooLong,
+    /// It is a submitter's, and its From field does not name that user, or nobody else than that user.
+    Author,
 }
 
 impl Decoder {
+    /// One for a message that comes by BDAT.
+    pub fn chunked() -> Decoder {
+        Decoder { chunked: true, ..Decoder::default() }
+    }
+
     /// Decodes a piece; octets of the message are added to `out`.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Decoded {
         let from = out.len();
@@ -58,6 +68,25 @@ impl Decoder {
         self.header.look_at(&out[from..]);
         self.bytes += (out.len() - from) as u64;
         decoded
+    }
+
+    /// Ends a message that came by BDAT: its last line gets an end if it has none. One that came by DATA has ended by
+    /// itself.
+    pub fn end(&mut self, out: &mut Vec<u8>) -> Decoded {
+        match self.state {
+            _ if !self.chunked => Decoded::Ended(0),
+            State::Cr => Decoded::BareNewline,
+            State::LineStart => Decoded::Ended(0),
+            _ => {
+                self.decode(b"\r\n", out);
+                Decoded::Ended(0)
+            }
+        }
+    }
+
+    /// What is known of the header.
+    pub fn header(&self) -> &Header {
+        &self.header
     }
 
     /// Octets of the message so far, without stuffed dots (RFC 1870, 5).
@@ -69,7 +98,7 @@ impl Decoder {
     pub fn fault(&self) -> Option<Fault> {
         match &self.header {
             header if header.received >= HOPS_MAX => Some(Fault::Loop),
-            header if header.from > 1 => Some(Fault::Senders),
+            header if header.authors.len() > 1 => Some(Fault::Senders),
             _ => None,
         }
     }
@@ -86,7 +115,7 @@ impl Decoder {
                 (State::Cr | State::DotCr, _) | (_, b'\n') => return Decoded::BareNewline,
                 (State::Dot, b'\r') => State::DotCr,
                 (_, b'\r') => State::Cr,
-                (State::LineStart, b'.') => State::Dot,
+                (State::LineStart, b'.') if !self.chunked => State::Dot,
                 _ => {
                     let text = &input[at..];
                     let end = text.iter().position(|b| matches!(b, b'\r' | b'\n'));
@@ -99,36 +128,6 @@ impl Decoder {
             at += 1;
         }
         Decoded::More
-    }
-}
-
-/// Counts header fields while they pass.
-#[derive(Debug, Default)]
-struct Header {
-    line: Vec<u8>,
-    at_end: bool,
-    received: usize,
-    from: usize,
-}
-
-impl Header {
-    fn look_at(&mut self, mut bytes: &[u8]) {
-        while !self.at_end && !bytes.is_empty() {
-            let end = bytes.iter().position(|b| *b == b'\n');
-            let part = &bytes[..end.unwrap_or(bytes.len())];
-            let room = FIELD_BYTES - self.line.len();
-            self.line.extend_from_slice(&part[..part.len().min(room)]);
-            let Some(end) = end else { return };
-            self.end_line();
-            bytes = &bytes[end + 1..];
-        }
-    }
-
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line).to_ascii_lowercase();
-        self.at_end = line.is_empty() || line == b"\r";
-        self.received += usize::from(line.starts_with(b"received:"));
-        self.from += usize::from(line.starts_with(b"from:"));
     }
 }
 
@@ -180,12 +179,20 @@ mod tests {
     }
 
     #[test]
-    fn header_fields_are_counted_and_lines_of_the_body_are_not() {
-        let mut decoder = Decoder::default();
-        let text =
-            format!("{}\r\nReceived: body\r\n", "RECEIVED: x\r\n y\r\n".repeat(HOPS_MAX - 1));
-        decoder.decode(text.as_bytes(), &mut Vec::new());
-        assert_eq!(decoder.fault(), None);
+    fn in_chunks_a_dot_is_a_dot_and_the_last_line_gets_its_end() {
+        let (mut decoder, mut out) = (Decoder::chunked(), Vec::new());
+        assert_eq!(decoder.decode(b"a\r\n.\r\n..", &mut out), Decoded::More);
+        assert_eq!(decoder.end(&mut out), Decoded::Ended(0));
+        assert_eq!((out.as_slice(), decoder.bytes()), (b"a\r\n.\r\n..\r\n".as_slice(), 10));
+        let mut decoder = Decoder::chunked();
+        assert_eq!(decoder.decode(b"a\nb", &mut Vec::new()), Decoded::BareNewline);
+        let mut decoder = Decoder::chunked();
+        assert_eq!(decoder.decode(b"a\r", &mut Vec::new()), Decoded::More);
+        assert_eq!(decoder.end(&mut Vec::new()), Decoded::BareNewline);
+    }
+
+    #[test]
+    fn a_loop_and_two_authors_are_found() {
         let mut decoder = Decoder::default();
         decoder.decode("Received:\r\n".repeat(HOPS_MAX).as_bytes(), &mut Vec::new());
         assert_eq!(decoder.fault(), Some(Fault::Loop));

@@ -1,6 +1,5 @@
 //! What comes from the client: lines of commands, and the octets of messages.
 
-use super::LINE_BYTES_MAX;
 use super::session::LineFault;
 use std::io::{self, Read};
 
@@ -28,18 +27,24 @@ impl<R: Read> Input<R> {
         self.buffer[self.start..].contains(&b'\n')
     }
 
-    /// The next line; `None` at the end of the stream. Of a line that is too long the rest is skipped.
-    pub fn line(&mut self) -> io::Result<Option<Line>> {
+    /// Where it reads from.
+    pub fn channel(&mut self) -> &mut R {
+        &mut self.from
+    }
+
+    /// The next line, of at most so many octets with its end; `None` at the end of the stream. Of a line that is too
+    /// long the rest is skipped.
+    pub fn line(&mut self, bytes_max: usize) -> io::Result<Option<Line>> {
         let mut too_long = false;
         loop {
             let there = &self.buffer[self.start..];
             if let Some(end) = there.iter().position(|b| *b == b'\n') {
-                too_long |= end >= LINE_BYTES_MAX;
+                too_long |= end >= bytes_max;
                 let line = cut(&there[..end]).map(<[u8]>::to_vec);
                 self.start += end + 1;
                 return Ok(Some(if too_long { Err(LineFault::TooLong) } else { line }));
             }
-            if there.len() > LINE_BYTES_MAX {
+            if there.len() > bytes_max {
                 too_long = true;
                 self.start = self.buffer.len();
             }
@@ -84,12 +89,13 @@ fn cut(line: &[u8]) -> Result<&[u8], LineFault> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LINE_BYTES_MAX;
     use super::*;
 
     #[test]
     fn only_crlf_ends_a_line() {
         let mut input = Input::new(&b"NOOP\r\nNOOP\nA\rB\r\nQUIT\r\n"[..]);
-        let mut next = || input.line().unwrap();
+        let mut next = || input.line(LINE_BYTES_MAX).unwrap();
         assert_eq!(next(), Some(Ok(b"NOOP".to_vec())));
         assert_eq!(next(), Some(Err(LineFault::BareNewline)));
         assert_eq!(next(), Some(Err(LineFault::BareNewline)));
@@ -101,10 +107,10 @@ mod tests {
     fn a_line_that_is_too_long_is_skipped_whole_and_does_not_fill_memory() {
         let long = [vec![b'x'; 40 * READ_BYTES], b"\r\nNOOP\r\n".to_vec()].concat();
         let mut input = Input::new(long.as_slice());
-        assert_eq!(input.line().unwrap(), Some(Err(LineFault::TooLong)));
+        assert_eq!(input.line(LINE_BYTES_MAX).unwrap(), Some(Err(LineFault::TooLong)));
         assert!(input.buffer.capacity() < 8 * READ_BYTES);
-        assert_eq!(input.line().unwrap(), Some(Ok(b"NOOP".to_vec())));
+        assert_eq!(input.line(LINE_BYTES_MAX).unwrap(), Some(Ok(b"NOOP".to_vec())));
         let just = [vec![b'x'; LINE_BYTES_MAX - 2], b"\r\n".to_vec()].concat();
-        assert!(Input::new(just.as_slice()).line().unwrap().unwrap().is_ok());
+        assert!(Input::new(just.as_slice()).line(LINE_BYTES_MAX).unwrap().unwrap().is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! `penncloud cert`: a certificate that its own key signs, to try HTTPS with. Browsers warn of it; programs may be told
-//! to trust it.
+//! `penncloud cert`: a certificate that its own key signs, to try TLS with. Browsers and mail programs warn of it; they
+//! may be told to trust it.
 
 use crate::error::{Error, Result};
 use openssl::asn1::Asn1Time;
@@ -22,7 +22,7 @@ pub const DAYS: u32 = 397;
 /// Bits of its number.
 const SERIAL_BITS: i32 = 127;
 
-/// The files that were made.
+/// The files of a pair.
 #[derive(Debug)]
 pub struct Made {
     /// The certificate.
@@ -34,12 +34,17 @@ pub struct Made {
 /// Makes `cert.pem` and `key.pem` in a directory, for hosts by their names and addresses. Neither may be there.
 pub fn run(dir: &Path, hosts: &[String]) -> Result<Made> {
     let made = Made { certificate: dir.join("cert.pem"), key: dir.join("key.pem") };
+    write_pair(&made, hosts)?;
+    Ok(made)
+}
+
+/// Makes a pair of files where neither is.
+pub(super) fn write_pair(files: &Made, hosts: &[String]) -> Result<()> {
     let (certificate, key) =
         pair(hosts).map_err(|e| Error::config(format!("cannot make a certificate: {e}")))?;
-    write(&made.key, 0o600, &key)?;
-    let written = write(&made.certificate, 0o644, &certificate);
-    written.inspect_err(|_| remove(&made.key))?;
-    Ok(made)
+    write(&files.key, 0o600, &key)?;
+    let written = write(&files.certificate, 0o644, &certificate);
+    written.inspect_err(|_| remove(&files.key))
 }
 
 /// A certificate and its key, in PEM.

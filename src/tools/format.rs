@@ -1,6 +1,7 @@
-//! `penncloud format`: the data directory and its secrets, made once.
+//! `penncloud format`: the data directory with its secrets and the certificates of its SMTP servers, made once.
 
-use crate::config::{Config, Secrets};
+use super::cert::{self, Made};
+use crate::config::{Config, Secrets, Smtp};
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,11 +15,13 @@ const SECRET_BYTES: usize = 32;
 /// Random bytes of the admin's first password: 16 letters.
 const PASSWORD_BYTES: usize = 12;
 
-/// Makes the data directory (mode 0700) and `secrets.json` (mode 0600) unless they are there. The secrets,
-/// if they were made now; `None` when the directory had valid ones before.
+/// Makes the data directory (mode 0700), `secrets.json` (mode 0600), and the certificates that SMTP servers are to have
+/// in that directory, unless they are there. The secrets, if they were made now; `None` when the directory had valid
+/// ones before.
 pub fn run(config: &Config) -> Result<Option<Secrets>> {
     let dir = &config.cluster.data_dir;
     make_directory(dir)?;
+    config.smtps.iter().try_for_each(|smtp| make_certificate(config, smtp))?;
     let path = Secrets::path(dir);
     if path.exists() {
         return Secrets::load(dir).map(|_| None);
@@ -30,6 +33,18 @@ pub fn run(config: &Config) -> Result<Option<Secrets>> {
     write_durably(dir, &path, &secrets)
         .map_err(|e| Error::config(format!("cannot write {}: {e}", path.display())))?;
     Ok(Some(secrets))
+}
+
+/// A certificate elsewhere is the operator's own.
+fn make_certificate(config: &Config, smtp: &Smtp) -> Result<()> {
+    let is_ours = |file: &Path| file.parent() == Some(&config.cluster.data_dir);
+    let files = Made { certificate: smtp.tls_cert.clone(), key: smtp.tls_key.clone() };
+    if !is_ours(&files.certificate) || !is_ours(&files.key) || files.certificate.exists() {
+        return Ok(());
+    }
+    let domain = &config.cluster.mail_domain;
+    let hosts = [domain.as_str(), "localhost", "127.0.0.1", "::1"].map(String::from);
+    cert::write_pair(&files, &hosts)
 }
 
 fn make_directory(dir: &Path) -> Result<()> {
@@ -70,11 +85,14 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Tls;
     use std::os::unix::fs::PermissionsExt;
 
     fn config_in(dir: &Path) -> Config {
         let mut config = Config::parse(include_str!("../../conf/local.toml")).unwrap();
         config.cluster.data_dir = dir.join("data");
+        config.smtps[0].tls_cert = dir.join("data/smtp-cert.pem");
+        config.smtps[0].tls_key = dir.join("data/smtp-key.pem");
         config
     }
 
@@ -89,6 +107,18 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&Secrets::path(&config.cluster.data_dir)), 0o600);
         assert_eq!(mode(&config.cluster.data_dir), 0o700);
+        let smtp = &config.smtps[0];
+        assert!(Tls::load(&smtp.tls_cert, &smtp.tls_key).is_ok());
+        assert_eq!(mode(&smtp.tls_key), 0o600);
+        assert_eq!(fs::read_dir(&config.cluster.data_dir).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_certificate_elsewhere_is_left_to_its_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config_in(dir.path());
+        config.smtps[0].tls_cert = dir.path().join("own.pem");
+        run(&config).unwrap();
         assert_eq!(fs::read_dir(&config.cluster.data_dir).unwrap().count(), 1);
     }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 /// The processes of the store alone.
 pub const STORE: [&str; 4] = ["m1", "a1", "a2", "a3"];
-/// How many processes a whole cluster has.
-pub const WHOLE: usize = 11;
+/// How many addresses a whole cluster has: one for each of its 11 processes, and two more for the first SMTP server.
+pub const WHOLE: usize = 13;
 
 /// The store alone, with the addresses of its processes: few tablets, which start fast, and small cells.
 pub fn store(dir: &Path, addresses: &[String]) -> String {
@@ -47,13 +47,15 @@ backend = [
 /// A whole cluster, with the addresses of its processes. Small segments and few tablets: the same code does more
 /// in less time.
 pub fn whole(dir: &Path, addresses: &[String]) -> String {
-    let [m1, a1, a2, b1, b2, f1, f2, s1, s2, lb, console] = addresses else {
-        panic!("eleven addresses")
+    let [m1, a1, a2, b1, b2, f1, f2, s1, s2, lb, console, submission, submissions] = addresses
+    else {
+        panic!("thirteen addresses")
     };
+    let dir = dir.display();
     format!(
         r#"
 [cluster]
-data_dir = "{}/data"
+data_dir = "{dir}/data"
 mail_domain = "penn.test"
 postmaster = "the-postmaster"
 log = "info"
@@ -98,9 +100,14 @@ address = "{f2}"
 [[smtp]]
 name = "s1"
 exchange = "{s1}"
+submission = "{submission}"
+submissions = "{submissions}"
+tls_cert = "{dir}/data/smtp-cert.pem"
+tls_key = "{dir}/data/smtp-key.pem"
 
 [smtp.relay]
-route = "none"
+route = "mx"
+workers = 0
 
 [[smtp]]
 name = "s2"
@@ -112,6 +119,7 @@ idle_ms = 3000
 
 [smtp.relay]
 route = "none"
+workers = 0
 
 [[balancer]]
 name = "lb"
@@ -121,7 +129,6 @@ ping_interval_ms = 200
 [[console]]
 name = "console"
 address = "{console}"
-"#,
-        dir.display()
+"#
     )
 }

@@ -1,22 +1,74 @@
 //! An SMTP client that can also misbehave.
 
 use super::PATIENCE;
-use std::io::{self, BufRead, BufReader, Write};
+use native_tls::{TlsConnector, TlsStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 /// A connection to an SMTP server.
 pub struct Smtp {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Wire>,
+}
+
+/// In the clear, or under TLS with whatever certificate.
+enum Wire {
+    Clear(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    fn secure(stream: TcpStream) -> io::Result<Wire> {
+        let connector = TlsConnector::builder().danger_accept_invalid_certs(true).build();
+        let connector = connector.expect("a connector without certificates");
+        let stream = connector.connect("penn.test", stream);
+        stream.map(|stream| Wire::Tls(Box::new(stream))).map_err(io::Error::other)
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Wire::Clear(stream) => stream.read(out),
+            Wire::Tls(stream) => stream.read(out),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self {
+            Wire::Clear(stream) => stream.write(octets),
+            Wire::Tls(stream) => stream.write(octets),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Smtp {
+    /// Shakes hands at once, reads the greeting and says EHLO.
+    pub fn connect_tls(address: &str) -> io::Result<Smtp> {
+        let mut smtp = Smtp::dial(address)?.secured()?;
+        smtp.expect("220")?;
+        smtp.say("EHLO client.example")?;
+        Ok(smtp)
+    }
+
+    /// Shakes hands on the connection as it is; what was read and not used is forgotten.
+    pub fn secured(self) -> io::Result<Smtp> {
+        let Wire::Clear(stream) = self.stream.into_inner() else { panic!("TLS is on already") };
+        Ok(Smtp { stream: BufReader::new(Wire::secure(stream)?) })
+    }
+
     /// Connects, without reading the greeting.
     pub fn dial(address: &str) -> io::Result<Smtp> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Smtp { stream: BufReader::new(stream) })
+        Ok(Smtp { stream: BufReader::new(Wire::Clear(stream)) })
     }
 
     /// Connects, reads the greeting and says EHLO.
@@ -25,6 +77,12 @@ impl Smtp {
         smtp.expect("220")?;
         smtp.say("EHLO client.example")?;
         Ok(smtp)
+    }
+
+    /// The certificate that the server has shown, in DER.
+    pub fn certificate(&self) -> Vec<u8> {
+        let Wire::Tls(stream) = self.stream.get_ref() else { panic!("TLS is not on") };
+        stream.peer_certificate().unwrap().expect("a server shows one").to_der().unwrap()
     }
 
     /// Sends octets as they are.

@@ -2,7 +2,9 @@
 
 use crate::harness::dns::Record::{A, Mx, Silent};
 use crate::harness::remote::Manners;
-use crate::harness::{Cluster, Dns, Remote, Web, eventually};
+use crate::harness::{Cluster, Dns, Remote, Smtp, Web, eventually};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use penncloud::client::{Client, Op};
 use penncloud::mail::mailbox::{From, first_cells};
 use penncloud::mail::queue::{
@@ -49,7 +51,9 @@ impl World {
                  lease_ms = 2000\npatience_ms = 20000\nminute_ms = {MINUTE_MS}\n",
                 dns.address
             );
-            *text = text.replace("route = \"none\"\n", &relay);
+            for route in ["none", "mx"] {
+                *text = text.replace(&format!("route = \"{route}\"\nworkers = 0\n"), &relay);
+            }
         });
         let client = Client::new(cluster.config()).unwrap();
         let queue = Queue::new(Mailboxes::new(client.clone(), cluster.config()));
@@ -112,9 +116,32 @@ fn guid(enqueued: Enqueued) -> String {
 fn what_leaves_arrives_once_and_what_cannot_is_told_once() {
     let world = World::start();
     a_composed_message_reaches_both_worlds(&world);
+    a_submitted_message_reaches_both_worlds_once(&world);
     failures_are_told_once(&world);
     what_waits_is_held_released_and_deleted(&world);
     a_killed_worker_is_replaced(&world);
+}
+
+/// By the composer's mail program, twice: it lost our answer.
+fn a_submitted_message_reaches_both_worlds_once(world: &World) {
+    let text = "From: composer@penn.test\r\nMessage-ID: <once@penn.test>\r\n\r\nby a program\r\n";
+    let before = world.good.received().len();
+    for _ in 0..2 {
+        let mut smtp = Smtp::connect_tls(&world.cluster.config().smtps[0].submissions).unwrap();
+        let said = STANDARD.encode("\0composer\0correct horse battery");
+        assert!(smtp.say(&format!("AUTH PLAIN {said}")).unwrap().starts_with("235 "));
+        let to = ["friend@good.test", "local@penn.test"];
+        let reply = smtp.message("composer@penn.test", &to, text.as_bytes()).unwrap();
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    eventually("the queue is empty", || world.entries().is_empty().then_some(()));
+    let received = world.good.received();
+    assert_eq!(received.len(), before + 1);
+    assert!(received[before].message.contains("by a program"));
+    let inbox = world.inbox("local");
+    let copies: Vec<_> = inbox.iter().filter(|text| text.contains("by a program")).collect();
+    assert_eq!(copies.len(), 1, "{inbox:?}");
+    assert!(copies[0].starts_with("Return-Path: <composer@penn.test>\r\n"), "{}", copies[0]);
 }
 
 fn a_composed_message_reaches_both_worlds(world: &World) {
