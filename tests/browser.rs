@@ -3,7 +3,7 @@
 
 use crate::harness::browser::{Browser, Look, Page};
 use crate::harness::web::Upload;
-use crate::harness::{Cluster, Text, Web, eventually, long, noise, skipped};
+use crate::harness::{Cluster, Smtp, Text, Web, eventually, long, noise, skipped};
 use penncloud::protocol::cell::slot;
 use std::path::Path;
 
@@ -265,6 +265,16 @@ fn every_page(browser: &Browser, look: Look, web: &Web, pages: &[(&str, String)]
     assert!(own.is_empty(), "{}: {own:#?}", look.name);
 }
 
+/// A message as shops send them.
+const OFFER: &str = "From: A shop <shop@x.org>\r\nSubject: Spring is here\r\nMIME-Version: 1.0\r\n\
+    Content-Type: text/html; charset=utf-8\r\n\r\n<title>Spring</title><style>h1 { color: red }</style>\
+    <table width='100%' bgcolor='#f4f6fb'><tr><td align=center>\r\n\
+    <table width=560 bgcolor='#ffffff' cellpadding=24><tr><td><h1 style='color:#2a4bd7;font-family:Georgia'>\
+    Twenty new tulips</h1>\r\n<p style='font-size:16px'>They are <b>half the price</b> until Sunday. \
+    <a href='https://x.org/tulips'>See all of them</a>.</p><img src='https://x.org/t.gif' alt=tulips width=200>\
+    \r\n<ul><li>red</li><li>yellow</li></ul><blockquote>They last for weeks.</blockquote>\
+    <script>alert(1)</script></td></tr></table></td></tr></table>\r\n";
+
 #[test]
 fn every_page_in_every_look() {
     let Some(browser) = browser("every page in every look") else { return };
@@ -278,17 +288,21 @@ fn every_page_in_every_look() {
         [("to", to.as_str()), ("subject", "A letter to myself"), ("text", "Hello\n\n> quoted\n")];
     let words = [&words[..], &[("action", "send")]].concat();
     web.submit("/mail/compose", "/mail/compose", &words, &[]).unwrap();
+    let mut smtp = Smtp::connect(&cluster.address("s1")).unwrap();
+    smtp.message("shop@x.org", &[&to], OFFER.as_bytes()).unwrap();
     let root = "/files/00000000-0000-0000-0000-000000000000";
     web.submit("/files", &format!("{root}/folder"), &[("name", "Holidays")], &[]).unwrap();
     let file = [Upload { field: "file", name: "A picture of the sea.png", bytes: &noise(3, 9000) }];
     let files = web.submit("/files", &format!("{root}/upload"), &[], &file).unwrap();
     let letter = web.get("/mail").unwrap().link("A letter to myself");
+    let offer = web.get("/mail").unwrap().link("Spring is here");
     let message = web.get(&letter).unwrap();
     let (folder, file) = (files.link("Holidays"), files.link("A picture"));
     let file = file.trim_end_matches("/download").to_string();
     let pages = [
         ("53-inbox", "/mail".into()),
         ("54-message", letter),
+        ("54-message-html", offer),
         ("55-reply", message.link("Reply")),
         ("56-compose", "/mail/compose".into()),
         ("57-files", "/files".into()),

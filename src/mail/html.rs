@@ -7,6 +7,7 @@
 //!
 //! * Style sheets are dropped, only `style` attributes are kept: a message that is laid out by its sheet alone looks
 //!   plainer than its author meant.
+//! * A message of more than 8,000 elements, such as a very long conversation in quotes, is shown as text.
 
 use ammonia::{Builder, UrlRelative};
 use std::borrow::Cow;
@@ -15,7 +16,9 @@ use std::sync::{Arc, Mutex};
 
 /// Octets of HTML that are read; a message with more is shown as text.
 pub const HTML_BYTES_MAX: usize = 512 << 10;
-/// Elements within elements; a message with more is shown as text.
+/// Elements of a message; one with more is shown as text. However they are nested, a parser takes a second at most.
+const ELEMENTS_MAX: usize = 8000;
+/// Elements within elements, as far as is seen without a parser; a message with more is shown as text.
 const DEPTH_MAX: usize = 256;
 /// Elements without an inside, or that an end may leave open.
 const UNCOUNTED: &[&str] = &[
@@ -127,7 +130,7 @@ pub struct Harmless {
 /// Makes HTML harmless. `own` are the URLs of the message's own parts by their Content-IDs. `None` where it is too long
 /// or too deep to be read within bounds.
 pub fn harmless(html: &str, remote: Remote, own: HashMap<String, String>) -> Option<Harmless> {
-    if html.len() > HTML_BYTES_MAX || depth(html) > DEPTH_MAX {
+    if html.len() > HTML_BYTES_MAX || elements(html) > ELEMENTS_MAX || depth(html) > DEPTH_MAX {
         return None;
     }
     let pictures = Arc::new(Mutex::new(Pictures::new(remote, own)));
@@ -214,6 +217,11 @@ fn cleaner() -> Builder<'static> {
         cleaner.add_tag_attributes(tag, *attributes);
     }
     cleaner
+}
+
+/// At least as many as a parser finds.
+fn elements(html: &str) -> usize {
+    html.as_bytes().windows(2).filter(|two| two[0] == b'<' && two[1].is_ascii_alphabetic()).count()
 }
 
 /// How deep elements lie in one another, at least about: a parser's work grows with its square. Elements that an end
@@ -336,6 +344,8 @@ mod tests {
                 "{unit}"
             );
         }
+        let hidden = "<div title='</div>'>".repeat(ELEMENTS_MAX + 1);
+        assert_eq!(harmless(&hidden, Remote::Hidden, HashMap::new()), None);
         let flat =
             "<p>a<br><p>b<li>c<li>d<hr></p><img src=x><table><tr><td>e<td>f<tr><td>g</table>";
         assert!(depth(&flat.repeat(500)) < 10, "{}", depth(&flat.repeat(500)));

@@ -59,7 +59,8 @@
 //!   is never touched.
 //! * A message to our users alone goes into their mailboxes at once. One with a recipient elsewhere, or whose sender wants
 //!   to hear of its arrival (RFC 3461), goes through the queue as a whole.
-//! * DSN is offered to our users alone: a notice of success to whoever names a sender is a way to mail strangers.
+//! * DSN is offered to our users alone: a notice of success to whoever names a sender is a way to mail strangers. Success
+//!   is passed on to hosts that know DSN; we report none ourselves, not of our own mailboxes either.
 //! * Names in Received lines: `for` where there is one recipient, and the protocol by RFC 3848 and RFC 6531.
 //!
 //! # Threads

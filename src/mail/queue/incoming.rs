@@ -9,6 +9,7 @@ use crate::mail::Address;
 use crate::mail::delivery::DeliveryId;
 use crate::mail::message::message_id_of;
 use crate::mail::staging::{Body, Staging, Written};
+use std::collections::HashSet;
 
 /// Who sends what to whom.
 #[derive(Clone, Debug, Default)]
@@ -52,13 +53,15 @@ pub struct Incoming {
 }
 
 impl Queue {
-    /// Begins a message of at most so many bytes.
+    /// Begins a message of at most so many bytes. A recipient who is named twice gets it once.
     pub fn incoming(
         &self,
-        envelope: Envelope,
+        mut envelope: Envelope,
         identity: Identity,
         bytes_max: u64,
     ) -> Result<Incoming> {
+        let mut seen = HashSet::new();
+        envelope.recipients.retain(|recipient| seen.insert(recipient.address.to_string()));
         if envelope.recipients.is_empty() {
             return Err(Error::bad("a message without recipients"));
         }

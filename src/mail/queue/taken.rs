@@ -37,7 +37,10 @@ impl Queue {
         let (queue, node) = (self.clone(), node.to_string());
         let mut taken = Taken { queue, place, version, node, lease_ms, entry };
         let made = match taken.entry.lapses >= LAPSES_MAX {
-            true => taken.hold_for_lapses().map(|()| None),
+            true => {
+                let why = format!("{LAPSES_MAX} workers ended while they were sending it");
+                taken.hold(why).map(|()| None)
+            }
             false => taken.write().map(|()| Some(taken)),
         };
         match made {
@@ -96,10 +99,11 @@ impl Taken {
         self.queue.remove(&self.place, self.version, &self.entry.guid)
     }
 
-    /// Five workers died with it in their hands.
-    fn hold_for_lapses(mut self) -> Result<()> {
-        self.entry.held = Some(format!("{LAPSES_MAX} workers ended while they were sending it"));
-        log::error!("message {} is held: {LAPSES_MAX} leases ended", self.entry.guid);
+    /// Keeps it from being tried again, until somebody looks at it: no later try would go better.
+    pub fn hold(mut self, why: String) -> Result<()> {
+        log::error!("message {} is held: {why}", self.entry.guid);
+        self.entry.lease = None;
+        self.entry.held = Some(why);
         let held = self.place.due_at(super::NEVER, &self.entry.guid);
         self.queue.replace(&self.place, self.version, &held, &self.entry)
     }

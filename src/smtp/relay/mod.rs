@@ -81,7 +81,8 @@ struct Busy {
     domains: HashMap<String, usize>,
 }
 
-/// Starts the threads that send, if this process is to send.
+/// Starts the threads that send, if this process is to send. One without a way to other hosts leaves that to those that
+/// have one, where there are any: it would fail what they can send.
 pub(super) fn start(
     config: &Config,
     own: &Smtp,
@@ -89,7 +90,8 @@ pub(super) fn start(
     drain: &Drain,
 ) -> Result<()> {
     let settings = &own.relay;
-    if settings.workers == 0 {
+    let others_send = config.smtps.iter().any(|smtp| smtp.relay.sends());
+    if settings.workers == 0 || (others_send && !settings.sends()) {
         return Ok(());
     }
     let command = Duration::from_millis(settings.patience_ms);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 /// Addresses that one try asks at most.
 pub const ADDRESSES_MAX: usize = 5;
 /// Hosts of a list that are looked at.
-const HOSTS_MAX: usize = 50;
+const HOSTS_MAX: usize = 10;
 
 /// Why there is no host to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ pub fn add_addresses(
 /// What to say where no host has an address that may be asked.
 pub fn no_address(domain: &str, last: Option<Missing>, any: bool) -> NoHost {
     match last {
-        _ if any => never("5.4.4", format!("the hosts of {domain} have no address in the world")),
         Some(Missing::Answer(why)) => missing_domain(domain, Missing::Answer(why)),
+        _ if any => never("5.4.4", format!("the hosts of {domain} have no address in the world")),
         Some(missing) => missing_domain(domain, missing),
         None => missing_domain(domain, Missing::Record),
     }

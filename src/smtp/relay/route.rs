@@ -7,6 +7,10 @@ use crate::mail::queue::Answer;
 use crate::net::dns::{Missing, Resolver};
 use crate::smtp::client::Target;
 use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// After so long no further host of a list is looked up: the message's lease runs.
+const LOOK_UP_TIME: Duration = Duration::from_secs(30);
 
 /// What the search needs to know.
 pub(super) struct Router {
@@ -52,8 +56,9 @@ impl Router {
     ) -> Result<Vec<Target>, NoHost> {
         let (mut list, mut last, mut any): (Vec<(String, IpAddr)>, _, _) =
             (Vec::new(), None, false);
+        let began = Instant::now();
         for host in hosts {
-            if list.len() >= mx::ADDRESSES_MAX {
+            if list.len() >= mx::ADDRESSES_MAX || began.elapsed() > LOOK_UP_TIME {
                 break;
             }
             let found =
@@ -74,7 +79,7 @@ impl Router {
             |(host, ip): (String, IpAddr)| Target { host, address: SocketAddr::new(ip, port) };
         let mut targets: Vec<Target> = list.into_iter().map(target).collect();
         targets.retain(|target| !self.listeners.contains(&target.address));
-        if targets.is_empty() { Err(mx::no_address(domain, None, true)) } else { Ok(targets) }
+        if targets.is_empty() { Err(mx::no_address(domain, last, true)) } else { Ok(targets) }
     }
 
     fn at_literal(&self, domain: &str, address: IpAddr) -> Result<Vec<Target>, NoHost> {
@@ -82,6 +87,9 @@ impl Router {
             return Err(mx::no_address(domain, None, true));
         }
         let address = SocketAddr::new(address, self.port);
+        if self.listeners.contains(&address) {
+            return Err(mx::no_address(domain, None, true));
+        }
         Ok(vec![Target { host: domain.into(), address }])
     }
 }
@@ -132,6 +140,7 @@ mod tests {
                 "lost.x" => Ok(vec![mx(1, "gone.x")]),
                 "unclear.x" => Ok(vec![mx(1, "gone.x"), mx(2, "?")]),
                 "inside.x" => Ok(vec![mx(1, "here.x")]),
+                "half.x" => Ok(vec![mx(1, "here.x"), mx(2, "?")]),
                 _ => Err(Missing::Record),
             }
         }
@@ -163,6 +172,7 @@ mod tests {
         assert_eq!(at("lost.x"), Err("5.1.2".into()));
         assert_eq!(at("unclear.x"), Err("4.4.3".into()));
         assert_eq!(at("inside.x"), Err("5.4.4".into()));
+        assert_eq!(at("half.x"), Err("4.4.3".into()), "the other host may be a good one");
         assert_eq!(at("[127.0.0.1]"), Err("5.4.4".into()));
         assert_eq!(at("[192.0.2.7]"), Ok(vec!["[192.0.2.7] 192.0.2.7:25".into()]));
         assert_eq!(

@@ -29,6 +29,7 @@ impl Relay {
         let ended = match tried {
             Ok(()) => self.put_back(taken),
             Err(error @ Error::Denied(_)) => Err(error),
+            Err(error @ (Error::Corrupt(_) | Error::TooBig(_))) => taken.hold(error.to_string()),
             Err(error) => {
                 log::warn!("message {guid} waits, since the store fails: {error}");
                 taken.reschedule(now_ms() + MEND_MS)
@@ -53,7 +54,9 @@ impl Relay {
         }
         let mut taken = taken.borrow_mut();
         taken.entry.tries += u32::from(tried);
-        expire(&mut taken, now_ms());
+        if expire(&mut taken, now_ms()) {
+            taken.write()?;
+        }
         self.report_failures(&mut taken)?;
         self.report_delay(&mut taken)
     }
@@ -185,15 +188,18 @@ fn postpone(taken: &RefCell<Taken>, group: &[usize], until: u64) -> Result<()> {
     Ok(())
 }
 
-/// Who waits after the last day waits no longer; what was heard last says why.
-fn expire(taken: &mut Taken, now: u64) {
+/// Who waits after the last day waits no longer; what was heard last says why. Whether there was anybody.
+fn expire(taken: &mut Taken, now: u64) -> bool {
     if now < taken.entry.expires {
-        return;
+        return false;
     }
+    let mut any = false;
     for recipient in taken.entry.recipients.iter_mut().filter(|r| r.is_open()) {
+        any = true;
         let last = recipient.answer.as_ref().map_or_else(String::new, |a| format!(": {a}"));
         recipient.state = State::Failed;
         recipient.answer =
             Some(Answer::of_ours("4.4.7", format!("it could not be delivered in time{last}")));
     }
+    any
 }
