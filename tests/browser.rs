@@ -347,7 +347,8 @@ fn an_operator_at_the_console() {
         for name in cluster.backends() {
             page.wait_for(&name);
         }
-        // It looks again by itself, without scripts too: that is what a dashboard is for.
+        // It looks again by itself, without scripts too: that is what a dashboard is for. Not in the middle of its check.
+        page.eval("window.stop()");
         page.shot_allowing("31-console", "meta-refresh");
         let backends = cluster.backends();
         let holder = backends.iter().find(|name| {

@@ -219,7 +219,7 @@ fn cleaner() -> Builder<'static> {
     cleaner
 }
 
-/// At least as many as a parser finds.
+/// Start tags: what a parser can nest.
 fn elements(html: &str) -> usize {
     html.as_bytes().windows(2).filter(|two| two[0] == b'<' && two[1].is_ascii_alphabetic()).count()
 }
