@@ -490,12 +490,14 @@ fn a_changed_byte_of_any_value_is_never_read() {
     let runs = flush(&cells, 1, &whole, all_new(&whole)).expect("flushed");
     let path = dir.path().join(&names(dir.path(), "values-")[0]);
     let file = fs::File::options().read(true).write(true).open(&path).expect("opened");
-    let mut damaged = 0;
-    for byte in 8..file.metadata().expect("there").len() {
+    let (mut damaged, mut changed) = (0, 0);
+    let step = if crate::harness::long() { 1 } else { 5 };
+    for byte in (8..file.metadata().expect("there").len()).step_by(step) {
         use std::os::unix::fs::FileExt;
         let mut before = [0];
         file.read_exact_at(&mut before, byte).expect("read");
         file.write_all_at(&[before[0] ^ 4], byte).expect("written");
+        changed += 1;
         for (key, cell) in &whole {
             match runs.get(key).expect("whole").expect("there").load() {
                 Ok(found) => assert!(found == *cell, "byte {byte}"),
@@ -507,5 +509,6 @@ fn a_changed_byte_of_any_value_is_never_read() {
         }
         file.write_all_at(&before, byte).expect("written");
     }
-    assert_eq!(damaged, 2 * 16_384, "each byte is of one value");
+    assert_eq!(damaged, changed, "each byte is of one value");
+    assert!(changed > 6000, "{changed}");
 }
