@@ -456,7 +456,7 @@ fn a_changed_byte_of_any_run_is_never_read() {
     drop(recovered);
     let files = [names(dir.path(), "checkpoint-"), names(dir.path(), "run-")].concat();
     let (mut opened, mut damaged) = (0, 0);
-    let (sparse, dense) = if crate::harness::long() { (19, 1) } else { (97, 5) };
+    let (sparse, dense, enough) = if crate::harness::long() { (19, 1, 300) } else { (97, 5, 60) };
     for name in &files {
         let path = dir.path().join(name);
         let len = fs::metadata(&path).expect("there").len() as usize;
@@ -479,7 +479,7 @@ fn a_changed_byte_of_any_run_is_never_read() {
             }
         }
     }
-    assert!(opened > 60 && damaged > 60, "{opened} opened, {damaged} damaged");
+    assert!(opened > enough && damaged > enough, "{opened} opened, {damaged} damaged");
 }
 
 #[test]
@@ -490,14 +490,13 @@ fn a_changed_byte_of_any_value_is_never_read() {
     let runs = flush(&cells, 1, &whole, all_new(&whole)).expect("flushed");
     let path = dir.path().join(&names(dir.path(), "values-")[0]);
     let file = fs::File::options().read(true).write(true).open(&path).expect("opened");
-    let (mut damaged, mut changed) = (0, 0);
+    let mut damaged = 0;
     let step = if crate::harness::long() { 1 } else { 5 };
     for byte in (8..file.metadata().expect("there").len()).step_by(step) {
         use std::os::unix::fs::FileExt;
         let mut before = [0];
         file.read_exact_at(&mut before, byte).expect("read");
         file.write_all_at(&[before[0] ^ 4], byte).expect("written");
-        changed += 1;
         for (key, cell) in &whole {
             match runs.get(key).expect("whole").expect("there").load() {
                 Ok(found) => assert!(found == *cell, "byte {byte}"),
@@ -509,6 +508,5 @@ fn a_changed_byte_of_any_value_is_never_read() {
         }
         file.write_all_at(&before, byte).expect("written");
     }
-    assert_eq!(damaged, changed, "each byte is of one value");
-    assert!(changed > 6000, "{changed}");
+    assert_eq!(damaged, (2 * 16_384usize).div_ceil(step), "each byte is of one value");
 }

@@ -11,16 +11,6 @@ use crate::mail::{Letter, Place};
 use askama::Template;
 use std::collections::{HashMap, HashSet};
 
-/// What a letter may do: show its own pictures, and open its links in other windows. It is of our origin, so that its
-/// pictures come with the session and the page may read its height; without scripts it can make no use of that.
-const POLICY: &str = "sandbox allow-same-origin allow-popups allow-popups-to-escape-sandbox; \
-    default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; base-uri 'none'; \
-    form-action 'none'; frame-ancestors 'self'";
-/// The same with pictures of other hosts.
-const POLICY_WITH_PICTURES: &str = "sandbox allow-same-origin allow-popups \
-    allow-popups-to-escape-sandbox; default-src 'none'; img-src 'self' data: http: https:; \
-    style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
-
 /// The frame on the page of a message.
 pub(super) struct Frame {
     /// Where its bytes are.
@@ -41,7 +31,7 @@ struct LetterPage {
 
 /// The frame of a letter that has HTML, unless its text is wanted.
 pub(super) fn frame(place: Place, letter: &Letter<'_>, request: &Request) -> Option<Frame> {
-    if request.query("text").is_some() {
+    if wants_text(request) {
         return None;
     }
     let made = made(place, letter, wanted(request))?;
@@ -59,12 +49,22 @@ pub(super) fn show(visit: &Visit, request: &mut Request) -> Result<Response> {
     let letter = whole.as_ref().and_then(|whole| Letter::parse(&whole.bytes).ok());
     let made = letter.and_then(|letter| made(held.place, &letter, wanted(request)));
     let Some(Harmless { html, .. }) = made else { return Ok(gone(visit, request)) };
-    let policy = match wanted(request) {
-        Remote::Shown => POLICY_WITH_PICTURES,
-        Remote::Hidden => POLICY,
-    };
     let page = visit.page(200, &LetterPage { html })?;
-    Ok(page.with_header("Content-Security-Policy", policy))
+    Ok(page.with_header("Content-Security-Policy", policy(wanted(request))))
+}
+
+/// What a letter may do: show pictures, and open its links in other windows. It is of our origin, so that its own
+/// pictures come with the session and the page may read its height; without scripts it can make no use of that.
+fn policy(remote: Remote) -> String {
+    let pictures = match remote {
+        Remote::Hidden => "'self' data:",
+        Remote::Shown => "'self' data: http: https:",
+    };
+    format!(
+        "sandbox allow-same-origin allow-popups allow-popups-to-escape-sandbox; default-src 'none'; \
+         img-src {pictures}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'self'"
+    )
 }
 
 fn made(place: Place, letter: &Letter<'_>, remote: Remote) -> Option<Harmless> {
@@ -72,6 +72,11 @@ fn made(place: Place, letter: &Letter<'_>, remote: Remote) -> Option<Harmless> {
     let own: HashMap<String, String> =
         letter.pictures().into_iter().map(|(id, index)| (id, url(index))).collect();
     harmless(&letter.html()?, remote, own)
+}
+
+/// Whether the text is wanted where there is HTML.
+pub(super) fn wants_text(request: &Request) -> bool {
+    request.query("text").is_some()
 }
 
 fn wanted(request: &Request) -> Remote {

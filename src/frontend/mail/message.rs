@@ -37,7 +37,7 @@ struct MessagePage<'a> {
     date: Moment,
     /// Its HTML, where it has some and its text is not wanted.
     frame: Option<Frame>,
-    /// Whether it has both.
+    /// Whether its HTML can be had instead.
     has_html: bool,
     blocks: Vec<Block<'a>>,
     /// Whether the text is longer than what is shown.
@@ -92,7 +92,8 @@ pub(super) fn show(visit: &Visit, request: &mut Request) -> Result<Response> {
             let (text, cut) = letter.text();
             let frame = letter::frame(held.place, &letter, request);
             let page = read(visit, &held, Some(&letter))?;
-            (text, cut || whole.cut, page.framed(frame, letter.html().is_some()))
+            let has_html = letter::wants_text(request) && letter.html().is_some();
+            (text, cut || whole.cut, page.framed(frame, has_html))
         }
         Err(_) => (raw, true, read(visit, &held, None)?),
     };

@@ -191,7 +191,7 @@ impl Machine {
             }
             Expect::Helo if reply.class() == Class::Done => self.introduced(),
             Expect::Greeting | Expect::Ehlo | Expect::Helo => {
-                self.leave(&not_here(answer), Outcome::Deferred)
+                self.leave(&temporary(answer), Outcome::Deferred)
             }
             Expect::StartTls if reply.class() == Class::Done => Action::Shake,
             Expect::StartTls => self.transact(),
@@ -260,7 +260,7 @@ impl Machine {
             (Expect::LoginPassword, Class::GoOn) => {
                 self.say(login.password_line(), Expect::Auth, Wait::Command)
             }
-            _ => self.leave(&not_here(answer), Outcome::Deferred),
+            _ => self.leave(&temporary(answer), Outcome::Deferred),
         }
     }
 
@@ -369,12 +369,8 @@ impl Machine {
     }
 }
 
-/// A refusal that is not about this message: it may be mended, or another host may take it.
-fn not_here(answer: Answer) -> Answer {
-    temporary(answer)
-}
-
-/// The same with the class of what may pass (RFC 3463, 3.1).
+/// An answer with the class of what may pass (RFC 3463, 3.1): a refusal that is not about this message may be mended, or
+/// another host may take it.
 fn temporary(answer: Answer) -> Answer {
     let rest = answer.status.split_once('.').map_or("0.0", |(_, rest)| rest).to_string();
     Answer { status: format!("4.{rest}"), ..answer }

@@ -1,4 +1,4 @@
-//! Recipients of our own domain, and what authors see in Sent.
+//! Recipients of our own domain.
 
 use super::Relay;
 use crate::error::{Error, Result};
@@ -33,7 +33,7 @@ impl Relay {
             let mut taken = taken.borrow_mut();
             self.note(&mut taken, n, outcome);
             taken.write()?;
-            self.show(&taken)?;
+            self.show(&taken);
         }
         Ok(())
     }
@@ -76,16 +76,6 @@ impl Relay {
         }
         let made = incoming.deliver_as(DeliveryId::of_queued(&entry.guid))?;
         made.into_iter().try_for_each(|(_, outcome)| outcome.map(drop))
-    }
-
-    /// Shows the author of a composed message how far its recipients are.
-    pub(super) fn show(&self, taken: &Taken) -> Result<()> {
-        let Some(origin) = &taken.entry.origin else { return Ok(()) };
-        let shown = self.queue.mailboxes().show_outcomes(origin, &taken.entry.recipients);
-        if let Err(error) = shown {
-            log::warn!("what became of {} cannot be shown: {error}", taken.entry.guid);
-        }
-        Ok(())
     }
 }
 

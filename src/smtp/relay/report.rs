@@ -21,7 +21,8 @@ impl Relay {
         let failed = taken.entry.recipients.iter_mut().filter(|r| r.is_unreported());
         failed.for_each(|recipient| recipient.reported = true);
         taken.write()?;
-        self.show(taken)
+        self.show(taken);
+        Ok(())
     }
 
     /// Tells once that a message is late.

@@ -70,10 +70,12 @@ impl Relay {
     /// One transaction, and what it came to made durable.
     fn try_group(&self, taken: &RefCell<Taken>, domain: &str, group: &[usize]) -> Result<()> {
         let Some(_visit) = self.enter(domain) else {
-            return postpone(taken, group, now_ms() + TURN_MS);
+            postpone(taken, group, now_ms() + TURN_MS);
+            return Ok(());
         };
         if self.drain.is_ending() {
-            return postpone(taken, group, now_ms());
+            postpone(taken, group, now_ms());
+            return Ok(());
         }
         let outcomes = match self.router.targets(domain, random()) {
             Ok(targets) => self.ask(taken, &targets, group)?,
@@ -85,7 +87,8 @@ impl Relay {
             self.note(&mut taken, *n, outcome);
         }
         taken.write()?;
-        self.show(&taken)
+        self.show(&taken);
+        Ok(())
     }
 
     /// Asks one address after the other, until one has heard of the message.
@@ -164,6 +167,15 @@ impl Relay {
         recipient.answer = Some(answer);
     }
 
+    /// Shows the author of a composed message how far its recipients are, if that can be.
+    pub(super) fn show(&self, taken: &Taken) {
+        let Some(origin) = &taken.entry.origin else { return };
+        let shown = self.queue.mailboxes().show_outcomes(origin, &taken.entry.recipients);
+        if let Err(error) = shown {
+            log::warn!("what became of {} cannot be shown: {error}", taken.entry.guid);
+        }
+    }
+
     /// To its next time, or out of the queue.
     fn put_back(&self, taken: Taken) -> Result<()> {
         if taken.entry.is_over() {
@@ -180,12 +192,11 @@ impl Relay {
 }
 
 /// Recipients who were not asked, through no fault of theirs.
-fn postpone(taken: &RefCell<Taken>, group: &[usize], until: u64) -> Result<()> {
+fn postpone(taken: &RefCell<Taken>, group: &[usize], until: u64) {
     let mut taken = taken.borrow_mut();
     for n in group {
         taken.entry.recipients[*n].state = State::Deferred(until);
     }
-    Ok(())
 }
 
 /// Who waits after the last day waits no longer; what was heard last says why. Whether there was anybody.
